@@ -1,0 +1,106 @@
+"""What every data set looks like to the rest of the project, and the one way to load it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.download import DataUnavailable
+from data.rows import DenseRows, SparseRows
+
+SOURCES = ("auto", "real", "standin")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples and their classes.
+
+    Attributes:
+        inputs: shape [examples, features].
+        targets: int64, shape [examples], each in [0, classes).
+    """
+
+    inputs: DenseRows | SparseRows
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to(self, device: torch.device) -> Split:
+        """The same examples on another device."""
+        return Split(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its provenance.
+
+    Attributes:
+        name: `mnist`, `imdb`.
+        source: `real` or `standin`.
+        train: the training examples.
+        test: the test examples.
+        classes: number of classes.
+        checksums: md5 of every file that was read.
+    """
+
+    name: str
+    source: str
+    train: Split
+    test: Split
+    classes: int
+    checksums: dict[str, str]
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same data on another device."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def data_root(root: str | None = None) -> Path:
+    """Where data sets are kept: `root`, else the environment variable ADAM_DATA, else data/downloads in the project."""
+    return Path(root or os.environ.get("ADAM_DATA") or Path(__file__).parent / "downloads").expanduser()
+
+
+def load(name: str, source: str = "auto", root: str | None = None, **options) -> Dataset:
+    """Loads a data set, fetching it first where that is needed.
+
+    Args:
+        name: `mnist` or `imdb`.
+        source: `real` for the real data or an error, `standin` for the embedded stand-in, `auto` for the real data if they
+            are there or can be fetched and otherwise, with a warning, the stand-in.
+        root: the data root; see `data_root`.
+        options: what the data set's own loader takes (`words` and `features` of imdb).
+
+    Raises:
+        DataError: the real data are asked for and cannot be had, or a file is corrupt.
+        ValueError: unknown name or source.
+    """
+    from data import imdb, mnist, standin  # they build on the types of this module
+
+    loaders = {"mnist": (mnist.load_mnist, standin.digit_images), "imdb": (imdb.load_imdb, standin.bag_of_words)}
+    if name not in loaders:
+        raise ValueError(f"data.name={name} is unknown: choose one of {', '.join(loaders)}")
+    if source not in SOURCES:
+        raise ValueError(f"data.source={source} is unknown: choose one of {', '.join(SOURCES)}")
+    real, embedded = loaders[name]
+    if source != "standin":
+        try:
+            return real(data_root(root), **options)
+        except DataUnavailable as error:
+            if source == "real":
+                raise
+            _warn(f"The {name} data are not in {data_root(root)} and cannot be downloaded.", str(error))
+    return embedded(**options)
+
+
+def _warn(*sentences: str) -> None:
+    sentences = (*sentences, "Using the embedded STAND-IN instead: its results say nothing about the paper.")
+    lines = [line for sentence in sentences for line in textwrap.wrap(sentence, 100)]
+    edge = f"+{'-' * 102}+"
+    print(edge, *(f"| {line:<100} |" for line in lines), edge, sep="\n", file=sys.stderr)

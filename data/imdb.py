@@ -1,0 +1,59 @@
+"""IMDB reviews (Maas et al. 2011) as bags of words: 25,000 + 25,000 reviews, positive or negative."""
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_svmlight_file
+
+from data.dataset import Dataset, Split
+from data.download import fetch, landing, verify
+from data.rows import SparseRows
+
+URLS = ("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",)
+ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+MD5 = {
+    "aclImdb/imdb.vocab": "23c86a0533c0151b6f12fa52b106dcc2",
+    "aclImdb/train/labeledBow.feat": "023d59ab06ce6a5a55744e8c65329c27",
+    "aclImdb/test/labeledBow.feat": "a726f527d82febe45031a920dddddc61",
+}
+VOCABULARY = 89_527  # words in imdb.vocab, which is ordered by their frequency
+
+
+def load_imdb(root: Path, words: int, features: str) -> Dataset:
+    """Reads root/aclImdb, unpacked or downloaded first where it is missing.
+
+    Args:
+        words: how many of the most frequent words become features.
+        features: `binary` (a word occurs or does not) or `counts`.
+
+    Raises:
+        DataUnavailable: it is not there and cannot be downloaded.
+        DataError: a file is corrupt.
+    """
+    missing = [name for name in MD5 if not (root / name).exists()]
+    if missing:
+        _unpack(root / "aclImdb_v1.tar.gz", missing)
+    for name, md5 in MD5.items():
+        verify(root / name, md5)
+    splits = [_split(root / "aclImdb" / part / "labeledBow.feat", words, features) for part in ("train", "test")]
+    return Dataset("imdb", "real", *splits, classes=2, checksums=MD5)
+
+
+def _unpack(archive: Path, names: list[str]) -> None:
+    fetch(archive, URLS, ARCHIVE_MD5)
+    verify(archive, ARCHIVE_MD5)
+    with tarfile.open(archive) as tar:
+        for name in names:
+            with landing(archive.parent / name) as part, part.open("wb") as target:
+                shutil.copyfileobj(tar.extractfile(name), target)
+
+
+def _split(path: Path, words: int, features: str) -> Split:
+    matrix, ratings = load_svmlight_file(str(path), n_features=VOCABULARY, zero_based=True, dtype=np.float32)
+    matrix = matrix[:, :words]
+    if features == "binary":
+        matrix.data[:] = 1
+    return Split(SparseRows(matrix), torch.from_numpy((ratings >= 7).astype(np.int64)))

@@ -1,0 +1,47 @@
+"""MNIST (LeCun, Cortes & Burges): 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes."""
+
+import gzip
+import shutil
+from pathlib import Path
+
+from torchvision.datasets import MNIST
+
+from data.dataset import Dataset, Split
+from data.download import fetch, landing, verify
+from data.rows import DenseRows
+
+# md5 of the unpacked files; those of the archives are torchvision's.
+MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def load_mnist(root: Path) -> Dataset:
+    """Reads MNIST from root/MNIST/raw, where what is missing is unpacked or downloaded first.
+
+    Raises:
+        DataUnavailable: it is not there and no mirror can be reached.
+        DataError: a file is corrupt.
+    """
+    folder = root / "MNIST" / "raw"
+    for archive, md5 in MNIST.resources:
+        _unpack(folder / archive, [mirror + archive for mirror in MNIST.mirrors], md5)
+    splits = [_split(MNIST(root, train=train)) for train in (True, False)]
+    return Dataset("mnist", "real", *splits, classes=10, checksums=MD5)
+
+
+def _unpack(archive: Path, urls: list[str], md5: str) -> None:
+    unpacked = archive.with_suffix("")
+    if not unpacked.exists():
+        fetch(archive, urls, md5)
+        verify(archive, md5)
+        with landing(unpacked) as part, gzip.open(archive) as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    verify(unpacked, MD5[unpacked.name])
+
+
+def _split(images: MNIST) -> Split:
+    return Split(DenseRows(images.data.flatten(1), scale=1 / 255), images.targets)

@@ -1,0 +1,121 @@
+"""The examples of a data set, as rows from which minibatches are taken without leaving the device.
+
+A minibatch has a leading axis of streams: one for each seed that is trained at the same time, or a single one that all
+members of a population share. `linear` multiplies it, dense or sparse, by weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+
+class DenseRows:
+    """Rows of small integers, handed out as float32.
+
+    Args:
+        values: uint8 or int16, shape [examples, features].
+        scale: what one unit is worth, 1/255 for pixels.
+    """
+
+    def __init__(self, values: Tensor, scale: float = 1.0):
+        self.values, self.scale = values, scale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(examples, features)."""
+        return tuple(self.values.shape)
+
+    def to(self, device: torch.device) -> DenseRows:
+        """The same rows on another device."""
+        return DenseRows(self.values.to(device), self.scale)
+
+    def take(self, index: Tensor) -> Tensor:
+        """The rows at `index` [streams, batch], as float32 [streams, batch, features]."""
+        rows = self.values.index_select(0, index.flatten()).to(torch.float32).mul_(self.scale)
+        return rows.view(*index.shape, -1)
+
+
+class SparseRows:
+    """Rows of a sparse matrix with small non-negative integer values, handed out as float32.
+
+    Args:
+        matrix: shape [examples, features].
+    """
+
+    def __init__(self, matrix: scipy.sparse.csr_matrix):
+        self.matrix = matrix.astype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(examples, features)."""
+        return self.matrix.shape
+
+    def to(self, device: torch.device) -> SparseRows | DenseRows:
+        """The same rows on another device; on an accelerator they are dense, which takes a byte per feature and is faster there."""
+        if device.type == "cpu":
+            return self
+        values = self.matrix.data.astype(np.uint8 if self.matrix.data.max(initial=0) < 256 else np.int16)
+        dense = scipy.sparse.csr_matrix((values, self.matrix.indices, self.matrix.indptr), self.shape).toarray()
+        return DenseRows(torch.from_numpy(dense)).to(device)
+
+    def take(self, index: Tensor) -> SparseBatch:
+        """The rows at `index` [streams, batch]."""
+        return SparseBatch(self.matrix[index.flatten().numpy()], *index.shape)
+
+
+class SparseBatch:
+    """A minibatch of sparse rows in `streams` streams: a block-diagonal matrix, one block per stream.
+
+    Args:
+        matrix: the rows of all streams one below the other, shape [streams * batch, features].
+    """
+
+    def __init__(self, matrix: scipy.sparse.csr_matrix, streams: int, batch: int):
+        # Number of stored values in each stream.
+        self.sizes: list[int] = np.diff(matrix.indptr[::batch]).tolist()
+        self.shape = torch.Size((streams, batch, matrix.shape[1]))
+        columns = matrix.indices
+        if streams > 1:
+            columns = columns + np.repeat(np.arange(streams, dtype=columns.dtype) * matrix.shape[1], self.sizes)
+        self.blocks = scipy.sparse.csr_matrix((matrix.data, columns, matrix.indptr), (len(matrix.indptr) - 1, streams * matrix.shape[1]))
+
+    def scaled(self, factors: Tensor) -> SparseBatch:
+        """Multiplies the stored values, stream by stream and row by row, by `factors` [sum(sizes)]; in place."""
+        self.blocks.data = self.blocks.data * factors.numpy()
+        return self
+
+
+def linear(weight: Tensor, inputs: Tensor | SparseBatch) -> Tensor:
+    """weight inputs^T, stream by stream; differentiable with respect to the weights.
+
+    Args:
+        weight: shape [streams, outputs, features].
+        inputs: shape [streams, batch, features].
+
+    Returns:
+        Shape [streams, outputs, batch].
+    """
+    if isinstance(inputs, SparseBatch):
+        return _SparseLinear.apply(weight, inputs)
+    # For few outputs this order is 2 to 4 times as fast as inputs @ weight.mT, above all backward.
+    return weight @ inputs.mT
+
+
+class _SparseLinear(torch.autograd.Function):
+    """X W^T and its gradient by SciPy: on a CPU, 15 to 50 times as fast as torch's sparse products, forward and backward together."""
+
+    @staticmethod
+    def forward(ctx, weight, inputs):
+        ctx.inputs, ctx.shape = inputs, weight.shape
+        streams, batch, features = inputs.shape
+        columns = weight.detach().mT.reshape(streams * features, -1)
+        return torch.from_numpy(inputs.blocks @ columns.numpy()).view(streams, batch, -1).mT
+
+    @staticmethod
+    def backward(ctx, gradient):
+        streams, _, features = ctx.inputs.shape
+        columns = gradient.mT.reshape(ctx.inputs.blocks.shape[0], -1)
+        return torch.from_numpy(ctx.inputs.blocks.T @ columns.numpy()).view(streams, features, -1).mT, None

@@ -1,0 +1,184 @@
+"""From configuration to what it stands for: hyper-parameters of the chosen settings, populations, optimizers, clear errors."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import hydra
+import torch
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import optim
+from data import DataError
+
+# Keys of our own optimizers: left out, with a word, where somebody else's optimizer does not know them.
+_OUR_KEYS = frozenset(key for name in optim.__all__ for key in inspect.signature(getattr(optim, name)).parameters)
+
+
+class ConfigError(ValueError):
+    """A wrong configuration. The message is one sentence with the key, its value and what would be right."""
+
+
+def _setting(key: str, default, *, _root_: DictConfig):
+    """What the experiment gives the chosen optimizer for `key` under the chosen settings, else the default."""
+    table = _root_.hyperparameters
+    if _root_.settings not in table:
+        raise ConfigError(f"settings={_root_.settings} is unknown to {_root_.experiment}: choose one of {', '.join(table)}")
+    return table[_root_.settings].get(optimizer_name(_root_), {}).get(key, default)
+
+
+OmegaConf.register_new_resolver("setting", _setting, replace=True)
+
+
+def optimizer_name(cfg) -> str:
+    """The optimizer's class name, which is also its name in tables and figures."""
+    return cfg["optimizer"]["_target_"].rpartition(".")[2]
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of that name; `auto` is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={name} is not available here ({str(error).splitlines()[0]}): use device=cpu or device=auto") from error
+    return device
+
+
+@dataclass(frozen=True)
+class Population:
+    """Members that train together: every setting under every seed, all settings of the first seed first.
+
+    Attributes:
+        seeds: each its own stream of data and noise.
+        settings: the hyper-parameters in which members of a seed differ, such as {"optimizer.lr": 0.001}.
+    """
+
+    seeds: list[int]
+    settings: list[dict]
+
+    @classmethod
+    def of(cls, config: dict) -> Population:
+        """The population that a resolved configuration describes: the product of its list-valued keys."""
+        seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
+        if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+            raise ConfigError(f"seed={config['seed']} should be a whole number from 0 up, or a list of them")
+        lists = {
+            f"{group}.{key}": value for group in ("optimizer", "model") for key, value in config[group].items() if isinstance(value, list)
+        }
+        return cls(seeds, [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())])
+
+    def singles(self) -> list[Population]:
+        """Every member as a population of its own."""
+        return [Population([seed], [setting]) for seed in self.seeds for setting in self.settings]
+
+    def arguments(self, config: dict, group: str) -> dict:
+        """The arguments for the `group` (`optimizer` or `model`): floats, or where members differ one float64 per member."""
+        arguments = {key: value for key, value in config[group].items() if key != "_target_"}
+        for key in arguments:
+            values = [setting[f"{group}.{key}"] for setting in self.settings if f"{group}.{key}" in setting]
+            if values:
+                same = len(set(values)) == 1
+                arguments[key] = values[0] if same else torch.tensor(values, dtype=torch.float64).repeat(len(self.seeds))
+        return arguments
+
+
+def make_model(config: dict, population: Population, features: int, classes: int):
+    """The model of the configuration, for data with that many features and classes."""
+    target = hydra.utils.get_class(config["model"]["_target_"])
+    arguments = population.arguments(config, "model")
+    _refuse_unknown_keys("model", arguments, target)
+    for key, value in arguments.items():
+        if isinstance(value, torch.Tensor) and key not in target.per_member:
+            raise ConfigError(f"model.{key}={config['model'][key]} cannot differ within a population: sweep it with -m model.{key}=...")
+    return target(features=features, classes=classes, **{key: _float32(value) for key, value in arguments.items()})
+
+
+def _float32(value):
+    return value.to(torch.float32) if isinstance(value, torch.Tensor) else value
+
+
+def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
+    """The class that optimizer._target_ names."""
+    target = config["optimizer"]["_target_"]
+    try:
+        return hydra.utils.get_class(target)
+    except Exception as error:  # Hydra raises a different type for each way in which a name can be wrong
+        raise ConfigError(
+            f"optimizer._target_={target} is no importable class: name one such as optim.Adam or torch.optim.NAdam"
+        ) from error
+
+
+def optimizer_maker(config: dict, population: Population) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
+    """A function that builds the configured optimizer around parameters; for somebody else's class, in that class's terms."""
+    target = optimizer_class(config)
+    arguments = population.arguments(config, "optimizer")
+    known = inspect.signature(target).parameters
+    if "betas" in known and "beta1" in arguments and "beta1" not in known:
+        arguments["betas"] = (arguments.pop("beta1"), arguments.pop("beta2"))
+    if not issubclass(target, optim.RuleOptimizer):
+        foreign = [key for key in arguments if key not in known and key in _OUR_KEYS]
+        if foreign:
+            print(f"{target.__name__} takes no {', '.join(foreign)}: left out", file=sys.stderr)
+        arguments = {key: value for key, value in arguments.items() if key not in foreign}
+    _refuse_unknown_keys("optimizer", arguments, target)
+
+    def make(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+        try:
+            return target(parameters, **arguments)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"optimizer {target.__name__}: {error}") from error
+
+    return make
+
+
+def _refuse_unknown_keys(group: str, arguments: dict, target: type) -> None:
+    known = [name for name in inspect.signature(target).parameters if name not in ("params", "features", "classes")]
+    for key, value in arguments.items():
+        if key not in known:
+            raise ConfigError(f"{group}.{key}={value} is unknown to {target.__name__}: it takes {', '.join(known)}")
+
+
+@contextlib.contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Ends the program with one sentence for an error of the user's, the data's or the machine's; HYDRA_FULL_ERROR=1 shows all of it."""
+    if "HYDRA_FULL_ERROR" in os.environ:
+        yield
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
+    try:
+        yield
+    except (DataError, OSError, ValueError, OmegaConfBaseException, hydra.errors.HydraException) as error:
+        sys.exit(f"error: {_sentence(error)}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing was written")
+
+
+def _sentence(error: BaseException) -> str:
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, (ConfigError, DataError)):
+            return str(link)
+        if isinstance(link, MissingConfigException) and link.options:
+            group, _, choice = (link.missing_cfg_file or "").rpartition("/")
+            return f"{group}={choice} is unknown: choose one of {', '.join(link.options)}"
+    for link in chain:
+        if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
+            _, _, name = key.rpartition(".")
+            keys = [str(known) for known in getattr(link, "parent_node", None) or {}]
+            close = difflib.get_close_matches(name, keys, 1)
+            return f"{key} is no key of the configuration: {f'did you mean {close[0]}, of ' if close else 'the keys are '}{', '.join(keys)}"
+    return " ".join(str(error).split())

@@ -1,0 +1,91 @@
+"""What a run leaves behind: a tidy CSV and, beside it, where it came from. Both land whole or not at all.
+
+The CSV has a row for each member and pass, with the columns of COLUMNS. The JSON of the same name is written last: a run
+without it is not complete.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from data.download import landing
+
+PROJECT = Path(__file__).resolve().parent.parent
+COLUMNS = (
+    "experiment", "settings", "optimizer", "data", "member", "seed", "hyperparameters",
+    "pass", "cost", "train_cost", "train_error", "test_cost", "test_error",
+)  # fmt: skip
+# Keys that say where and how, not what, is computed.
+_HOUSEKEEPING = ("results", "force", "device", "threads")
+
+
+class Record:
+    """The files of one run.
+
+    Args:
+        config: the resolved configuration.
+        optimizer: the optimizer's name.
+        overrides: what the command line changed besides experiment, optimizer and settings, as key=value,key=value.
+        data: `real` or `standin`; runs on stand-in data have a folder of their own.
+    """
+
+    def __init__(self, config: dict, optimizer: str, overrides: str, data: str):
+        self.config = {key: value for key, value in config.items() if key not in _HOUSEKEEPING and key != "hyperparameters"}
+        self.labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer, "data": data}
+        folder = PROJECT / config["results"] / ("standin" if data == "standin" else "") / config["experiment"] / config["settings"]
+        name = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in overrides)
+        self.csv = folder / f"{','.join(filter(None, [optimizer, name]))[:200]}.csv"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the same run has been finished before."""
+        provenance = self.csv.with_suffix(".json")
+        return self.csv.exists() and provenance.exists() and json.loads(provenance.read_text())["config"] == self.config
+
+    def write(self, table: pd.DataFrame, provenance: dict) -> None:
+        """Writes the table, whose columns the run's labels complete, and the provenance."""
+        table = table.assign(**self.labels).reindex(columns=COLUMNS)
+        self.csv.with_suffix(".json").unlink(missing_ok=True)
+        with landing(self.csv) as part:
+            table.to_csv(part, index=False, float_format="%.8g")
+        with landing(self.csv.with_suffix(".json")) as part:
+            part.write_text(json.dumps({**self.labels, "config": self.config, **provenance, **system()}, indent=1) + "\n")
+
+
+def system() -> dict:
+    """The code and the machine: commit, versions, processor."""
+    packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "hydra-core")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":!results")),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        "processor": _processor(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(("git", *arguments), cwd=PROJECT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    names = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

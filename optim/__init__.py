@@ -1,0 +1,12 @@
+"""The paper's optimizers and those it compares with, as torch optimizers."""
+
+from optim.adadelta import AdaDelta
+from optim.adagrad import AdaGrad
+from optim.adam import Adam
+from optim.adamax import AdaMax
+from optim.optimizer import RuleOptimizer
+from optim.rmsprop import RMSProp
+from optim.schedules import InverseSqrt
+from optim.sgd_nesterov import SGDNesterov
+
+__all__ = ["AdaDelta", "AdaGrad", "AdaMax", "Adam", "InverseSqrt", "RMSProp", "RuleOptimizer", "SGDNesterov"]

@@ -1,0 +1,41 @@
+"""RMSProp (Tieleman & Hinton 2012), with the momentum on the rescaled gradient that section 5 of the paper mentions."""
+
+from torch import Tensor
+
+from optim.optimizer import Hyperparameter, RuleOptimizer
+
+
+def rmsprop(theta, g, v, d, t, alpha, rho, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:
+    """One step: v averages the squared gradient, d gathers the rescaled gradient with momentum. Nothing is bias-corrected."""
+    v = rho * v + (1 - rho) * (g * g)
+    d = momentum * d + g / (v.sqrt() + eps)
+    theta = theta - alpha * d
+    return theta, v, d
+
+
+class RMSProp(RuleOptimizer):
+    """RMSProp, with momentum if wanted.
+
+    Args:
+        params: parameters, or groups of them, as for any torch optimizer.
+        lr: the step size alpha.
+        rho: decay rate of the average v of the squared gradient, in [0, 1) (torch calls it alpha).
+        momentum: decay rate of the sum d of rescaled gradients, in [0, 1).
+        eps: added to the root of v.
+
+    State per parameter: `v`, `d` and the number of steps `t`. Follows the trajectory of torch.optim.RMSprop.
+    """
+
+    rule = staticmethod(rmsprop)
+    state_names = ("v", "d")
+    hyperparameters = ("lr", "rho", "momentum", "eps")
+
+    def __init__(
+        self,
+        params,
+        lr: Hyperparameter = 1e-2,
+        rho: Hyperparameter = 0.99,
+        momentum: Hyperparameter = 0.0,
+        eps: Hyperparameter = 1e-8,
+    ):
+        super().__init__(params, lr=lr, rho=rho, momentum=momentum, eps=eps)

@@ -1,0 +1,327 @@
+"""The update rules: against NumPy oracles in float64, typed-in numbers, torch.optim, and limiting cases from the paper."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import optim
+
+# Everything here is float64 and differs from its oracle only in the order of operations: a few units of 2.2e-16 per step.
+RELATIVE = 1e-12
+
+
+def gradients(steps: int, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Gradients over many scales; the first coordinate is zero at every step, the second now and then."""
+    rng = np.random.default_rng(seed)
+    g = rng.standard_normal((steps, *shape)) * 10.0 ** rng.integers(-4, 3, size=shape)
+    if g[0].size > 1:
+        flat = g.reshape(steps, -1)
+        flat[:, 0] = 0
+        flat[::3, 1] = 0
+    return g
+
+
+def trajectory(make, start: np.ndarray, g: np.ndarray) -> list[np.ndarray]:
+    """The parameters after every step of a torch optimizer that is fed the gradients g."""
+    theta = torch.tensor(start, requires_grad=True)
+    optimizer = make([theta])
+    path = []
+    for gradient in g:
+        theta.grad = torch.tensor(gradient)
+        optimizer.step()
+        path.append(theta.detach().numpy().copy())
+    return path
+
+
+def adam_oracle(start, g, alpha, beta1, beta2, eps, correction):
+    theta, m, v, path = start.astype(np.float64), 0.0, 0.0, []
+    for t, gradient in enumerate(g, 1):
+        m = m * beta1 + gradient * (1 - beta1)
+        v = v * beta2 + gradient**2 * (1 - beta2)
+        step = (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps) if correction else m / (np.sqrt(v) + eps)
+        theta = theta - alpha * step
+        path.append(theta)
+    return path
+
+
+def adamax_oracle(start, g, alpha, beta1, beta2, correction):
+    theta, m, u, path = start.astype(np.float64), np.zeros_like(start), np.zeros_like(start), []
+    for t, gradient in enumerate(g, 1):
+        m = m * beta1 + gradient * (1 - beta1)
+        u = np.maximum(u * beta2, np.abs(gradient))
+        step = np.divide(m, u, out=np.zeros_like(m), where=u != 0)
+        theta = theta - (alpha / (1 - beta1**t) if correction else alpha) * step
+        path.append(theta)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5)])
+@pytest.mark.parametrize("correction", [True, False])
+@pytest.mark.parametrize("beta1", [0.0, 0.9])
+@pytest.mark.parametrize("eps", [1e-8, 1e-2])
+def test_adam_follows_algorithm_1_for_300_steps(shape, correction, beta1, eps):
+    start, g = np.random.default_rng(1).standard_normal(shape), gradients(300, shape)
+    ours = trajectory(lambda p: optim.Adam(p, lr=0.01, beta1=beta1, eps=eps, bias_correction=correction), start, g)
+    np.testing.assert_allclose(ours, adam_oracle(start, g, 0.01, beta1, 0.999, eps, correction), rtol=RELATIVE, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5)])
+@pytest.mark.parametrize("correction", [True, False])
+@pytest.mark.parametrize("beta1", [0.0, 0.9])
+def test_adamax_follows_algorithm_2_for_300_steps(shape, correction, beta1):
+    start, g = np.random.default_rng(1).standard_normal(shape), gradients(300, shape)
+    ours = trajectory(lambda p: optim.AdaMax(p, lr=0.01, beta1=beta1, bias_correction=correction), start, g)
+    np.testing.assert_allclose(ours, adamax_oracle(start, g, 0.01, beta1, 0.999, correction), rtol=RELATIVE, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        # g = 1..4, from 0. By hand: mhat = g and sqrt(vhat) = |g| at the first step, so -0.001 g / (g + 0.01) ...
+        (lambda p: optim.Adam(p, eps=0.01), [-9.900990099009901e-4, -9.950248756218905e-4, -9.966777408637874e-4, -9.975062344139651e-4]),
+        # ... without correction m = 0.1 g and sqrt(v) = sqrt(0.001) g: -0.001 * 0.1 / sqrt(0.001) whatever g is (eps = 0).
+        (lambda p: optim.Adam(p, eps=0.0, bias_correction=False), [-3.1622776601683795e-3] * 4),
+        # u = g and m / (1 - beta1) = g, so each coordinate moves by alpha; without correction, by a tenth of it.
+        (optim.AdaMax, [-0.002] * 4),
+        (lambda p: optim.AdaMax(p, bias_correction=False), [-0.0002] * 4),
+        (lambda p: optim.AdaGrad(p, lr=0.5, eps=0.0), [-0.5] * 4),
+        (lambda p: optim.RMSProp(p, lr=0.1, rho=0.75, eps=0.0), [-0.2] * 4),
+        # d = g, then g + 0.9 g; heavy ball would make -0.1 g.
+        (lambda p: optim.SGDNesterov(p, lr=0.1, momentum=0.9), [-0.19, -0.38, -0.57, -0.76]),
+        # sqrt(eps) g / sqrt(0.1 g^2 + eps) with eps = 0.3, rho = 0.9.
+        (lambda p: optim.AdaDelta(p, rho=0.9, eps=0.3), [-0.8660254037844386, -1.3093073414159542, -1.5, -1.5894388284780525]),
+    ],
+)
+def test_the_first_step_is_the_one_computed_by_hand(make, expected):
+    (first,) = trajectory(make, np.zeros(4), np.array([[1.0, 2.0, 3.0, 4.0]]))
+    np.testing.assert_allclose(first, expected, rtol=RELATIVE, atol=0)
+
+
+TORCH_TWINS = {
+    "Adam": (lambda p: optim.Adam(p, lr=0.01, eps=1e-2), lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-2)),
+    "Adam without momentum": (lambda p: optim.Adam(p, beta1=0.0, beta2=0.9), lambda p: torch.optim.Adam(p, betas=(0.0, 0.9))),
+    "AdaGrad": (lambda p: optim.AdaGrad(p, lr=0.1, eps=1e-3), lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-3)),
+    "RMSProp": (lambda p: optim.RMSProp(p, rho=0.9, eps=1e-3), lambda p: torch.optim.RMSprop(p, alpha=0.9, eps=1e-3)),
+    "RMSProp with momentum": (lambda p: optim.RMSProp(p, momentum=0.9), lambda p: torch.optim.RMSprop(p, momentum=0.9)),
+    "SGDNesterov": (lambda p: optim.SGDNesterov(p, momentum=0.95), lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.95, nesterov=True)),
+    "AdaDelta": (lambda p: optim.AdaDelta(p, rho=0.95), lambda p: torch.optim.Adadelta(p, rho=0.95)),
+}
+
+
+@pytest.mark.parametrize("name", TORCH_TWINS)
+def test_same_trajectory_as_torch(name):
+    start, g = np.random.default_rng(1).standard_normal((3, 5)), gradients(300, (3, 5))
+    ours, torchs = (trajectory(make, start, g) for make in TORCH_TWINS[name])
+    np.testing.assert_allclose(ours, torchs, rtol=RELATIVE, atol=0)
+
+
+def test_same_trajectory_as_torchs_adamax_where_no_gradient_is_small():
+    # torch adds eps to |g| inside the maximum: a relative change of at most 1e-8 / |g|.
+    start, g = np.ones((3, 5)), 1 + np.abs(gradients(300, (3, 5)))
+    ours = trajectory(lambda p: optim.AdaMax(p, lr=1e-4), start, g)
+    np.testing.assert_allclose(ours, trajectory(lambda p: torch.optim.Adamax(p, lr=1e-4, eps=1e-16), start, g), rtol=RELATIVE, atol=0)
+
+
+def test_adamax_does_not_move_a_coordinate_whose_gradient_was_always_zero():
+    path = trajectory(lambda p: optim.AdaMax(p, lr=0.1), np.array([1.0, 1.0]), np.array([[0.0, 1e-300]] * 5))
+    assert path[-1][0] == 1.0
+    assert path[-1][1] == pytest.approx(0.5, rel=RELATIVE)  # alpha per step, however small the gradient
+
+
+def test_adam_with_bias_correction_and_without_are_two_different_things():
+    start, g = np.zeros(3), gradients(1, (3,))[:, 1:].repeat(2, 1)[:, :3] + 1
+    with_it, without = (trajectory(lambda p, c=c: optim.Adam(p, eps=0.0, bias_correction=c), start, g)[0] for c in (True, False))
+    # (1 - beta1) / sqrt(1 - beta2) at the first step (section 2.1).
+    np.testing.assert_allclose(without / with_it, 0.1 / math.sqrt(0.001), rtol=RELATIVE)
+
+
+def test_section_2_1_a_lone_gradient_makes_the_longest_step_and_the_bound_holds():
+    g = np.zeros((2000, 1))
+    g[-1] = 3.0
+    path = trajectory(lambda p: optim.Adam(p, lr=1.0, beta1=0.9, beta2=0.999, eps=0.0), np.zeros(1), g[-1:])
+    assert abs(path[0][0]) == pytest.approx(1.0, rel=RELATIVE)
+    # After long silence 1 - beta^t is 1 up to 0.999^2000 = 0.135: |step| = (1-b1)/sqrt(1-b2) * sqrt(1 - b2^t), below the bound.
+    path = trajectory(lambda p: optim.Adam(p, lr=1.0, eps=1e-300), np.zeros(1), g)
+    step = abs(path[-1][0] - path[-2][0])
+    assert step == pytest.approx(0.1 / math.sqrt(0.001) * math.sqrt(1 - 0.999**2000) / (1 - 0.9**2000), rel=1e-10)
+    assert step < 0.1 / math.sqrt(0.001)
+
+
+def test_section_5_adagrad_is_the_limit_of_adam():
+    """beta1 = 0, beta2 -> 1, alpha_t = alpha / sqrt(t): the distance goes down with 1 - beta2, by ten each time."""
+    start, g = np.zeros(4), np.random.default_rng(2).standard_normal((100, 4))
+    adagrad = trajectory(lambda p: optim.AdaGrad(p, lr=0.1, eps=0.0), start, g)[-1]
+    distances = []
+    for gap in (1e-4, 1e-5, 1e-6):
+        theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+        adam = optim.Adam([theta], lr=0.1, beta1=0.0, beta2=1 - gap, eps=0.0)
+        schedule = optim.InverseSqrt(adam)
+        for gradient in g:
+            theta.grad = torch.tensor(gradient)
+            adam.step()
+            schedule.step()
+        distances.append(np.abs(theta.detach().numpy() - adagrad).max())
+    assert distances[0] / distances[1] == pytest.approx(10, rel=0.02)  # the next term is of order 100 * gap
+    assert distances[1] / distances[2] == pytest.approx(10, rel=0.02)
+
+
+def test_section_5_adam_without_correction_and_momentum_is_rmsprop():
+    start, g = np.ones(4), gradients(100, (4,))
+    adam = trajectory(lambda p: optim.Adam(p, beta1=0.0, beta2=0.9, bias_correction=False), start, g)
+    np.testing.assert_allclose(adam, trajectory(lambda p: optim.RMSProp(p, lr=1e-3, rho=0.9), start, g), rtol=RELATIVE, atol=0)
+
+
+def test_section_2_1_rescaled_gradients_make_the_same_steps():
+    start, g = np.zeros(4), gradients(50, (4,))
+    scales = np.array([1e-6, 1e-2, 1e3, 1e6])
+    for make in (lambda p: optim.Adam(p, eps=1e-300), optim.AdaMax):
+        np.testing.assert_allclose(trajectory(make, start, g * scales), trajectory(make, start, g), rtol=1e-11, atol=0)
+
+
+GRID = {
+    optim.Adam: dict(
+        lr=[1e-4, 1e-3, 1e-2], beta1=[0.0, 0.9, 0.9], beta2=[0.99, 0.999, 0.9999], eps=[1e-8, 1e-2, 1e-8], bias_correction=[1.0, 0.0, 1.0]
+    ),
+    optim.AdaMax: dict(lr=[1e-4, 1e-3, 1e-2], beta1=[0.0, 0.9, 0.99], beta2=[0.99, 0.999, 0.9999], bias_correction=[1.0, 0.0, 1.0]),
+    optim.AdaGrad: dict(lr=[1e-3, 1e-2, 1e-1], eps=[1e-10, 1e-8, 1e-2]),
+    optim.RMSProp: dict(lr=[1e-4, 1e-3, 1e-2], rho=[0.9, 0.99, 0.999], momentum=[0.0, 0.5, 0.9]),
+    optim.SGDNesterov: dict(lr=[1e-3, 1e-2, 1e-1], momentum=[0.0, 0.9, 0.99]),
+    optim.AdaDelta: dict(lr=[0.1, 1.0, 2.0], rho=[0.9, 0.95, 0.99], eps=[1e-6, 1e-8, 1e-3]),
+}
+
+
+@pytest.mark.parametrize("optimizer", GRID, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_member_of_a_population_moves_as_if_alone(optimizer, dtype):
+    grid, members = GRID[optimizer], 3
+    g = torch.tensor(gradients(100, (members, 4, 5)), dtype=dtype)
+    start = torch.randn(members, 4, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+    def run(theta, gradients, **hyperparameters):
+        theta = theta.clone().requires_grad_()
+        machine = optimizer([theta], **hyperparameters)
+        for gradient in gradients:
+            theta.grad = gradient
+            machine.step()
+        return theta.detach()
+
+    together = run(start, g, **{key: torch.tensor(values, dtype=torch.float64) for key, values in grid.items()})
+    assert together.dtype == dtype
+    for member in range(members):
+        alone = run(start[member], g[:, member], **{key: values[member] for key, values in grid.items()})
+        # Solo scalars are rounded to float32 once more than mapped ones in some operations.
+        rtol = 1e-13 if dtype == torch.float64 else 3e-6
+        torch.testing.assert_close(together[member], alone, rtol=rtol, atol=1e-7 if dtype == torch.float32 else 0)
+
+
+def test_a_member_that_diverges_disturbs_nobody():
+    theta = torch.ones(2, 3, requires_grad=True)
+    machine = optim.SGDNesterov([theta], lr=torch.tensor([1e30, 1e-3]))
+    for _ in range(20):
+        theta.grad = 2 * theta.detach()
+        machine.step()
+    assert not torch.isfinite(theta[0]).any()
+    # 0.998 per step is the plain factor; momentum brings it well below 1 and above 0 in 20 steps.
+    assert (theta[1] < 1).all()
+    assert (theta[1] > 0).all()
+
+
+@pytest.mark.parametrize("optimizer", GRID, ids=lambda cls: cls.__name__)
+def test_blocks_change_nothing(optimizer, monkeypatch):
+    g = gradients(5, (11, 6))
+    start = np.ones((11, 6))
+    whole = trajectory(optimizer, start, g)
+    monkeypatch.setattr(optim.optimizer, "_CACHED_ELEMENTS", 13)
+    np.testing.assert_array_equal(trajectory(optimizer, start, g), whole)
+
+
+@pytest.mark.parametrize("optimizer", GRID, ids=lambda cls: cls.__name__)
+def test_interrupted_and_resumed_is_the_same_to_the_bit(optimizer):
+    g = torch.tensor(gradients(20, (3, 4)))
+
+    def run(theta, machine, steps):
+        for gradient in steps:
+            theta.grad = gradient
+            machine.step()
+
+    whole = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    machine = optimizer([whole])
+    run(whole, machine, g[:10])
+    resumed = whole.detach().clone().requires_grad_()
+    second = optimizer([resumed])
+    second.load_state_dict(copy.deepcopy(machine.state_dict()))
+    run(whole, machine, g[10:])
+    run(resumed, second, g[10:])
+    assert torch.equal(whole, resumed)
+
+
+def test_groups_closures_and_torchs_schedulers():
+    a, b, idle = (torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    machine = optim.AdaMax([{"params": [a, idle]}, {"params": [b], "lr": 0.5}], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(machine, gamma=0.1)
+
+    def closure():
+        machine.zero_grad()
+        loss = (a + b).sum()
+        loss.backward()
+        return loss
+
+    assert machine.step(closure).item() == 4.0
+    scheduler.step()
+    machine.step(closure)
+    # AdaMax moves by alpha under a constant gradient: 0.1 + 0.01 and 0.5 + 0.05.
+    np.testing.assert_allclose(a.detach(), 0.89, rtol=RELATIVE)
+    np.testing.assert_allclose(b.detach(), 0.45, rtol=RELATIVE)
+    assert torch.equal(idle, torch.ones(2, dtype=torch.float64))
+
+
+def test_step_leaves_the_gradient_alone():
+    for optimizer in GRID:
+        theta = torch.ones(3, requires_grad=True)
+        theta.grad = torch.tensor([1.0, 2.0, 3.0])
+        optimizer([theta]).step()
+        assert theta.grad.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_inverse_sqrt_is_alpha_over_the_root_of_t():
+    theta = torch.ones(2, requires_grad=True)
+    machine = optim.Adam([theta], lr=torch.tensor([0.1, 0.2], dtype=torch.float64))
+    schedule = optim.InverseSqrt(machine)
+    for t in range(1, 6):
+        np.testing.assert_allclose(machine.param_groups[0]["lr"], np.array([0.1, 0.2]) / math.sqrt(t), rtol=RELATIVE)
+        schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "error", "words"),
+    [
+        (optim.Adam, {"lr": -1.0}, ValueError, "lr=-1.0 should not be negative"),
+        (optim.Adam, {"beta1": 1.0}, ValueError, r"beta1=1.0 should lie in \[0, 1\)"),
+        (optim.Adam, {"beta2": torch.tensor([0.9, -0.1])}, ValueError, "beta2"),
+        (optim.AdaMax, {"beta2": 1.5}, ValueError, "beta2=1.5"),
+        (optim.AdaGrad, {"eps": -1e-8}, ValueError, "eps"),
+        (optim.RMSProp, {"lr": "fast"}, TypeError, "lr='fast' should be a number"),
+        (optim.SGDNesterov, {"lr": float("nan")}, ValueError, "lr=nan"),
+        (optim.SGDNesterov, {"nesterov": True}, TypeError, "nesterov"),
+    ],
+)
+def test_wrong_hyperparameters_are_named(optimizer, arguments, error, words):
+    with pytest.raises(error, match=words):
+        optimizer([torch.ones(2, requires_grad=True)], **arguments)
+
+
+def test_a_population_of_the_wrong_size_is_refused():
+    theta = torch.ones(3, 2, requires_grad=True)
+    theta.grad = torch.ones(3, 2)
+    with pytest.raises(ValueError, match=r"2 values, one per member, but a parameter has shape \(3, 2\)"):
+        optim.Adam([theta], lr=torch.tensor([0.1, 0.2])).step()
+
+
+def test_sparse_gradients_are_refused_in_a_sentence():
+    theta = torch.ones(3, requires_grad=True)
+    theta.grad = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.tensor([1.0]), (3,), check_invariants=False)
+    with pytest.raises(RuntimeError, match="Adam takes dense gradients"):
+        optim.Adam([theta]).step()
