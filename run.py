@@ -2,7 +2,6 @@
 
 import hydra
 import pandas as pd
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,11 +14,15 @@ from optim import RuleOptimizer
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
+    """Hydra's entry: composes the configuration, then runs it."""
+    with one_sentence_errors():
+        run(cfg)
+
+
+def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    if config["threads"]:
-        torch.set_num_threads(config["threads"])
-    device = choose_device(config["device"])
+    device = choose_device(config["device"], config["threads"])
     population = Population.of(config)
     plan = Plan(config["passes"], config["batch_size"], config["schedule"], config["evaluate_every"])
 
@@ -33,7 +36,7 @@ def main(cfg: DictConfig) -> None:
     stackable = issubclass(optimizer_class(config), RuleOptimizer)
     dataset, tables, seconds = dataset.to(device), [], 0.0
     for part in [population] if stackable else population.singles():
-        model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes)
+        model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
         maker = optimizer_maker(config, part)
         bar = {"desc": f"{config['experiment']} {optimizer_name(config)}", "position": HydraConfig.get().job.get("num", 0) % 2}
         table, spent = train(model, maker, dataset, part.seeds, len(part.settings), plan, device, bar)

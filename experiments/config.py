@@ -44,8 +44,12 @@ def optimizer_name(cfg) -> str:
     return cfg["optimizer"]["_target_"].rpartition(".")[2]
 
 
-def choose_device(name: str) -> torch.device:
-    """The torch device of that name; `auto` is a GPU where there is one."""
+def choose_device(name: str, threads: int | None) -> torch.device:
+    """The torch device of that name; `auto` is a GPU where there is one. Also limits torch to that many threads, if given."""
+    if threads is not None:
+        if not (isinstance(threads, int) and threads > 0):
+            raise ConfigError(f"threads={threads} should be a whole number above 0, or null for torch's choice")
+        torch.set_num_threads(threads)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -94,19 +98,17 @@ class Population:
         return arguments
 
 
-def make_model(config: dict, population: Population, features: int, classes: int):
-    """The model of the configuration, for data with that many features and classes."""
+def make_model(config: dict, population: Population, features: int, classes: int, device: torch.device):
+    """The configured model, for data with that many features and classes."""
     target = hydra.utils.get_class(config["model"]["_target_"])
     arguments = population.arguments(config, "model")
     _refuse_unknown_keys("model", arguments, target)
     for key, value in arguments.items():
         if isinstance(value, torch.Tensor) and key not in target.per_member:
             raise ConfigError(f"model.{key}={config['model'][key]} cannot differ within a population: sweep it with -m model.{key}=...")
-    return target(features=features, classes=classes, **{key: _float32(value) for key, value in arguments.items()})
-
-
-def _float32(value):
-    return value.to(torch.float32) if isinstance(value, torch.Tensor) else value
+        if isinstance(value, torch.Tensor):
+            arguments[key] = value.to(device, torch.float32)
+    return target(features=features, classes=classes, **arguments)
 
 
 def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
@@ -150,16 +152,19 @@ def _refuse_unknown_keys(group: str, arguments: dict, target: type) -> None:
             raise ConfigError(f"{group}.{key}={value} is unknown to {target.__name__}: it takes {', '.join(known)}")
 
 
+# Whether the user asked for full tracebacks. The worker processes of a sweep see it too: they leave the sentence to their parent.
+_FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ
+
+
 @contextlib.contextmanager
 def one_sentence_errors() -> Iterator[None]:
     """Ends the program with one sentence for an error of the user's, the data's or the machine's; HYDRA_FULL_ERROR=1 shows all of it."""
-    if "HYDRA_FULL_ERROR" in os.environ:
-        yield
-        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
     try:
         yield
     except (DataError, OSError, ValueError, OmegaConfBaseException, hydra.errors.HydraException) as error:
+        if _FULL_ERRORS:
+            raise
         sys.exit(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing was written")
@@ -178,7 +183,7 @@ def _sentence(error: BaseException) -> str:
     for link in chain:
         if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
             _, _, name = key.rpartition(".")
-            keys = [str(known) for known in getattr(link, "parent_node", None) or {}]
+            keys = [str(known) for known in getattr(link, "parent_node", None) or {} if known not in ("hydra", "hyperparameters")]
             close = difflib.get_close_matches(name, keys, 1)
             return f"{key} is no key of the configuration: {f'did you mean {close[0]}, of ' if close else 'the keys are '}{', '.join(keys)}"
     return " ".join(str(error).split())

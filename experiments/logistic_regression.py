@@ -31,6 +31,7 @@ class LogisticRegression:
             raise ValueError(f"model.dropout={dropout} should lie in [0, 1)")
         self.features, self.scores = features, 1 if classes == 2 else classes
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
+        self._penalised = isinstance(l2, Tensor) or l2 > 0
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """The parameters of one member: weight [scores, features] and bias [scores]."""
@@ -60,7 +61,8 @@ class LogisticRegression:
 
     def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
         """l2 / 2 * |weight|^2, shape [members]."""
-        return self.l2 / 2 * parameters["weight"].square().sum((1, 2))
+        weight = parameters["weight"]
+        return self.l2 / 2 * weight.square().sum((1, 2)) if self._penalised else weight.new_zeros(len(weight))
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch) -> Tensor:
         """Shape [members, scores, batch]: one wide product for all members of a stream."""

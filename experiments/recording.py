@@ -21,7 +21,7 @@ from data.download import landing
 PROJECT = Path(__file__).resolve().parent.parent
 COLUMNS = (
     "experiment", "settings", "optimizer", "data", "member", "seed", "hyperparameters",
-    "pass", "cost", "train_cost", "train_error", "test_cost", "test_error",
+    "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty",
 )  # fmt: skip
 # Keys that say where and how, not what, is computed.
 _HOUSEKEEPING = ("results", "force", "device", "threads")

@@ -65,9 +65,9 @@ def train(
 
     Returns:
         A table with a row for each pass and member (`member`, `pass`, `cost`, and after passes that are evaluated
-        `train_cost`, `train_error`, `test_cost`, `test_error`), and the seconds spent on training, evaluation left out.
-        `cost` is the mean over the pass of what is minimised, noise on and penalty included; `train_cost` is the same
-        after the pass and without noise; `test_cost` has no penalty.
+        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`), and the seconds spent on training, evaluation
+        left out. Costs are means over examples: `cost` during the pass, each minibatch's before its step and with the
+        noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty.
     """
     starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
     parameters = {
@@ -79,7 +79,7 @@ def train(
     order = [generator(seed, "order of data") for seed in seeds]
     noise = [generator(seed, "noise", device) for seed in seeds]
     rows, seconds = [], 0.0
-    with tqdm(total=plan.passes, unit="pass", disable=None, **(bar or {})) as progress:
+    with tqdm(total=plan.passes, unit="pass", **{"disable": None, **(bar or {})}) as progress:
         for number in range(1, plan.passes + 1):
             start = time.perf_counter()
             cost = torch.zeros(len(seeds) * per_seed, device=device)
@@ -105,17 +105,16 @@ def train(
 
 def _step(model, parameters: dict[str, Tensor], optimizer, split: Split, index: Tensor, noise: list[torch.Generator]) -> Tensor:
     """One step on one minibatch; returns the members' costs before it, [members]."""
-    losses = model.losses(parameters, split.inputs.take(index), split.targets[index], noise)
-    costs = losses.mean(1) + model.penalty(parameters)
+    costs = model.losses(parameters, split.inputs.take(index), split.targets[index], noise).mean(1)
     optimizer.zero_grad()
-    costs.sum().backward()  # members are independent: each gets the gradient of its own cost
+    (costs + model.penalty(parameters)).sum().backward()  # members are independent: each gets the gradient of its own
     optimizer.step()
     return costs.detach()
 
 
 @torch.no_grad()
 def evaluate(model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str, list[float]]:
-    """Means over all training and all test examples, per member, with the noise off."""
+    """Means over all training and all test examples with the noise off, and the penalty; for each member."""
     means = {}
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         sums: dict[str, Tensor] = {}
@@ -124,5 +123,5 @@ def evaluate(model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str
             for name, values in model.measures(parameters, split.inputs.take(index), split.targets[index]).items():
                 sums[name] = sums.get(name, 0) + values.sum(1, dtype=torch.float64)
         means |= {f"{part}_{name}": total / len(split) for name, total in sums.items()}
-    means["train_cost"] = means["train_cost"] + model.penalty(parameters)
+    means["penalty"] = model.penalty(parameters)
     return {name: values.tolist() for name, values in means.items()}

@@ -15,6 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from optim.members import PerMember
+
 # A hyper-parameter: one number, or one value per member of a population (shape [members]).
 Hyperparameter = float | Tensor
 
@@ -77,26 +79,23 @@ class RuleOptimizer(torch.optim.Optimizer):
 
 
 def _apply(rule: Callable, tensors: list[Tensor], t: int, hyperparameters: list[Hyperparameter]) -> None:
-    """Replaces tensors = [theta, g, *state] by the rule's result, except for g.
-
-    A rule that gets a hyper-parameter with a value per member is mapped over the members. Mapping, rather than
-    broadcasting, keeps the hyper-parameter a scalar inside the rule: float64 scalars do not turn float32 parameters into
-    float64 ones, and 1 - beta2**t is computed in double precision, as in a solo run.
-    """
+    """Replaces tensors = [theta, g, *state] by the rule's result, except for g."""
     theta = tensors[0]
-    per_member = [isinstance(h, Tensor) and h.ndim > 0 for h in hyperparameters]
-    if any(per_member):
-        for h, mapped in zip(hyperparameters, per_member, strict=True):
-            if mapped and (theta.ndim == 0 or len(h) != len(theta)):
-                raise ValueError(f"a hyper-parameter has {len(h)} values, one per member, but a parameter has shape {tuple(theta.shape)}")
-        in_dims = (0,) * len(tensors) + (None,) + tuple(0 if mapped else None for mapped in per_member)
-        rule = torch.func.vmap(rule, in_dims=in_dims)
+    hyperparameters = [_per_member(h, theta) if isinstance(h, Tensor) and h.ndim > 0 else h for h in hyperparameters]
     for start, length in _blocks(theta):
         block = [tensor.narrow(0, start, length) if theta.ndim else tensor for tensor in tensors]
-        values = [h.narrow(0, start, length) if mapped else h for h, mapped in zip(hyperparameters, per_member, strict=True)]
+        values = [h.narrow(start, length) if isinstance(h, PerMember) else h for h in hyperparameters]
         new_theta, *new_state = rule(*block, t, *values)
         for old, new in zip([block[0], *block[2:]], [new_theta, *new_state], strict=True):
             old.copy_(new)
+
+
+def _per_member(values: Tensor, theta: Tensor) -> PerMember:
+    if theta.ndim == 0 or values.shape != theta.shape[:1]:
+        raise ValueError(
+            f"a hyper-parameter has {len(values)} values, one per member, but a parameter of shape {tuple(theta.shape)} is not such a stack"
+        )
+    return PerMember(values, theta.ndim)
 
 
 def _blocks(theta: Tensor) -> list[tuple[int, int]]:

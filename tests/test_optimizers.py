@@ -212,9 +212,8 @@ def test_every_member_of_a_population_moves_as_if_alone(optimizer, dtype):
     assert together.dtype == dtype
     for member in range(members):
         alone = run(start[member], g[:, member], **{key: values[member] for key, values in grid.items()})
-        # Solo scalars are rounded to float32 once more than mapped ones in some operations.
-        rtol = 1e-13 if dtype == torch.float64 else 3e-6
-        torch.testing.assert_close(together[member], alone, rtol=rtol, atol=1e-7 if dtype == torch.float32 else 0)
+        # A scalar reaches torch's float32 kernels in double precision, a member's value rounded: a unit or two of 6e-8 per step.
+        torch.testing.assert_close(together[member], alone, rtol=1e-13 if dtype == torch.float64 else 1e-5, atol=0)
 
 
 def test_a_member_that_diverges_disturbs_nobody():
@@ -316,7 +315,7 @@ def test_wrong_hyperparameters_are_named(optimizer, arguments, error, words):
 def test_a_population_of_the_wrong_size_is_refused():
     theta = torch.ones(3, 2, requires_grad=True)
     theta.grad = torch.ones(3, 2)
-    with pytest.raises(ValueError, match=r"2 values, one per member, but a parameter has shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"2 values, one per member, but a parameter of shape \(3, 2\)"):
         optim.Adam([theta], lr=torch.tensor([0.1, 0.2])).step()
 
 

@@ -1,0 +1,115 @@
+"""Prints how fast training is, as ratios measured side by side in this run.
+
+1. One pass of figure 1 left, one member, against the loop a user would write: DataLoader, nn.Linear, torch.optim.Adam.
+2. A grid of 32 step sizes on the same task as one population, against the same members one after another.
+3. The products of sparse minibatches by SciPy, against torch's own, as in a step of figure 1 right.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+import data
+import optim
+from data.rows import linear
+from experiments.logistic_regression import LogisticRegression
+from experiments.training import Plan, train
+
+MEMBERS = 32
+
+
+def medians(*contestants: Callable[[], float], rounds: int) -> list[float]:
+    """The median of the seconds that each contestant reports; they take turns, so that a busy machine is unfair to none."""
+    for contestant in contestants:  # warm up
+        contestant()
+    rows = [[contestant() for contestant in contestants] for _ in range(rounds)]
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """The seconds that the work takes; it must wait for its own results."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def row(name: str, left: str, left_seconds: float, right: str, right_seconds: float) -> None:
+    """Prints one line of the table."""
+    ratio = left_seconds / right_seconds
+    print(
+        f"{name:<28} {left} {left_seconds * 1e3:9.2f} ms   {right} {right_seconds * 1e3:9.2f} ms   {ratio:6.1f} times as fast", flush=True
+    )
+
+
+def users_loop(loader: DataLoader, device: torch.device) -> None:
+    """One pass as in torch's tutorials."""
+    model = torch.nn.Linear(784, 10).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for images, labels in loader:
+        loss = functional.cross_entropy(model(images.to(device)), labels.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    loss.item()  # waits for the device
+
+
+def our_pass(dataset: data.Dataset, steps: list[float], device: torch.device) -> float:
+    """One pass of a population with these step sizes; returns the seconds of training."""
+    lr = torch.tensor(steps, dtype=torch.float64, device=device) if len(steps) > 1 else steps[0]
+    model = LogisticRegression(784, 10)
+    plan = Plan(passes=1, batch_size=128, schedule="constant")
+    return train(model, partial(optim.Adam, lr=lr), dataset, [0], len(steps), plan, device, {"disable": True})[1]
+
+
+def sparse_products(inputs: data.rows.SparseRows) -> tuple[Callable, Callable]:
+    """Forward and backward of a minibatch of 128 reviews, by SciPy and by torch."""
+    batch = inputs.take(torch.arange(128).unsqueeze(0))
+    weight = torch.randn(1, 1, inputs.shape[1], requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
+        parts = (torch.from_numpy(part) for part in (batch.blocks.indptr, batch.blocks.indices, batch.blocks.data))
+        matrix = torch.sparse_csr_tensor(*parts, batch.blocks.shape)
+    column = torch.randn(inputs.shape[1], 1, requires_grad=True)
+    return lambda: linear(weight, batch).sum().backward(), lambda: torch.sparse.mm(matrix, column).sum().backward()
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    dataset = data.load("mnist")
+    everything = torch.arange(len(dataset.train)).unsqueeze(0)
+    images = TensorDataset(dataset.train.inputs.take(everything)[0], dataset.train.targets)
+    loader = DataLoader(images, batch_size=128, shuffle=True)
+    resident = dataset.to(device)
+    steps = torch.logspace(-4, -1, MEMBERS).tolist()
+
+    print(f"{torch.get_num_threads()} threads, {arguments.device}, medians of {arguments.rounds}")
+    user, ours = medians(
+        partial(timed, partial(users_loop, loader, device)), partial(our_pass, resident, steps[:1], device), rounds=arguments.rounds
+    )
+    row("pass of figure 1 left", "user's loop", user, "ours", ours)
+    alone, together = medians(
+        lambda: sum(our_pass(resident, [step], device) for step in steps),
+        partial(our_pass, resident, steps, device),
+        rounds=arguments.rounds,
+    )
+    row(f"pass of {MEMBERS} members", "in turn", alone, "population", together)
+    if device.type == "cpu":
+        scipy, torchs = (partial(timed, work) for work in sparse_products(data.load("imdb", words=10_000, features="binary").train.inputs))
+        scipy, torchs = medians(scipy, torchs, rounds=100)
+        row("products, 128 sparse rows", "torch", torchs, "SciPy", scipy)
+
+
+if __name__ == "__main__":
+    main()

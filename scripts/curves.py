@@ -1,0 +1,59 @@
+"""Reading curves, ours and the paper's, and measuring how far apart they are. Reads CSV only; no torch."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+REFERENCE = RESULTS / "reference"
+RUNS = RESULTS / "runs"
+
+
+def published(experiment: str) -> pd.DataFrame:
+    """The paper's curves for one panel: `optimizer`, `x`, `y`, `kind` (see results/README.md).
+
+    Series are named by their optimizer alone: `Adam+dropout` in figure 1 right becomes `Adam`.
+    """
+    curves = pd.read_csv(RESULTS / "published" / f"{experiment}.csv")
+    return curves.assign(optimizer=curves["series"].str.partition("+")[0])
+
+
+def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
+    """All complete runs of a panel under `root` that differ from their configuration files in nothing, one below the other.
+
+    Empty where there are none. `x` is the paper's abscissa: its x = 0 is the first pass, not the initial parameters.
+    """
+    tables = [read_run(path) for path in sorted((root / experiment / settings).glob("*.csv")) if "=" not in path.stem]
+    tables = [table for table in tables if table is not None]
+    return pd.concat(tables) if tables else pd.DataFrame()
+
+
+def read_run(path: Path) -> pd.DataFrame | None:
+    """The table of one run, or None where the run is not complete."""
+    if not path.with_suffix(".json").exists():
+        return None
+    table = pd.read_csv(path, keep_default_na=True)
+    return table.assign(x=table["pass"] - 1, hyperparameters=table["hyperparameters"].fillna(""))
+
+
+def provenance(path: Path) -> dict:
+    """What is known about the run whose CSV is at `path`."""
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
+    """ln(ours / paper) at the plotted vertices of one published series that lie within our passes.
+
+    Args:
+        ours: cost by abscissa x.
+        paper: rows of `published` for one optimizer.
+    """
+    plotted = paper[(paper["kind"] == "plotted") & paper["x"].isin(ours.index)].set_index("x")["y"]
+    return np.log(ours.loc[plotted.index].to_numpy() / plotted.to_numpy())
+
+
+def rms(values: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(values))))

@@ -1,0 +1,113 @@
+"""The look of all line figures: the paper's layout, our mean and range over seeds, the published curve dashed beneath."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+from curves import RESULTS, published, runs
+
+# One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
+COLOURS = {
+    "AdaGrad": "#0072B2",
+    "RMSProp": "#E69F00",
+    "SGDNesterov": "#009E73",
+    "AdaDelta": "#56B4E9",
+    "Adam": "#D55E00",
+    "AdaMax": "#CC79A7",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a figure.
+
+    Attributes:
+        experiment: its name in conf/experiment.
+        title: the paper's title.
+        optimizers: the paper's series, in the order of its legend.
+        passes: the paper's range of the abscissa.
+        costs: the paper's range of the ordinate.
+        suffix: what the paper's legend adds to each optimizer.
+    """
+
+    experiment: str
+    title: str
+    optimizers: tuple[str, ...]
+    passes: tuple[float, float]
+    costs: tuple[float, float]
+    suffix: str = ""
+
+
+def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, own: Path | None) -> None:
+    """Draws the panels side by side to `name`.png and .svg, if there is anything to draw.
+
+    Args:
+        name: of the figure; settings other than `paper` are added to it.
+        panels: from left to right.
+        settings: whose runs are drawn.
+        reference: the folder of the tracked runs.
+        own: a folder of somebody's own runs. They are drawn in front, the tracked ones grey behind them. Runs on stand-in
+            data are drawn, labelled and without the published curves, where there are none on real data.
+    """
+    source = own or reference
+    real = [runs(source, panel.experiment, settings) for panel in panels]
+    standin = [
+        runs(source / "standin", panel.experiment, settings) if table.empty else table for panel, table in zip(panels, real, strict=True)
+    ]
+    if all(table.empty for table in standin):
+        return
+    figure, axes = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.8), layout="constrained", squeeze=False)
+    for axis, panel, table in zip(axes[0], panels, standin, strict=True):
+        _draw_panel(axis, panel, table, runs(reference, panel.experiment, settings) if own else pd.DataFrame())
+    figure.suptitle(f"settings={settings}; solid: ours, mean and range over seeds; dashed: the paper's curve", fontsize=9)
+    folder = (own or RESULTS) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = name if settings == "paper" else f"{name}_{settings}"
+    if any(not table.empty and (table["data"] == "standin").any() for table in standin):
+        stem += "_standin"
+    # A fixed salt and no date, so that the same data give the same file.
+    plt.rcParams["svg.hashsalt"] = "adam"
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        figure.savefig(folder / f"{stem}{suffix}", dpi=130, metadata=metadata)
+        print(f"drew {folder / stem}{suffix}")
+    plt.close(figure)
+
+
+def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
+    standin = not table.empty and (table["data"] == "standin").any()
+    paper = published(panel.experiment)
+    for optimizer in (*panel.optimizers, "AdaMax"):
+        colour, label = COLOURS[optimizer], optimizer + panel.suffix
+        if not standin:
+            curve = paper[paper["optimizer"] == optimizer]
+            axis.plot(curve["x"], curve["y"], color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
+            if not tracked.empty:
+                mean = tracked[tracked["optimizer"] == optimizer].groupby("x")["cost"].mean()
+                axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
+        ours = table[table["optimizer"] == optimizer] if not table.empty else table
+        if ours.empty:
+            continue
+        by_pass = ours.groupby("x")["cost"]
+        mean, low, high = by_pass.mean(), by_pass.min(), by_pass.max()
+        extra = "" if optimizer in panel.optimizers else " (not in the paper)"
+        axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label + extra, zorder=3, linestyle=":" if extra else "-")
+        axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+    axis.set(xlim=panel.passes, ylim=panel.costs, title=panel.title, xlabel="iterations over entire dataset", ylabel="training cost")
+    axis.grid(alpha=0.3)
+    if table.empty:
+        axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center")
+        return
+    if standin:
+        axis.set_ylim(auto=True)
+        axis.text(0.5, 0.5, "STAND-IN DATA", transform=axis.transAxes, ha="center", fontsize=24, color="red", alpha=0.4, rotation=20)
+    elif not tracked.empty:
+        axis.plot([], [], color="grey", linewidth=2.5, alpha=0.5, label="tracked in results/reference")
+    handles, labels = axis.get_legend_handles_labels()
+    if not standin:
+        handles += axis.plot([], [], color="black", linewidth=0.8, linestyle=(0, (4, 2)))
+        labels.append("the paper's curves")
+    axis.legend(handles, labels, fontsize=8, loc="upper right")
