@@ -3,10 +3,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
-RUN := $(VENV)/bin/python
+PY := $(VENV)/bin/python
 # Further settings for run.py, such as ARGS="data.source=standin device=cpu".
 ARGS ?=
 
+# The run or folder of runs that `make promote` tracks.
+RUN ?= results/runs/fig1_left/paper
+
+GRID := settings=grid seed=0 evaluate_every=1000
 FIG1_LEFT := adam,adamax,adagrad,sgd_nesterov
 FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 
@@ -17,26 +21,37 @@ setup: $(VENV)/.installed ## Make the virtual environment with everything needed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --editable '.[dev]'
+	$(PY) -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 test: setup ## Run the tests
-	$(RUN) -m pytest
+	$(PY) -m pytest
 
 lint: setup ## Check style
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
 reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw them
-	$(RUN) run.py -m experiment=fig1_left optimizer=$(FIG1_LEFT) $(ARGS)
-	$(RUN) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) $(ARGS)
-	$(RUN) scripts/figure1.py --runs results/runs
+	$(PY) run.py -m experiment=fig1_left optimizer=$(FIG1_LEFT) $(ARGS)
+	$(PY) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) $(ARGS)
+	$(PY) scripts/figure1.py --runs results/runs
+
+promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
+	$(PY) scripts/promote.py $(RUN)
+
+tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 30 minutes of 2 cores) and sum them up
+	$(PY) run.py -m experiment=fig1_left optimizer=$(FIG1_LEFT) schedule=constant,inverse_sqrt_pass,inverse_sqrt_step $(GRID) $(ARGS)
+	$(PY) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) schedule=constant,inverse_sqrt_pass data.features=binary,counts $(GRID) $(ARGS)
+	$(PY) scripts/tune.py fig1_left fig1_right
+
+bench: setup ## Measure how fast training is, side by side with the loop a user would write
+	$(PY) scripts/bench.py
 
 figures: setup ## Draw the tracked figures from the tracked results
-	$(RUN) scripts/figure1.py
+	$(PY) scripts/figure1.py
 
 clean: ## Remove the virtual environment, caches and your own runs (data sets and tracked results stay)
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 figures clean
+.PHONY: help setup test lint reproduce-fig1 promote tune-fig1 bench figures clean

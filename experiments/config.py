@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import inspect
 import itertools
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import hydra
+import pandas as pd
 import torch
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -87,6 +89,18 @@ class Population:
         """Every member as a population of its own."""
         return [Population([seed], [setting]) for seed in self.seeds for setting in self.settings]
 
+    def describe(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Adds to a table with a column `member` each member's seed and the hyper-parameters in which members differ."""
+        members = pd.DataFrame(
+            [
+                (seed, " ".join(f"{key.partition('.')[2]}={value}" for key, value in setting.items()))
+                for seed in self.seeds
+                for setting in self.settings
+            ],
+            columns=["seed", "hyperparameters"],
+        )
+        return table.join(members, on="member")
+
     def arguments(self, config: dict, group: str) -> dict:
         """The arguments for the `group` (`optimizer` or `model`): floats, or where members differ one float64 per member."""
         arguments = {key: value for key, value in config[group].items() if key != "_target_"}
@@ -132,7 +146,7 @@ def optimizer_maker(config: dict, population: Population) -> Callable[[list[torc
     if not issubclass(target, optim.RuleOptimizer):
         foreign = [key for key in arguments if key not in known and key in _OUR_KEYS]
         if foreign:
-            print(f"{target.__name__} takes no {', '.join(foreign)}: left out", file=sys.stderr)
+            _say_once(f"{target.__name__} takes no {', '.join(foreign)}: left out")
         arguments = {key: value for key, value in arguments.items() if key not in foreign}
     _refuse_unknown_keys("optimizer", arguments, target)
 
@@ -143,6 +157,11 @@ def optimizer_maker(config: dict, population: Population) -> Callable[[list[torc
             raise ConfigError(f"optimizer {target.__name__}: {error}") from error
 
     return make
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _refuse_unknown_keys(group: str, arguments: dict, target: type) -> None:

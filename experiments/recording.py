@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -44,6 +45,10 @@ class Record:
         name = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in overrides)
         self.csv = folder / f"{','.join(filter(None, [optimizer, name]))[:200]}.csv"
 
+    def __str__(self) -> str:
+        """The path of the CSV as a user of the project would type it."""
+        return str(self.csv.relative_to(PROJECT) if self.csv.is_relative_to(PROJECT) else self.csv)
+
     @property
     def complete(self) -> bool:
         """Whether the same run has been finished before."""
@@ -52,12 +57,27 @@ class Record:
 
     def write(self, table: pd.DataFrame, provenance: dict) -> None:
         """Writes the table, whose columns the run's labels complete, and the provenance."""
-        table = table.assign(**self.labels).reindex(columns=COLUMNS)
+        table = table.assign(**self.labels).reindex(columns=COLUMNS).sort_values(["member", "pass"])
         self.csv.with_suffix(".json").unlink(missing_ok=True)
         with landing(self.csv) as part:
             table.to_csv(part, index=False, float_format="%.8g")
         with landing(self.csv.with_suffix(".json")) as part:
             part.write_text(json.dumps({**self.labels, "config": self.config, **provenance, **system()}, indent=1) + "\n")
+
+
+def diverged_members(table: pd.DataFrame) -> list[int]:
+    """The members whose cost was infinite or not a number after some pass."""
+    return sorted(table.loc[~np.isfinite(table["cost"]), "member"].unique().tolist())
+
+
+def summary(table: pd.DataFrame, seconds: float) -> str:
+    """What a run came to, in a line: the member with the lowest cost in the last pass."""
+    last = table[table["pass"] == table["pass"].max()]
+    best = last.sort_values("cost").iloc[0]
+    return (
+        f"{len(last)} members, {best['pass']:.0f} passes, {seconds:.1f} s of training, {len(diverged_members(table))} diverged; "
+        f"best cost {best['cost']:.4f}, its test cost {best['test_cost']:.4f}"
+    )
 
 
 def system() -> dict:

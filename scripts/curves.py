@@ -34,8 +34,8 @@ def read_run(path: Path) -> pd.DataFrame | None:
     """The table of one run, or None where the run is not complete."""
     if not path.with_suffix(".json").exists():
         return None
-    table = pd.read_csv(path, keep_default_na=True)
-    return table.assign(x=table["pass"] - 1, hyperparameters=table["hyperparameters"].fillna(""))
+    table = pd.read_csv(path, dtype={"hyperparameters": "string"}).fillna({"hyperparameters": ""})
+    return table.assign(x=table["pass"] - 1)
 
 
 def provenance(path: Path) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from curves import RESULTS, RUNS, log_ratios, provenance, published, read_run, rms
 
 COLUMNS = (
@@ -27,7 +28,8 @@ COLUMNS = (
 
 
 def summarise(path: Path) -> pd.DataFrame:
-    """One line per member of the grid whose CSV is at `path`; costs are those of the last pass, the objective has the penalty."""
+    """One line per member of the grid whose CSV is at `path`; costs are those of the last pass; the objective is
+    what the optimizer minimises, cost with the noise on plus penalty."""
     table, config = read_run(path), provenance(path)["config"]
     paper = published(config["experiment"])
     paper = paper[paper["optimizer"] == table["optimizer"].iloc[0]]
@@ -47,7 +49,7 @@ def summarise(path: Path) -> pd.DataFrame:
                 "largest_log_ratio": np.abs(ratios).max() if len(ratios) else np.nan,
                 "cost": last["cost"],
                 "train_cost": last["train_cost"],
-                "objective": last["train_cost"] + last["penalty"],
+                "objective": last["cost"] + last["penalty"],
             }
         )
     return pd.DataFrame(lines, columns=COLUMNS)

@@ -1,0 +1,41 @@
+"""Makes runs of your own the tracked ones: copies their CSV and provenance from results/runs to results/reference."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from curves import REFERENCE, RUNS, provenance
+
+
+def problem(path: Path) -> str | None:
+    """Why the run at `path` cannot be tracked, or None."""
+    if not path.with_suffix(".json").exists():
+        return "it is not complete"
+    if provenance(path)["data"] != "real":
+        return "it was trained on stand-in data"
+    if "=" in path.stem:
+        return "it overrides the experiment's configuration: put the values into conf/experiment first"
+    return None
+
+
+def main() -> None:
+    """Copies every run below the given paths, or none of them if one cannot be tracked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="+", type=Path, help="CSV files, or folders such as results/runs/fig1_left/paper")
+    parser.add_argument("--root", type=Path, default=RUNS, help="the folder of runs that the paths lie in")
+    arguments = parser.parse_args()
+    files = [file for path in arguments.paths for file in (sorted(path.rglob("*.csv")) if path.is_dir() else [path])]
+    problems = [f"{file}: {why}" for file in files if (why := problem(file))]
+    if problems or not files:
+        sys.exit("\n".join(["error: nothing was promoted", *problems]))
+    for file in files:
+        target = REFERENCE / file.resolve().relative_to(arguments.root.resolve())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".csv", ".json"):
+            shutil.copyfile(file.with_suffix(suffix), target.with_suffix(suffix))
+        print(f"tracked {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""What tests share: small data sets, and which tests can run on this machine."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+
+from data.dataset import Dataset, Split
+from data.rows import DenseRows, SparseRows
+
+
+def pytest_configure(config):
+    torch.set_num_threads(1)  # the tests run in parallel, and their tensors are small
+
+
+def pytest_collection_modifyitems(config, items):
+    root = Path(os.environ.get("ADAM_DATA", "/nonexistent"))
+    real = all((root / name).exists() for name in ("MNIST/raw", "aclImdb/train/labeledBow.feat"))
+    for item in items:
+        if "realdata" in item.keywords and not real:
+            item.add_marker(pytest.mark.skip(reason="ADAM_DATA names no folder with MNIST and IMDB"))
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def images() -> Dataset:
+    """300 + 50 images of 12 pixels, 3 classes that the pixels tell apart, mostly."""
+    rng = np.random.default_rng(0)
+    splits = []
+    for size in (300, 50):
+        classes = rng.integers(0, 3, size)
+        pixels = rng.integers(0, 120, (size, 12))
+        pixels[np.arange(size), classes] += 120
+        splits.append(Split(DenseRows(torch.tensor(pixels, dtype=torch.uint8), 1 / 255), torch.tensor(classes)))
+    return Dataset("images", "real", *splits, classes=3, checksums={})
+
+
+@pytest.fixture
+def words() -> Dataset:
+    """300 + 50 sparse rows of 40 features, 2 classes; some rows are empty."""
+    rng = np.random.default_rng(0)
+    splits = []
+    for size in (300, 50):
+        values = rng.integers(1, 4, (size, 40)) * (rng.random((size, 40)) < 0.1)
+        values[::17] = 0
+        classes = (values[:, :20].sum(1) > values[:, 20:].sum(1)).astype(np.int64)
+        splits.append(Split(SparseRows(scipy.sparse.csr_matrix(values)), torch.tensor(classes)))
+    return Dataset("words", "real", *splits, classes=2, checksums={})

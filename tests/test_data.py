@@ -1,0 +1,234 @@
+"""Data sets: rows against NumPy, files that are corrupt, half or missing, and the stand-ins."""
+
+import gzip
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import data
+from data import DataError, dataset, download, imdb, mnist, standin
+from data.rows import DenseRows, linear
+
+
+def no_network(url, *_):
+    raise OSError("no network")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr(download, "download_url", no_network)
+
+
+def dense(batch) -> np.ndarray:
+    """A sparse batch [streams, batch, features] as an array."""
+    streams, rows, features = batch.shape
+    blocks = batch.blocks.toarray().reshape(streams, rows, streams, features)
+    return np.stack([blocks[s, :, s] for s in range(streams)])
+
+
+INDEX = torch.tensor([[3, 0, 17, 299], [1, 1, 34, 2]])  # two streams; rows 0, 17, 34 are empty in `words`
+
+
+def test_dense_rows_are_scaled_pixels(images):
+    batch = images.train.inputs.take(INDEX)
+    assert batch.dtype == torch.float32
+    np.testing.assert_allclose(batch, images.train.inputs.values.numpy()[INDEX] / 255, rtol=1e-6)
+
+
+def test_sparse_rows_are_the_rows_of_the_matrix(words):
+    matrix = words.train.inputs.matrix.toarray()
+    batch = words.train.inputs.take(INDEX)
+    np.testing.assert_array_equal(dense(batch), matrix[INDEX])
+    assert batch.sizes == [int((matrix[rows] != 0).sum()) for rows in INDEX]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_products_and_gradients_are_those_of_dense_algebra(words, outputs):
+    batch = words.train.inputs.take(INDEX)
+    exact = torch.tensor(dense(batch), dtype=torch.float64)
+    weight = torch.randn(2, outputs, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    pull = torch.randn(2, outputs, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (linear(weight, exact) * pull).sum().backward()
+    ours = weight.detach().float().requires_grad_()
+    product = linear(ours, batch)
+    (product * pull.float()).sum().backward()
+    # float32 sums of at most 40 terms of order 1
+    np.testing.assert_allclose(product.detach(), torch.einsum("sof,sbf->sob", weight, exact).detach(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.grad, weight.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_sparse_rows_are_dense_on_an_accelerator(words):
+    moved = words.train.inputs.to(torch.device("meta"))
+    assert isinstance(moved, DenseRows)
+    assert moved.values.dtype == torch.uint8
+    assert moved.shape == words.train.inputs.shape
+
+
+@pytest.mark.parametrize("loader", [standin.digit_images, standin.bag_of_words])
+def test_standins_are_the_same_every_time(loader):
+    first, second = (loader(train=200, test=100) for _ in range(2))
+    everything = torch.arange(200).unsqueeze(0)
+    for part in ("train", "test"):
+        assert torch.equal(getattr(first, part).targets, getattr(second, part).targets)
+    one, two = (found.train.inputs.take(everything) for found in (first, second))
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    else:
+        assert (one.blocks != two.blocks).nnz == 0
+    assert first.source == "standin"
+
+
+def test_standins_have_the_shapes_of_the_real_data():
+    images, bags = standin.digit_images(), standin.bag_of_words()
+    assert (images.train.inputs.shape, images.test.inputs.shape, images.classes) == ((60_000, 784), (10_000, 784), 10)
+    assert (bags.train.inputs.shape, bags.test.inputs.shape, bags.classes) == ((25_000, 10_000), (25_000, 10_000), 2)
+    assert sorted(images.train.targets.unique().tolist()) == list(range(10))
+    assert bags.train.targets.float().mean() == pytest.approx(0.5, abs=0.05)
+
+
+def write_mnist(root: Path, monkeypatch) -> Path:
+    """A tiny MNIST in the real format, with checksums to match."""
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    resources = []
+    for name in mnist.MD5:
+        count = 6 if name.startswith("train") else 2
+        head = [0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 28, 0, 0, 0, 28] if "images" in name else [0, 0, 8, 1, 0, 0, 0, count]
+        raw = bytes(head) + bytes(i % 10 for i in range(count * (784 if "images" in name else 1)))
+        packed = gzip.compress(raw, mtime=0)
+        (folder / f"{name}.gz").write_bytes(packed)
+        resources.append((f"{name}.gz", hashlib.md5(packed).hexdigest()))
+        monkeypatch.setitem(mnist.MD5, name, hashlib.md5(raw).hexdigest())
+    monkeypatch.setattr(mnist.MNIST, "resources", resources)
+    return folder
+
+
+def test_mnist_archives_that_are_there_are_unpacked_and_used(tmp_path, monkeypatch):
+    folder = write_mnist(tmp_path, monkeypatch)
+    loaded = data.load("mnist", "real", str(tmp_path))
+    assert loaded.train.inputs.values[1].tolist() == [i % 10 for i in range(784, 2 * 784)]
+    assert loaded.test.targets.tolist() == [0, 1]
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_mnist_unpacked_files_alone_are_enough(tmp_path, monkeypatch):
+    folder = write_mnist(tmp_path, monkeypatch)
+    data.load("mnist", "real", str(tmp_path))
+    for archive in folder.glob("*.gz"):
+        archive.unlink()
+    assert len(data.load("mnist", "real", str(tmp_path)).train) == 6
+
+
+@pytest.mark.parametrize("source", ["real", "auto"])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"])
+def test_a_half_file_is_named_and_refused(tmp_path, monkeypatch, source, name):
+    folder = write_mnist(tmp_path, monkeypatch)
+    if not name.endswith(".gz"):
+        data.load("mnist", "real", str(tmp_path))
+    (folder / name).write_bytes((folder / name).read_bytes()[:-5])
+    with pytest.raises(DataError, match=f"{name} is corrupt or incomplete"):
+        data.load("mnist", source, str(tmp_path))
+
+
+def test_the_data_root_is_the_key_then_the_environment_then_the_projects(monkeypatch, tmp_path):
+    monkeypatch.setenv("ADAM_DATA", str(tmp_path))
+    assert dataset.data_root() == tmp_path
+    assert dataset.data_root("/elsewhere") == Path("/elsewhere")
+    monkeypatch.delenv("ADAM_DATA")
+    assert dataset.data_root() == Path(dataset.__file__).parent / "downloads"
+
+
+def test_without_network_real_fails_and_auto_warns(tmp_path, monkeypatch, capsys):
+    with pytest.raises(DataError, match=r"cannot download aclImdb_v1.tar.gz: .*no network"):
+        data.load("imdb", "real", str(tmp_path), words=100, features="binary")
+    monkeypatch.setattr(standin, "digit_images", lambda: standin_images)
+    standin_images = object()
+    assert data.load("mnist", "auto", str(tmp_path)) is standin_images
+    assert "STAND-IN" in capsys.readouterr().err
+
+
+def test_a_download_lands_whole_or_not_at_all(tmp_path, monkeypatch):
+    target, content = tmp_path / "deep" / "file", b"right"
+    tried = []
+
+    def server(url, root, name, md5):
+        tried.append(url)
+        (Path(root) / name).write_bytes(content if url == "good" else b"wro")
+        if url != "good":
+            raise RuntimeError("File not found or corrupted.")
+
+    monkeypatch.setattr(download, "download_url", server)
+    with pytest.raises(download.DataUnavailable):
+        download.fetch(target, ["bad"], "")
+    assert not target.exists()
+    download.fetch(target, ["bad", "good", "never"], "")
+    assert target.read_bytes() == content
+    assert tried == ["bad", "bad", "good"]
+    download.fetch(target, ["never"], "")  # it is there
+    assert {path.name for path in target.parent.iterdir()} <= {"file", "file.lock"}
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def write_half():
+        with download.landing(target) as part:
+            part.write_text("ne")
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypatch):
+    """An archive in the official layout: feature k is word k of the vocabulary, ratings above 6 are positive."""
+    import tarfile
+
+    files = {
+        "aclImdb/imdb.vocab": b"the\nand\na\n",
+        "aclImdb/train/labeledBow.feat": b"9 0:2 5:1\n1 1:3 89526:1\n7 2:1\n",
+        "aclImdb/test/labeledBow.feat": b"4 0:1 1:1\n",
+    }
+    source = tmp_path / "made"
+    for name, content in files.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+        monkeypatch.setitem(imdb.MD5, name, hashlib.md5(content).hexdigest())
+    archive = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(source / "aclImdb", "aclImdb")
+    monkeypatch.setattr(imdb, "ARCHIVE_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
+    shutil.rmtree(source)
+    counts = data.load("imdb", "real", str(tmp_path), words=3, features="counts")
+    assert counts.train.inputs.matrix.toarray().tolist() == [[2, 0, 0], [0, 3, 0], [0, 0, 1]]
+    assert counts.train.targets.tolist() == [1, 0, 1]
+    binary = data.load("imdb", "real", str(tmp_path), words=3, features="binary")
+    assert binary.train.inputs.matrix.toarray().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert binary.test.targets.tolist() == [0]
+
+
+def test_unknown_names_are_answered_with_the_choices():
+    with pytest.raises(ValueError, match="choose one of mnist, imdb"):
+        data.load("minst")
+    with pytest.raises(ValueError, match="choose one of auto, real, standin"):
+        data.load("mnist", "fake")
+
+
+@pytest.mark.realdata
+def test_the_real_data_are_what_the_paper_names():
+    images = data.load("mnist", "real")
+    assert (len(images.train), len(images.test), images.train.inputs.shape[1]) == (60_000, 10_000, 784)
+    assert images.train.targets[:5].tolist() == [5, 0, 4, 1, 9]
+    reviews = data.load("imdb", "real", words=10_000, features="counts")
+    assert reviews.train.inputs.shape == reviews.test.inputs.shape == (25_000, 10_000)
+    assert int(reviews.train.targets.sum()) == int(reviews.test.targets.sum()) == 12_500
+    # "the" (word 0) occurs 9 times in the first review; 3,163,538 different words are counted over all reviews.
+    assert reviews.train.inputs.matrix[0, 0] == 9
+    assert reviews.train.inputs.matrix.nnz == 3_163_538

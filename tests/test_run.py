@@ -1,0 +1,183 @@
+"""run.py from the command line to the files: what it writes, what it does not repeat, how it answers mistakes."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize
+
+import run as program
+from experiments import recording
+from experiments.config import one_sentence_errors
+from experiments.recording import COLUMNS, PROJECT
+
+OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (PROJECT / "conf/experiment").glob("*.yaml"))
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, images):
+    """Runs run.py on the small images in this process; returns the CSV files it has left."""
+    monkeypatch.setattr(program.data, "load", lambda **_: images)
+
+    def call(*overrides: str) -> list[Path]:
+        monkeypatch.setattr(sys, "argv", ["run.py", f"results={tmp_path}", "passes=2", "device=cpu", *overrides])
+        with one_sentence_errors():
+            program.main()
+        return sorted(tmp_path.rglob("*.csv"))
+
+    return call
+
+
+def test_a_run_leaves_a_tidy_csv_and_where_it_came_from(command, capsys):
+    (path,) = command("seed=[0,5]")
+    table, provenance = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
+    assert tuple(table.columns) == COLUMNS
+    assert len(table) == 2 * 2  # passes, members
+    assert table.groupby("member")["seed"].first().tolist() == [0, 5]
+    assert set(table["optimizer"]) == {"Adam"}
+    assert set(table["data"]) == {"real"}
+    assert provenance["config"]["optimizer"]["lr"] == 9e-4
+    assert provenance["diverged_members"] == []
+    assert provenance["training_seconds"] > 0
+    assert {"commit", "uncommitted_changes", "versions", "processor", "device", "data_md5", "finished"} <= set(provenance)
+    assert path.relative_to(path.parents[2]).as_posix() == "fig1_left/paper/Adam,passes=2,seed=[0,5].csv"
+    assert str(path) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_of_the_configuration_trains(command, optimizer):
+    (path,) = command(f"optimizer={optimizer}", "seed=0")
+    costs = pd.read_csv(path)["cost"]
+    assert costs.iloc[1] < costs.iloc[0]
+
+
+def test_torchs_optimizers_come_in_unchanged_one_member_after_another(command):
+    (path,) = command("optimizer._target_=torch.optim.NAdam", "seed=[0,1]", "optimizer.lr=[1e-3,1e-2]")
+    table = pd.read_csv(path)
+    assert table["member"].nunique() == 4
+    assert set(table["optimizer"]) == {"NAdam"}
+    assert table.groupby("member")[["seed", "hyperparameters"]].first().values.tolist() == [
+        [0, "lr=0.001"],
+        [0, "lr=0.01"],
+        [1, "lr=0.001"],
+        [1, "lr=0.01"],
+    ]
+
+
+def test_torchs_adam_and_ours_train_alike(command):
+    paths = command("seed=[0,1]"), command("seed=[0,1]", "optimizer._target_=torch.optim.Adam")
+    ours, torchs = (pd.read_csv(path)["cost"] for path in paths[1])
+    np.testing.assert_allclose(ours, torchs, rtol=1e-5)  # float32, 6 steps
+
+
+def test_a_grid_is_one_population_and_agrees_with_its_members_alone(command):
+    (path,) = command("optimizer.lr=[1e-3,1e-2]", "optimizer.beta1=[0,0.9]", "model.l2=[0,1e-2]", "seed=[0,1]")
+    table = pd.read_csv(path)
+    assert table["member"].nunique() == 16
+    member = table[(table["seed"] == 1) & (table["hyperparameters"] == "lr=0.01 beta1=0.9 l2=0.01")]
+    other = next(p for p in command("optimizer.lr=1e-2", "optimizer.beta1=0.9", "model.l2=1e-2", "seed=1") if p != path)
+    np.testing.assert_allclose(member["cost"], pd.read_csv(other)["cost"], rtol=1e-5)
+
+
+def test_a_complete_run_is_not_repeated_unless_forced_or_changed(command, monkeypatch, capsys):
+    (path,) = command("seed=0")
+    before = path.stat().st_mtime_ns
+    command("seed=0")
+    assert path.stat().st_mtime_ns == before
+    assert "is complete" in capsys.readouterr().out
+    command("seed=0", "force=true")
+    assert path.stat().st_mtime_ns > before
+    # A run whose provenance is missing was cut off; one whose configuration differs is another run.
+    for spoil in (lambda p: p.unlink(), lambda p: p.write_text(p.read_text().replace('"batch_size": 128', '"batch_size": 64'))):
+        before = path.stat().st_mtime_ns
+        spoil(path.with_suffix(".json"))
+        command("seed=0")
+        assert path.stat().st_mtime_ns > before
+
+
+def test_runs_on_standin_data_say_so_in_path_and_csv(command, monkeypatch, images):
+    from dataclasses import replace
+
+    monkeypatch.setattr(program.data, "load", lambda **_: replace(images, source="standin"))
+    (path,) = command("seed=0")
+    assert "standin" in path.parts
+    assert set(pd.read_csv(path)["data"]) == {"standin"}
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp_path):
+    (path,) = command("seed=0")
+    old = path.read_text()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(recording.pd.DataFrame, "to_csv", full)
+    with pytest.raises(SystemExit, match=r"error: .*No space left on device"):
+        command("seed=0", "force=true")
+    assert path.read_text() == old
+    assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv"] or path.with_suffix(".json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["optimizer=adm"], f"optimizer=adm is unknown: choose one of {', '.join(OPTIMIZERS)}"),
+        (["experiment=fig9"], "experiment=fig9 is unknown: choose one of fig1_left, fig1_right"),
+        (["optimizer.lrr=1"], "optimizer.lrr is no key of the configuration: did you mean lr, of "),
+        (["optimzer=adam"], "optimzer is no key of the configuration: did you mean optimizer"),
+        (["+optimizer.gamma=1"], "optimizer.gamma=1 is unknown to Adam: it takes lr, beta1, beta2, eps, bias_correction"),
+        (["settings=good"], "settings=good is unknown to fig1_left: choose one of paper, best, grid"),
+        (["optimizer.lr=-1"], "lr=-1 should not be negative"),
+        (["optimizer.lr=fast"], "lr='fast' should be a number"),
+        (["optimizer._target_=torch.optim.NAdm"], "optimizer._target_=torch.optim.NAdm is no importable class"),
+        (["passes=0"], "passes=0 should be a whole number above 0"),
+        (["seed=-1"], "seed=-1 should be a whole number from 0 up"),
+        (["schedule=linear"], "schedule=linear is unknown: choose one of constant"),
+        (["model.dropout=[0,0.5]"], "model.dropout=.* cannot differ within a population: sweep it with -m"),
+        (["model.dropout=1"], "model.dropout=1 should lie in"),
+        (["device=cuda:99"], "device=cuda:99 is not available here"),
+        (["threads=0"], "threads=0 should be"),
+    ],
+)
+def test_mistakes_are_answered_in_one_sentence_and_write_nothing(command, tmp_path, overrides, words):
+    with pytest.raises(SystemExit, match=words) as exit_:
+        command("seed=0", *overrides)
+    assert "\n" not in str(exit_.value)
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_last_word(experiment):
+    with initialize(version_base="1.3", config_path="../conf"):
+        for optimizer in OPTIMIZERS:
+            for settings in ("paper", "best", "grid"):
+                cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
+                given = cfg.hyperparameters[settings].get(cfg.optimizer._target_.removeprefix("optim."), {})
+                for key, value in given.items():
+                    assert (cfg.schedule if key == "schedule" else cfg.optimizer[key]) == value
+                changed = compose(
+                    "config", [f"experiment={experiment}", f"optimizer={optimizer}", "optimizer.lr=0.125", "schedule=constant"]
+                )
+                assert (changed.optimizer.lr, changed.schedule) == (0.125, "constant")
+
+
+@pytest.mark.slow
+def test_sweeps_run_in_parallel_and_python_run_py_help_explains_the_groups(tmp_path):
+    def call(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "run.py", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=300)
+
+    swept = call(
+        "-m", "optimizer=adam,adagrad,sgd_nesterov", "passes=1", "seed=0", "data.source=standin", f"results={tmp_path}", "threads=1"
+    )
+    assert swept.returncode == 0, swept.stderr
+    assert {path.stem.split(",")[0] for path in tmp_path.rglob("*.csv")} == {"Adam", "AdaGrad", "SGDNesterov"}
+    shown = call("--help")
+    assert shown.returncode == 0
+    for words in ("optimizer: ", "experiment: ", "adamax", "settings=best", "python run.py -m"):
+        assert words in shown.stdout

@@ -1,0 +1,154 @@
+"""Figures, tuning tables and promotion, from small made-up results."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+import curves
+import figure1
+import plots
+import promote
+import tune
+
+
+def write_run(root: Path, optimizer: str, costs, experiment="fig1_left", settings="paper", data="real", seeds=(0, 1), **columns) -> Path:
+    """A run whose cost in pass p is costs[p - 1], higher by 1 % for each later seed."""
+    path = root / ("standin" if data == "standin" else "") / experiment / settings / f"{optimizer}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"experiment": experiment, "settings": settings, "optimizer": optimizer.split(",")[0], "data": data, "member": member, "seed": seed,
+         "hyperparameters": "", "pass": number, "cost": cost * (1 + member / 100), "train_cost": cost, "penalty": 0.5, **columns}
+        for member, seed in enumerate(seeds)
+        for number, cost in enumerate(costs, 1)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(path, index=False)
+    config = {"experiment": experiment, "schedule": "constant", "data": {}}
+    path.with_suffix(".json").write_text(json.dumps({"data": data, "config": config}))
+    return path
+
+
+def test_the_published_curves_are_complete_and_hold_the_typed_in_points():
+    left, right = curves.published("fig1_left"), curves.published("fig1_right")
+    assert set(left["optimizer"]) == {"Adam", "AdaGrad", "SGDNesterov"}
+    assert set(right["optimizer"]) == {"Adam", "AdaGrad", "SGDNesterov", "RMSProp"}
+    adam = left[left["optimizer"] == "Adam"].set_index("x")["y"]
+    assert (adam[0], adam[45]) == (pytest.approx(0.71177, abs=5e-6), pytest.approx(0.25707, abs=5e-6))
+
+
+def test_distance_is_taken_at_plotted_vertices_within_our_passes():
+    paper = pd.DataFrame({"x": [0, 1, 2, 9], "y": [1.0, 2.0, 4.0, 1.0], "kind": ["recovered_clipped", "plotted", "plotted", "plotted"]})
+    ours = pd.Series([9.0, 2.0 * np.e, 4.0], index=[0, 1, 2])
+    np.testing.assert_allclose(curves.log_ratios(ours, paper), [1.0, 0.0], atol=1e-15)
+    assert curves.rms(curves.log_ratios(ours, paper)) == pytest.approx(np.sqrt(0.5))
+
+
+def test_runs_are_those_that_change_nothing_and_are_complete(tmp_path):
+    write_run(tmp_path, "Adam", [0.5, 0.4])
+    write_run(tmp_path, "Adam,optimizer.lr=0.1", [9.0, 9.0])
+    write_run(tmp_path, "AdaGrad", [0.7, 0.6]).with_suffix(".json").unlink()
+    table = curves.runs(tmp_path, "fig1_left", "paper")
+    assert set(table["optimizer"]) == {"Adam"}
+    assert table["cost"].max() == pytest.approx(0.505)
+    assert table["x"].tolist() == [0, 1, 0, 1]
+    assert curves.runs(tmp_path, "fig1_right", "paper").empty
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keeps every figure that is drawn, to look into."""
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    plt.close("all")
+
+
+def test_the_figure_lays_ours_over_the_papers(tmp_path, monkeypatch, drawn):
+    write_run(tmp_path, "Adam", np.linspace(0.7, 0.3, 46))
+    write_run(tmp_path, "AdaMax", np.linspace(0.6, 0.3, 46))
+    own = tmp_path / "own"
+    write_run(own, "Adam", np.linspace(0.65, 0.25, 46))
+    plots.draw("fig1", figure1.PANELS, "paper", tmp_path, own)
+    left, right = drawn[0].axes
+    assert {path.name for path in (own / "figures").iterdir()} == {"fig1.png", "fig1.svg"}
+    assert (left.get_xlim(), left.get_ylim(), left.get_title()) == ((0, 45), (0.2, 0.7), "MNIST Logistic Regression")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("iterations over entire dataset", "training cost")
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["Adam", "tracked in results/reference", "the paper's curves"]
+    lines = {line.get_label(): line for line in left.get_lines()}
+    np.testing.assert_allclose(lines["Adam"].get_ydata(), np.linspace(0.65, 0.25, 46) * 1.005)  # the mean of two seeds
+    published = curves.published("fig1_left")
+    assert sum(len(line.get_xdata()) == (published["optimizer"] == "AdaGrad").sum() for line in left.get_lines()) == 1
+    assert "not run yet" in [text.get_text() for text in right.texts]
+
+
+def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_not(tmp_path, monkeypatch, drawn):
+    monkeypatch.setattr(plots, "RESULTS", tmp_path)
+    for optimizer in ("AdaMax", "Adam", "SGDNesterov", "AdaGrad"):
+        write_run(tmp_path, optimizer, [0.5, 0.4])
+    plots.draw("fig1", figure1.PANELS, "paper", tmp_path, None)
+    labels = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert labels == ["AdaGrad", "SGDNesterov", "Adam", "AdaMax (not in the paper)", "the paper's curves"]
+    plots.draw("fig1", figure1.PANELS, "best", tmp_path, None)
+    assert len(drawn) == 1  # there are no such runs
+
+
+def test_a_standin_figure_says_so_and_shows_nothing_of_the_paper(tmp_path, drawn):
+    write_run(tmp_path, "Adam", [0.5, 0.4], data="standin")
+    plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
+    left = drawn[0].axes[0]
+    assert "STAND-IN DATA" in [text.get_text() for text in left.texts]
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["Adam"]
+    assert len(left.get_lines()) == 1
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"fig1_standin.png", "fig1_standin.svg"}
+
+
+def test_the_same_results_give_the_same_svg(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "RESULTS", tmp_path)
+    write_run(tmp_path, "Adam", [0.5, 0.4])
+    files = []
+    for _ in range(2):
+        plots.draw("fig1", figure1.PANELS, "paper", tmp_path, None)
+        files.append((tmp_path / "figures/fig1.svg").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_grids_summary_has_a_line_per_member(tmp_path):
+    adam = curves.published("fig1_left")
+    adam = adam[adam["optimizer"] == "Adam"].sort_values("x")["y"].to_numpy()
+    lines = tune.summarise(write_run(tmp_path, "Adam", adam[:46], settings="grid"))
+    assert lines["rms_log_ratio"].tolist() == [pytest.approx(0, abs=1e-12), pytest.approx(np.log(1.01), rel=1e-9)]
+    assert lines["objective"].tolist() == pytest.approx([adam[45] + 0.5, adam[45] * 1.01 + 0.5])
+
+
+def call_promote(monkeypatch, root: Path, target: Path, *paths: Path) -> None:
+    monkeypatch.setattr(promote, "REFERENCE", target)
+    monkeypatch.setattr("sys.argv", ["promote.py", "--root", str(root), *map(str, paths)])
+    promote.main()
+
+
+def test_promotion_copies_runs_with_their_provenance(tmp_path, monkeypatch):
+    runs, target = tmp_path / "runs", tmp_path / "reference"
+    path = write_run(runs, "Adam", [0.5])
+    call_promote(monkeypatch, runs, target, path.parent)
+    for suffix in (".csv", ".json"):
+        copied = target / "fig1_left/paper" / f"Adam{suffix}"
+        assert copied.read_bytes() == path.with_suffix(suffix).read_bytes()
+
+
+def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_nothing(tmp_path, monkeypatch):
+    runs, target = tmp_path / "runs", tmp_path / "reference"
+    good = write_run(runs, "Adam", [0.5])
+    half = write_run(runs, "AdaGrad", [0.5])
+    half.with_suffix(".json").unlink()
+    for bad, words in (
+        (write_run(runs, "AdaMax", [0.5], data="standin"), "stand-in"),
+        (write_run(runs, "Adam,optimizer.lr=1", [0.5]), "overrides"),
+        (half, "not complete"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            call_promote(monkeypatch, runs, target, good, bad)
+    assert not target.exists()

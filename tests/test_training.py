@@ -1,0 +1,201 @@
+"""Training: populations against solo runs, costs against their definition, randomness that depends on the seed alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import optim
+from experiments.logistic_regression import LogisticRegression
+from experiments.streams import dropout, generator, minibatches
+from experiments.training import Plan, train
+
+CPU = torch.device("cpu")
+QUIET = {"disable": True}
+PLAN = Plan(passes=3, batch_size=32, schedule="inverse_sqrt_pass")  # 300 examples: the last minibatch has 12
+
+
+def run(dataset, make, seeds=(0,), per_seed=1, plan=PLAN, **options) -> pd.DataFrame:
+    model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, **options)
+    return train(model, make, dataset, seeds, per_seed, plan, CPU, QUIET)[0]
+
+
+def adam(lr):
+    return lambda parameters: optim.Adam(parameters, lr=lr)
+
+
+@pytest.fixture(params=["images", "words"])
+def dataset(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_members_of_a_population_agree_with_solo_runs(dataset):
+    """Three step sizes under two seeds, with dropout and per-member penalties, against the same six one by one."""
+    lrs, l2s, seeds = [1e-3, 1e-2, 1e-1], [0.0, 1e-3, 1e-2], [0, 7]
+    together = run(
+        dataset, adam(torch.tensor(lrs * 2, dtype=torch.float64)), seeds, 3, l2=torch.tensor(l2s * 2), dropout=0.25, initial_std=0.1
+    )
+    for member in range(6):
+        alone = run(dataset, adam(lrs[member % 3]), [seeds[member // 3]], l2=l2s[member % 3], dropout=0.25, initial_std=0.1)
+        member_table = together[together["member"] == member].drop(columns="member").reset_index(drop=True)
+        # float32 sums in another order, carried through 30 steps.
+        pd.testing.assert_frame_equal(member_table, alone.drop(columns="member"), rtol=2e-5, atol=0)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(dataset):
+    first, again, other = (run(dataset, adam(0.01), [seed], dropout=0.5)["cost"].tolist() for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_seed_0_is_a_seed():
+    draws = [torch.rand(3, generator=generator(0, "noise")).tolist() for _ in range(2)]
+    assert draws[0] == draws[1]
+    purposes = {
+        tuple(torch.rand(3, generator=generator(0, purpose)).tolist()) for purpose in ("initial parameters", "order of data", "noise")
+    }
+    assert len(purposes) == 3
+
+
+def test_every_pass_visits_every_example_once_in_a_new_order():
+    order = [generator(seed, "order of data") for seed in (0, 1)]
+    passes = [list(minibatches(300, 32, order, CPU)) for _ in range(2)]
+    assert [batch.shape for batch in passes[0]] == [(2, 32)] * 9 + [(2, 12)]
+    visited = [torch.cat(batches, 1) for batches in passes]
+    for one_pass in visited:
+        for stream in one_pass:
+            assert stream.sort().values.tolist() == list(range(300))
+    assert not torch.equal(visited[0], visited[1])
+    assert not torch.equal(visited[0][0], visited[0][1])
+
+
+def test_all_optimizers_of_a_panel_start_from_the_same_weights_and_see_the_same_data(images):
+    """With a step size of 0 nothing else can tell them apart."""
+    plan = Plan(passes=2, batch_size=32, schedule="constant")
+    costs = {
+        cls.__name__: run(images, lambda p, cls=cls: cls(p, lr=0.0), [3], plan=plan, initial_std=0.3, dropout=0.5)["cost"].tolist()
+        for cls in (optim.Adam, optim.AdaMax, optim.AdaGrad, optim.SGDNesterov, optim.RMSProp, torch.optim.NAdam)
+    }
+    assert len({tuple(values) for values in costs.values()}) == 1
+    assert costs["Adam"][0] != costs["Adam"][1]  # another pass, other noise
+
+
+def test_cost_is_the_sum_over_examples_divided_by_their_number(dataset):
+    """Weights that do not move: the running mean is the mean over all examples, short last minibatch included."""
+    plan = Plan(passes=1, batch_size=32, schedule="constant")
+    row = run(dataset, adam(0.0), plan=plan, initial_std=0.5, l2=0.1).iloc[0]
+    model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, initial_std=0.5)
+    weight = model.initial_parameters(generator(0, "initial parameters"))["weight"].double().numpy()
+    for part, split in (("train", dataset.train), ("test", dataset.test)):
+        rows = split.inputs.matrix.toarray() if hasattr(split.inputs, "matrix") else split.inputs.values.numpy() / 255
+        scores = rows @ weight.T
+        if dataset.classes == 2:
+            scores = np.hstack([np.zeros_like(scores), scores])
+        truth = split.targets.numpy()
+        losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(len(truth)), truth]
+        assert row[f"{part}_cost"] == pytest.approx(losses.mean(), rel=1e-6)
+        assert row[f"{part}_error"] == pytest.approx((scores.argmax(1) != truth).mean(), rel=1e-6)
+    assert row["cost"] == pytest.approx(row["train_cost"], rel=1e-6)
+    assert row["penalty"] == pytest.approx(0.05 * (weight**2).sum(), rel=1e-6)
+
+
+def test_gradients_are_those_of_cost_plus_penalty(dataset):
+    """One step of plain gradient descent over all examples, against central differences of the definition in float64."""
+    plan = Plan(passes=1, batch_size=300, schedule="constant")
+    seen = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append([parameter.grad.clone() for group in self.param_groups for parameter in group["params"]])
+
+    run(dataset, lambda p: Spy(p, lr=1.0), plan=plan, initial_std=0.5, l2=0.1)
+    model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=0.1, initial_std=0.5)
+    start = model.initial_parameters(generator(0, "initial parameters"))
+    parameters = {name: value.unsqueeze(0) for name, value in start.items()}
+    inputs = dataset.train.inputs.take(torch.arange(300).unsqueeze(0))
+    targets = dataset.train.targets.unsqueeze(0)
+
+    def objective(shift, entry):
+        moved = parameters | {"weight": parameters["weight"].clone()}
+        moved["weight"][0, 0, entry] += shift
+        losses = model.losses(moved, inputs, targets, [])
+        return (losses.double().mean() + model.penalty(moved).double()).item()
+
+    for entry in (0, 5, 11):
+        difference = (objective(1e-2, entry) - objective(-1e-2, entry)) / 2e-2
+        # the truncation error is of the order of 1e-4, the rounding of float32 losses of 1e-5
+        assert seen[0][0][0, 0, entry].item() == pytest.approx(difference, rel=2e-3, abs=1e-4)
+
+
+def test_dropout_keeps_the_mean_and_drops_the_right_share(images, words):
+    for data, rate in ((images, 0.5), (words, 0.25)):
+        batch = data.train.inputs.take(torch.arange(300).repeat(2, 1))
+        before = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(batch.blocks.data.copy())
+        after = dropout(batch, rate, [generator(seed, "noise") for seed in (0, 1)])
+        after = after if isinstance(after, torch.Tensor) else torch.from_numpy(after.blocks.data)
+        kept = after[before != 0] != 0
+        # within five standard deviations
+        assert kept.float().mean() == pytest.approx(1 - rate, abs=5 * (rate * (1 - rate) / len(kept)) ** 0.5)
+        np.testing.assert_allclose(after[after != 0], before[after != 0] / (1 - rate), rtol=1e-6)
+
+
+def test_schedules_count_steps_or_passes(images):
+    """AdaMax under a constant gradient sign moves by alpha_t exactly, so the sum of steps tells the schedule."""
+    plans = {name: Plan(passes=3, batch_size=100, schedule=name) for name in ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")}
+    steps = {name: [] for name in plans}
+    for name, plan in plans.items():
+
+        class Spy(optim.Adam):
+            def step(self, closure=None, log=steps[name]):
+                log.append(self.param_groups[0]["lr"])
+
+        run(images, lambda p, spy=Spy: spy(p, lr=1.0), plan=plan)
+    root = np.sqrt
+    assert steps["constant"] == [1.0] * 9
+    np.testing.assert_allclose(steps["inverse_sqrt_step"], [1 / root(t) for t in range(1, 10)], rtol=1e-12)
+    np.testing.assert_allclose(steps["inverse_sqrt_pass"], [1 / root(t) for t in (1, 1, 1, 2, 2, 2, 3, 3, 3)], rtol=1e-12)
+
+
+def test_evaluation_can_be_rare(images):
+    table = run(images, adam(0.01), plan=Plan(passes=5, batch_size=100, schedule="constant", evaluate_every=2))
+    assert table["test_cost"].notna().tolist() == [False, True, False, True, True]
+    assert table["cost"].notna().all()
+
+
+def test_a_member_that_diverges_is_recorded_and_disturbs_nobody(images):
+    # Nesterov momentum on a penalty this strong overflows float32 within the first pass.
+    lr = torch.tensor([1e12, 0.1], dtype=torch.float64)
+    table = run(images, lambda p: optim.SGDNesterov(p, lr=lr), per_seed=2, l2=1.0)
+    alone = run(images, lambda p: optim.SGDNesterov(p, lr=0.1), l2=1.0)
+    assert not np.isfinite(table[table["member"] == 0]["cost"]).all()
+    np.testing.assert_allclose(table[table["member"] == 1]["cost"], alone["cost"], rtol=2e-5)
+
+
+def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds(words):
+    from sklearn.linear_model import LogisticRegression as Reference
+
+    plan = Plan(passes=400, batch_size=300, schedule="constant", evaluate_every=400)
+    found = run(words, lambda p: optim.SGDNesterov(p, lr=1.0), plan=plan, l2=0.01).iloc[-1]
+    # scikit-learn minimises C * sum of losses + |w|^2 / 2: C = 1 / (l2 * examples)
+    reference = Reference(C=1 / (0.01 * 300), tol=1e-10, max_iter=10_000).fit(words.train.inputs.matrix, words.train.targets)
+    probabilities = reference.predict_proba(words.train.inputs.matrix)[np.arange(300), words.train.targets.numpy()]
+    assert found["train_cost"] == pytest.approx(-np.log(probabilities).mean(), rel=1e-4)
+    assert found["penalty"] == pytest.approx(0.005 * (reference.coef_**2).sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"passes": 0}, "passes=0 should be"), ({"batch_size": 1.5}, "batch_size=1.5"), ({"schedule": "linear"}, "choose one of constant")],
+)
+def test_wrong_plans_are_named(change, words):
+    with pytest.raises(ValueError, match=words):
+        Plan(**{"passes": 1, "batch_size": 1, "schedule": "constant", **change})
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_costs_are_those_of_the_cpu(dataset):
+    device = torch.device("cuda")
+    model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=1e-3)
+    on_gpu = train(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device, QUIET)[0]
+    # the same order of data, sums in another order
+    pd.testing.assert_frame_equal(on_gpu, run(dataset, adam(0.01), [0, 1], l2=1e-3), rtol=1e-4)
