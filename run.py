@@ -6,7 +6,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config import Population, choose_device, make_model, one_sentence_errors, optimizer_class, optimizer_maker, optimizer_name
+from experiments.config import Population, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
+from experiments.errors import one_sentence_errors
 from experiments.recording import PROJECT, Record, diverged_members, summary
 from experiments.training import Plan, train
 from optim import RuleOptimizer
@@ -51,7 +52,7 @@ def train_members(config: dict, population: Population, dataset: data.Dataset, p
     tables, seconds = [], 0.0
     for first, part in enumerate([population] if stackable else population.singles()):
         model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
-        table, spent = train(model, optimizer_maker(config, part), dataset, part.seeds, len(part.settings), plan, device, bar)
+        table, spent = train(model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device, bar)
         tables.append(table.assign(member=table["member"] + first))
         seconds += spent
     return pd.concat(tables, ignore_index=True), seconds

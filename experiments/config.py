@@ -1,33 +1,24 @@
-"""From configuration to what it stands for: hyper-parameters of the chosen settings, populations, optimizers, clear errors."""
+"""From configuration to what it stands for: hyper-parameters of the chosen settings, populations, models, optimizers."""
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import functools
 import inspect
 import itertools
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import hydra
 import pandas as pd
 import torch
-from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import optim
-from data import DataError
+from experiments.errors import ConfigError
 
 # Keys of our own optimizers: left out, with a word, where somebody else's optimizer does not know them.
 _OUR_KEYS = frozenset(key for name in optim.__all__ for key in inspect.signature(getattr(optim, name)).parameters)
-
-
-class ConfigError(ValueError):
-    """A wrong configuration. The message is one sentence with the key, its value and what would be right."""
 
 
 def _setting(key: str, default, *, _root_: DictConfig):
@@ -81,8 +72,14 @@ class Population:
         if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
             raise ConfigError(f"seed={config['seed']} should be a whole number from 0 up, or a list of them")
         lists = {
-            f"{group}.{key}": value for group in ("optimizer", "model") for key, value in config[group].items() if isinstance(value, list)
+            f"{group}.{key}": value
+            for group in ("optimizer", "model")
+            for key, value in config[group].items()
+            if isinstance(value, list) and key != "betas"  # which is a pair, in torch's own optimizers
         }
+        for key, values in lists.items():
+            if not values or not all(isinstance(value, (int, float)) for value in values):
+                raise ConfigError(f"{key}={values} should be a number, or a list of numbers that are trained as a population")
         return cls(seeds, [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())])
 
     def singles(self) -> list[Population]:
@@ -101,27 +98,27 @@ class Population:
         )
         return table.join(members, on="member")
 
-    def arguments(self, config: dict, group: str) -> dict:
-        """The arguments for the `group` (`optimizer` or `model`): floats, or where members differ one float64 per member."""
+    def arguments(self, config: dict, group: str, device: torch.device) -> dict:
+        """The arguments for the `group` (`optimizer` or `model`): numbers, or where members differ one float64 per member."""
         arguments = {key: value for key, value in config[group].items() if key != "_target_"}
         for key in arguments:
             values = [setting[f"{group}.{key}"] for setting in self.settings if f"{group}.{key}" in setting]
             if values:
                 same = len(set(values)) == 1
-                arguments[key] = values[0] if same else torch.tensor(values, dtype=torch.float64).repeat(len(self.seeds))
+                arguments[key] = values[0] if same else torch.tensor(values, dtype=torch.float64, device=device).repeat(len(self.seeds))
         return arguments
 
 
 def make_model(config: dict, population: Population, features: int, classes: int, device: torch.device):
     """The configured model, for data with that many features and classes."""
     target = hydra.utils.get_class(config["model"]["_target_"])
-    arguments = population.arguments(config, "model")
+    arguments = population.arguments(config, "model", device)
     _refuse_unknown_keys("model", arguments, target)
     for key, value in arguments.items():
         if isinstance(value, torch.Tensor) and key not in target.per_member:
             raise ConfigError(f"model.{key}={config['model'][key]} cannot differ within a population: sweep it with -m model.{key}=...")
         if isinstance(value, torch.Tensor):
-            arguments[key] = value.to(device, torch.float32)
+            arguments[key] = value.to(torch.float32)
     return target(features=features, classes=classes, **arguments)
 
 
@@ -136,13 +133,14 @@ def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
         ) from error
 
 
-def optimizer_maker(config: dict, population: Population) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
-    """A function that builds the configured optimizer around parameters; for somebody else's class, in that class's terms."""
+def optimizer_maker(config: dict, population: Population, device: torch.device) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
+    """A function that builds the configured optimizer around parameters on the device; somebody else's class, in its own terms."""
     target = optimizer_class(config)
-    arguments = population.arguments(config, "optimizer")
+    arguments = population.arguments(config, "optimizer", device)
     known = inspect.signature(target).parameters
-    if "betas" in known and "beta1" in arguments and "beta1" not in known:
-        arguments["betas"] = (arguments.pop("beta1"), arguments.pop("beta2"))
+    if "betas" in known and "beta1" in arguments:
+        betas = [arguments.pop("beta1"), arguments.pop("beta2")]
+        arguments["betas"] = tuple(arguments.get("betas", betas))
     if not issubclass(target, optim.RuleOptimizer):
         foreign = [key for key in arguments if key not in known and key in _OUR_KEYS]
         if foreign:
@@ -169,40 +167,3 @@ def _refuse_unknown_keys(group: str, arguments: dict, target: type) -> None:
     for key, value in arguments.items():
         if key not in known:
             raise ConfigError(f"{group}.{key}={value} is unknown to {target.__name__}: it takes {', '.join(known)}")
-
-
-# Whether the user asked for full tracebacks. The worker processes of a sweep see it too: they leave the sentence to their parent.
-_FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ
-
-
-@contextlib.contextmanager
-def one_sentence_errors() -> Iterator[None]:
-    """Ends the program with one sentence for an error of the user's, the data's or the machine's; HYDRA_FULL_ERROR=1 shows all of it."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
-    try:
-        yield
-    except (DataError, OSError, ValueError, OmegaConfBaseException, hydra.errors.HydraException) as error:
-        if _FULL_ERRORS:
-            raise
-        sys.exit(f"error: {_sentence(error)}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written")
-
-
-def _sentence(error: BaseException) -> str:
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    for link in chain:
-        if isinstance(link, (ConfigError, DataError)):
-            return str(link)
-        if isinstance(link, MissingConfigException) and link.options:
-            group, _, choice = (link.missing_cfg_file or "").rpartition("/")
-            return f"{group}={choice} is unknown: choose one of {', '.join(link.options)}"
-    for link in chain:
-        if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
-            _, _, name = key.rpartition(".")
-            keys = [str(known) for known in getattr(link, "parent_node", None) or {} if known not in ("hydra", "hyperparameters")]
-            close = difflib.get_close_matches(name, keys, 1)
-            return f"{key} is no key of the configuration: {f'did you mean {close[0]}, of ' if close else 'the keys are '}{', '.join(keys)}"
-    return " ".join(str(error).split())

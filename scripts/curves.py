@@ -12,11 +12,13 @@ RUNS = RESULTS / "runs"
 
 
 def published(experiment: str) -> pd.DataFrame:
-    """The paper's curves for one panel: `optimizer`, `x`, `y`, `kind` (see results/README.md).
+    """The paper's curves for one panel: `optimizer`, `x`, `y`, `kind` (see results/README.md); empty if the
+    paper does not show it.
 
     Series are named by their optimizer alone: `Adam+dropout` in figure 1 right becomes `Adam`.
     """
-    curves = pd.read_csv(RESULTS / "published" / f"{experiment}.csv")
+    path = RESULTS / "published" / f"{experiment}.csv"
+    curves = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["series", "x", "y", "kind"], dtype=object)
     return curves.assign(optimizer=curves["series"].str.partition("+")[0])
 
 

@@ -13,7 +13,7 @@ from hydra import compose, initialize
 
 import run as program
 from experiments import recording
-from experiments.config import one_sentence_errors
+from experiments.errors import one_sentence_errors
 from experiments.recording import COLUMNS, PROJECT
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
@@ -68,6 +68,12 @@ def test_torchs_optimizers_come_in_unchanged_one_member_after_another(command):
         [1, "lr=0.001"],
         [1, "lr=0.01"],
     ]
+
+
+def test_a_pair_of_betas_is_a_pair_and_no_population(command):
+    (path,) = command("optimizer._target_=torch.optim.NAdam", "+optimizer.betas=[0.8,0.9]", "seed=0")
+    assert json.loads(path.with_suffix(".json").read_text())["config"]["optimizer"]["betas"] == [0.8, 0.9]
+    assert pd.read_csv(path)["member"].nunique() == 1
 
 
 def test_torchs_adam_and_ours_train_alike(command):
@@ -134,6 +140,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["+optimizer.gamma=1"], "optimizer.gamma=1 is unknown to Adam: it takes lr, beta1, beta2, eps, bias_correction"),
         (["settings=good"], "settings=good is unknown to fig1_left: choose one of paper, best, grid"),
         (["optimizer.lr=-1"], "lr=-1 should not be negative"),
+        (["optimizer.lr=[]"], r"optimizer.lr=\[\] should be a number, or a list of numbers"),
         (["optimizer.lr=fast"], "lr='fast' should be a number"),
         (["optimizer._target_=torch.optim.NAdm"], "optimizer._target_=torch.optim.NAdm is no importable class"),
         (["passes=0"], "passes=0 should be a whole number above 0"),

@@ -1,0 +1,53 @@
+"""Mistakes are answered in one sentence that names the key, the value and what would be right."""
+
+import contextlib
+import difflib
+import os
+import sys
+from collections.abc import Iterator
+
+import hydra
+from hydra.errors import MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from data import DataError
+
+# Whether the user asked for full tracebacks. The worker processes of a sweep see it too: they leave the sentence to their parent.
+_FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ
+
+
+class ConfigError(ValueError):
+    """A wrong configuration. The message is one sentence with the key, its value and what would be right."""
+
+
+@contextlib.contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Ends the program with one sentence for an error of the user's, the data's or the machine's; HYDRA_FULL_ERROR=1 shows all of it."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
+    try:
+        yield
+    except (DataError, OSError, ValueError, OmegaConfBaseException, hydra.errors.HydraException) as error:
+        if _FULL_ERRORS:
+            raise
+        sys.exit(f"error: {_sentence(error)}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing was written")
+
+
+def _sentence(error: BaseException) -> str:
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, (ConfigError, DataError)):
+            return str(link)
+        if isinstance(link, MissingConfigException) and link.options:
+            group, _, choice = (link.missing_cfg_file or "").rpartition("/")
+            return f"{group}={choice} is unknown: choose one of {', '.join(link.options)}"
+    for link in chain:
+        if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
+            _, _, name = key.rpartition(".")
+            keys = [str(known) for known in getattr(link, "parent_node", None) or {} if known not in ("hydra", "hyperparameters")]
+            close = difflib.get_close_matches(name, keys, 1)
+            return f"{key} is no key of the configuration: {f'did you mean {close[0]}, of ' if close else 'the keys are '}{', '.join(keys)}"
+    return " ".join(str(error).split())
