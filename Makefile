@@ -35,6 +35,7 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) run.py -m experiment=fig1_left optimizer=$(FIG1_LEFT) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) $(ARGS)
 	$(PY) scripts/figure1.py --runs results/runs
+	$(PY) scripts/agreement.py --runs results/runs
 
 promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
 	$(PY) scripts/promote.py $(RUN)
@@ -47,8 +48,9 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 30 mi
 bench: setup ## Measure how fast training is, side by side with the loop a user would write
 	$(PY) scripts/bench.py
 
-figures: setup ## Draw the tracked figures from the tracked results
+figures: setup ## Draw the tracked figures and measure the agreement, from the tracked results
 	$(PY) scripts/figure1.py
+	$(PY) scripts/agreement.py
 
 clean: ## Remove the virtual environment, caches and your own runs (data sets and tracked results stay)
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info

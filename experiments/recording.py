@@ -24,8 +24,8 @@ COLUMNS = (
     "experiment", "settings", "optimizer", "data", "member", "seed", "hyperparameters",
     "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty",
 )  # fmt: skip
-# Keys that say where and how, not what, is computed.
-_HOUSEKEEPING = ("results", "force", "device", "threads")
+# Keys that say where and how, not what, is computed; and the table that the settings were taken from.
+_HOUSEKEEPING = ("results", "force", "device", "threads", "hyperparameters")
 
 
 class Record:
@@ -39,7 +39,8 @@ class Record:
     """
 
     def __init__(self, config: dict, optimizer: str, overrides: str, data: str):
-        self.config = {key: value for key, value in config.items() if key not in _HOUSEKEEPING and key != "hyperparameters"}
+        self.config = {key: value for key, value in config.items() if key not in _HOUSEKEEPING}
+        self.config["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "source")}
         self.labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer, "data": data}
         folder = PROJECT / config["results"] / ("standin" if data == "standin" else "") / config["experiment"] / config["settings"]
         name = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in overrides)

@@ -59,3 +59,13 @@ def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
 def rms(values: np.ndarray) -> float:
     """Root mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
+
+
+def wiggle(costs: pd.Series) -> pd.Series:
+    """ln(cost) against its running mean over 9 passes, from pass 13 on, where curves are nearly straight.
+
+    Args:
+        costs: in the order of the passes.
+    """
+    late = np.log(costs.iloc[12:])
+    return late - late.rolling(9, center=True, min_periods=1).mean()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from curves import RESULTS, RUNS, log_ratios, provenance, published, read_run, rms
+from curves import RESULTS, RUNS, log_ratios, provenance, published, read_run, rms, wiggle
 
 COLUMNS = (
     "experiment",
@@ -21,6 +21,7 @@ COLUMNS = (
     "seed",
     "rms_log_ratio",
     "largest_log_ratio",
+    "wiggle",
     "cost",
     "train_cost",
     "objective",
@@ -28,8 +29,11 @@ COLUMNS = (
 
 
 def summarise(path: Path) -> pd.DataFrame:
-    """One line per member of the grid whose CSV is at `path`; costs are those of the last pass; the objective is
-    what the optimizer minimises, cost with the noise on plus penalty."""
+    """One line per member of the grid whose CSV is at `path`; costs are those of the last pass.
+
+    The objective is what the optimizer minimises: cost with the noise on, plus penalty. The wiggle is the standard deviation
+    of the cost from pass to pass around its trend, relative to the cost.
+    """
     table, config = read_run(path), provenance(path)["config"]
     paper = published(config["experiment"])
     paper = paper[paper["optimizer"] == table["optimizer"].iloc[0]]
@@ -47,6 +51,7 @@ def summarise(path: Path) -> pd.DataFrame:
                 "seed": last["seed"],
                 "rms_log_ratio": rms(ratios) if len(ratios) else np.nan,
                 "largest_log_ratio": np.abs(ratios).max() if len(ratios) else np.nan,
+                "wiggle": wiggle(member["cost"]).std(),
                 "cost": last["cost"],
                 "train_cost": last["train_cost"],
                 "objective": last["cost"] + last["penalty"],

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+import agreement
 import curves
 import figure1
 import plots
@@ -37,6 +38,14 @@ def test_the_published_curves_are_complete_and_hold_the_typed_in_points():
     assert set(right["optimizer"]) == {"Adam", "AdaGrad", "SGDNesterov", "RMSProp"}
     adam = left[left["optimizer"] == "Adam"].set_index("x")["y"]
     assert (adam[0], adam[45]) == (pytest.approx(0.71177, abs=5e-6), pytest.approx(0.25707, abs=5e-6))
+
+
+def test_the_published_curves_of_figure_1_left_wiggle_with_a_period_of_6_passes():
+    """An observation about the paper's data: their order was fixed, and six passes of the figure are a whole number of rounds."""
+    for _, curve in curves.published("fig1_left").groupby("optimizer"):
+        if (curve["kind"] == "plotted").sum() == 47:  # Adam and SGDNesterov; AdaGrad's trend is too steep
+            wiggle = curves.wiggle(curve.sort_values("x")["y"])
+            assert [round(wiggle.autocorr(lag), 1) for lag in (1, 5, 6, 7, 12)] == pytest.approx([-0.5, -0.5, 0.9, -0.6, 0.8], abs=0.11)
 
 
 def test_distance_is_taken_at_plotted_vertices_within_our_passes():
@@ -122,6 +131,18 @@ def test_a_grids_summary_has_a_line_per_member(tmp_path):
     lines = tune.summarise(write_run(tmp_path, "Adam", adam[:46], settings="grid"))
     assert lines["rms_log_ratio"].tolist() == [pytest.approx(0, abs=1e-12), pytest.approx(np.log(1.01), rel=1e-9)]
     assert lines["objective"].tolist() == pytest.approx([adam[45] + 0.5, adam[45] * 1.01 + 0.5])
+
+
+def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
+    adam = curves.published("fig1_left")
+    adam = adam[adam["optimizer"] == "Adam"].sort_values("x")["y"].to_numpy()[:46]
+    write_run(tmp_path, "Adam", adam * np.e, seeds=(0, 1, 2))  # the seeds are at e, 1.01 e and 1.02 e
+    write_run(tmp_path, "AdaMax", adam)  # the paper has no such curve
+    (line,) = agreement.agreement(curves.runs(tmp_path, "fig1_left", "paper"), "fig1_left")
+    assert (line["optimizer"], line["seeds"], line["points"]) == ("Adam", 3, 46)
+    assert line["rms_log_ratio"] == pytest.approx(1 + np.log(1.01))
+    assert line["lowest_of_a_seed"] == pytest.approx(1)
+    assert line["highest_of_a_seed"] == pytest.approx(1 + np.log(1.02))
 
 
 def call_promote(monkeypatch, root: Path, target: Path, *paths: Path) -> None:
