@@ -9,7 +9,7 @@ It is written for one model and knows nothing of parameter groups, gradients or 
 hyper-parameters, and adds nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
@@ -82,11 +82,10 @@ def _apply(rule: Callable, tensors: list[Tensor], t: int, hyperparameters: list[
     """Replaces tensors = [theta, g, *state] by the rule's result, except for g."""
     theta = tensors[0]
     hyperparameters = [_per_member(h, theta) if isinstance(h, Tensor) and h.ndim > 0 else h for h in hyperparameters]
-    for start, length in _blocks(theta):
-        block = [tensor.narrow(0, start, length) if theta.ndim else tensor for tensor in tensors]
-        values = [h.narrow(start, length) if isinstance(h, PerMember) else h for h in hyperparameters]
-        new_theta, *new_state = rule(*block, t, *values)
-        for old, new in zip([block[0], *block[2:]], [new_theta, *new_state], strict=True):
+    for (theta_block, g_block, *state_block), values in _blocks(tensors, hyperparameters):
+        new_theta, *new_state = rule(theta_block, g_block, *state_block, t, *values)
+        theta_block.copy_(new_theta)
+        for old, new in zip(state_block, new_state, strict=True):
             old.copy_(new)
 
 
@@ -98,11 +97,19 @@ def _per_member(values: Tensor, theta: Tensor) -> PerMember:
     return PerMember(values, theta.ndim)
 
 
-def _blocks(theta: Tensor) -> list[tuple[int, int]]:
-    """(start, length) of blocks along the leading axis; on a CPU, blocks whose temporaries stay in the cache."""
-    rows = len(theta) if theta.ndim else 1
-    length = rows if theta.device.type != "cpu" else max(1, _CACHED_ELEMENTS * rows // max(1, theta.numel()))
-    return [(start, min(length, rows - start)) for start in range(0, rows, max(1, length))]
+def _blocks(tensors: list[Tensor], hyperparameters: list) -> Iterator[tuple[list[Tensor], list]]:
+    """The tensors and hyper-parameters in blocks along the leading axis; on a CPU, such that temporaries stay in the cache."""
+    theta = tensors[0]
+    if theta.device.type != "cpu" or theta.ndim == 0 or theta.numel() <= _CACHED_ELEMENTS:
+        yield tensors, hyperparameters
+        return
+    rows = max(1, _CACHED_ELEMENTS * len(theta) // theta.numel())
+    for start in range(0, len(theta), rows):
+        length = min(rows, len(theta) - start)
+        yield (
+            [tensor.narrow(0, start, length) for tensor in tensors],
+            [h.narrow(start, length) if isinstance(h, PerMember) else h for h in hyperparameters],
+        )
 
 
 def _check(name: str, value: Hyperparameter) -> None:
