@@ -22,6 +22,7 @@ class AdaDelta(RuleOptimizer):
         lr: a factor on the step.
         rho: decay rate of both averages, in [0, 1).
         eps: added under both roots; it also sets the length of the first steps.
+        fused: see `RuleOptimizer`.
 
     State per parameter: `v`, `d` and the number of steps `t`. Follows the trajectory of torch.optim.Adadelta.
     """
@@ -30,5 +31,5 @@ class AdaDelta(RuleOptimizer):
     state_names = ("v", "d")
     hyperparameters = ("lr", "rho", "eps")
 
-    def __init__(self, params, lr: Hyperparameter = 1.0, rho: Hyperparameter = 0.95, eps: Hyperparameter = 1e-6):
-        super().__init__(params, lr=lr, rho=rho, eps=eps)
+    def __init__(self, params, lr: Hyperparameter = 1.0, rho: Hyperparameter = 0.95, eps: Hyperparameter = 1e-6, fused: bool | None = None):
+        super().__init__(params, fused=fused, lr=lr, rho=rho, eps=eps)

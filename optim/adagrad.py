@@ -19,6 +19,7 @@ class AdaGrad(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         eps: added to the root of v.
+        fused: see `RuleOptimizer`.
 
     State per parameter: `v` and the number of steps `t`. Follows the trajectory of torch.optim.Adagrad.
     """
@@ -27,5 +28,5 @@ class AdaGrad(RuleOptimizer):
     state_names = ("v",)
     hyperparameters = ("lr", "eps")
 
-    def __init__(self, params, lr: Hyperparameter = 1e-2, eps: Hyperparameter = 1e-10):
-        super().__init__(params, lr=lr, eps=eps)
+    def __init__(self, params, lr: Hyperparameter = 1e-2, eps: Hyperparameter = 1e-10, fused: bool | None = None):
+        super().__init__(params, fused=fused, lr=lr, eps=eps)

@@ -30,6 +30,7 @@ class Adam(RuleOptimizer):
         beta2: decay rate of the average v of the squared gradient, in [0, 1).
         eps: added to the root of vhat.
         bias_correction: divide m and v by 1 - beta^t. Without it Adam is RMSProp with momentum on the gradient (section 5).
+        fused: see `RuleOptimizer`.
 
     Every hyper-parameter may be a tensor with one value per member of a population. State per parameter, of its shape and
     dtype: `m`, `v`, and the number of steps `t`. Raises ValueError or TypeError for a value out of range.
@@ -47,5 +48,6 @@ class Adam(RuleOptimizer):
         beta2: Hyperparameter = 0.999,
         eps: Hyperparameter = 1e-8,
         bias_correction: bool | Tensor = True,
+        fused: bool | None = None,
     ):
-        super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, eps=eps, bias_correction=bias_correction)
+        super().__init__(params, fused=fused, lr=lr, beta1=beta1, beta2=beta2, eps=eps, bias_correction=bias_correction)

@@ -29,6 +29,7 @@ class AdaMax(RuleOptimizer):
         beta1: decay rate of the average m of the gradient, in [0, 1).
         beta2: decay rate of the infinity norm u, in [0, 1).
         bias_correction: divide m by 1 - beta1^t.
+        fused: see `RuleOptimizer`.
 
     Every hyper-parameter may be a tensor with one value per member of a population. State per parameter, of its shape and
     dtype: `m`, `u`, and the number of steps `t`. torch.optim.Adamax differs: it takes max(beta2 u, |g| + eps). Raises
@@ -46,5 +47,6 @@ class AdaMax(RuleOptimizer):
         beta1: Hyperparameter = 0.9,
         beta2: Hyperparameter = 0.999,
         bias_correction: bool | Tensor = True,
+        fused: bool | None = None,
     ):
-        super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, bias_correction=bias_correction)
+        super().__init__(params, fused=fused, lr=lr, beta1=beta1, beta2=beta2, bias_correction=bias_correction)

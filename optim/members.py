@@ -23,10 +23,6 @@ class PerMember:
     def __init__(self, values: Tensor, ndim: int):
         self.values = values.to(torch.float64).view(-1, *[1] * (ndim - 1))
 
-    def narrow(self, start: int, length: int) -> PerMember:
-        """The same for the members from `start` on."""
-        return PerMember(self.values.narrow(0, start, length), self.values.ndim)
-
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         """Called by torch for tensor (operator) PerMember."""

@@ -5,24 +5,21 @@ A rule is a pure function of tensors that reads like the paper's pseudo-code::
     rule(theta, g, *state, t, *hyperparameters) -> (theta, *state)
 
 It is written for one model and knows nothing of parameter groups, gradients or storage. `RuleOptimizer` is the
-`torch.optim.Optimizer` that holds the state and applies the rule. Each subclass names its rule, its state and its
-hyper-parameters, and adds nothing else.
+`torch.optim.Optimizer` that holds the state and applies the rule: on a CPU compiled to one loop (`optim.fused`), elsewhere as
+it stands. Each subclass names its rule, its state and its hyper-parameters, and adds nothing else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from optim import fused
 from optim.members import PerMember
 
 # A hyper-parameter: one number, or one value per member of a population (shape [members]).
 Hyperparameter = float | Tensor
-
-# Elements per block on a CPU: a rule's dozen temporaries of this size are reused from the cache. One pass over 64 stacked
-# logistic regressions took 9-12 ms without blocks and 3 ms with them (2 cores, float32).
-_CACHED_ELEMENTS = 65536
 
 _UNIT_INTERVAL = ("beta1", "beta2", "rho", "momentum")
 
@@ -33,18 +30,24 @@ class RuleOptimizer(torch.optim.Optimizer):
     Any hyper-parameter may be a tensor of shape [members]. The parameters then hold that many models stacked along their
     leading axis, and each member is updated with its own value, exactly as if it were trained alone.
 
+    Args:
+        params: parameters, or groups of them.
+        fused: whether steps run as compiled code in one pass over memory (see `optim.fused`): None where that can be, True
+            always, False never. The numbers agree to rounding.
+        hyperparameters: defaults for groups that do not have their own.
+
     Raises:
         ValueError: a hyper-parameter is out of range, or there is not one value for each member.
         TypeError: a hyper-parameter is no number and no tensor.
-        RuntimeError: a gradient is sparse.
+        RuntimeError: a gradient is sparse, or fused=True cannot be had.
     """
 
     rule: ClassVar[Callable[..., tuple[Tensor, ...]]]
     state_names: ClassVar[tuple[str, ...]]
     hyperparameters: ClassVar[tuple[str, ...]]
 
-    def __init__(self, params, **defaults: Hyperparameter):
-        super().__init__(params, defaults)
+    def __init__(self, params, *, fused: bool | None, **hyperparameters: Hyperparameter):
+        super().__init__(params, {**hyperparameters, "fused": fused})
 
     def add_param_group(self, param_group: dict) -> None:
         """Adds a group of parameters, after checking its hyper-parameters (torch calls this for the first groups too)."""
@@ -60,13 +63,37 @@ class RuleOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            hyperparameters = [group[name] for name in self.hyperparameters]
-            for theta in group["params"]:
-                if theta.grad is not None:
-                    self._update(theta, hyperparameters)
+            thetas = [theta for theta in group["params"] if theta.grad is not None]
+            self._update(thetas, [group[name] for name in self.hyperparameters], group["fused"])
         return loss
 
-    def _update(self, theta: Tensor, hyperparameters: list[Hyperparameter]) -> None:
+    def _update(self, thetas: list[Tensor], hyperparameters: list[Hyperparameter], choice: bool | None) -> None:
+        """Applies the rule to parameters of one group: those that can be are handed to the compiled rule together."""
+        rule, per_member = type(self).rule, any(isinstance(h, Tensor) and h.ndim > 0 for h in hyperparameters)
+        taken: dict[torch.dtype, tuple[list, list]] = {}
+        for theta in thetas:
+            tensors, t = self._advance(theta)
+            if per_member:
+                _check_members(theta, hyperparameters)
+            kernel = None
+            if choice is not False and fused.can_take(tensors, per_member):
+                kernel = fused.kernel(rule, len(self.state_names), len(hyperparameters), theta.dtype)
+            if kernel is not None:
+                stacks, times = taken.setdefault(theta.dtype, ([], []))
+                stacks.append(tensors)
+                times.append(t)
+            elif choice:
+                raise RuntimeError(
+                    f"fused=True needs a C compiler and dense float32 or float64 parameters and gradients on the CPU, alike in layout; "
+                    f"a parameter of shape {tuple(theta.shape)} is {theta.dtype} on {theta.device}"
+                )
+            else:
+                _apply(rule, tensors, t, hyperparameters)
+        for dtype, (stacks, times) in taken.items():
+            fused.apply(fused.kernel(rule, len(self.state_names), len(hyperparameters), dtype), stacks, times, hyperparameters)
+
+    def _advance(self, theta: Tensor) -> tuple[list[Tensor], int]:
+        """[theta, g, *state] and the number t of the coming step."""
         if theta.grad.is_sparse:
             raise RuntimeError(f"{type(self).__name__} takes dense gradients, got a sparse one of shape {tuple(theta.shape)}")
         state = self.state[theta]
@@ -75,41 +102,25 @@ class RuleOptimizer(torch.optim.Optimizer):
             for name in self.state_names:
                 state[name] = torch.zeros_like(theta, memory_format=torch.preserve_format)
         state["t"] += 1
-        _apply(type(self).rule, [theta, theta.grad, *(state[name] for name in self.state_names)], state["t"], hyperparameters)
+        return [theta, theta.grad, *(state[name] for name in self.state_names)], state["t"]
 
 
 def _apply(rule: Callable, tensors: list[Tensor], t: int, hyperparameters: list[Hyperparameter]) -> None:
     """Replaces tensors = [theta, g, *state] by the rule's result, except for g."""
-    theta = tensors[0]
-    hyperparameters = [_per_member(h, theta) if isinstance(h, Tensor) and h.ndim > 0 else h for h in hyperparameters]
-    for (theta_block, g_block, *state_block), values in _blocks(tensors, hyperparameters):
-        new_theta, *new_state = rule(theta_block, g_block, *state_block, t, *values)
-        theta_block.copy_(new_theta)
-        for old, new in zip(state_block, new_state, strict=True):
-            old.copy_(new)
+    theta, _, *state = tensors
+    values = [PerMember(h, theta.ndim) if isinstance(h, Tensor) and h.ndim > 0 else h for h in hyperparameters]
+    new_theta, *new_state = rule(*tensors, t, *values)
+    theta.copy_(new_theta)
+    for old, new in zip(state, new_state, strict=True):
+        old.copy_(new)
 
 
-def _per_member(values: Tensor, theta: Tensor) -> PerMember:
-    if theta.ndim == 0 or values.shape != theta.shape[:1]:
-        raise ValueError(
-            f"a hyper-parameter has {len(values)} values, one per member, but a parameter of shape {tuple(theta.shape)} is not such a stack"
-        )
-    return PerMember(values, theta.ndim)
-
-
-def _blocks(tensors: list[Tensor], hyperparameters: list) -> Iterator[tuple[list[Tensor], list]]:
-    """The tensors and hyper-parameters in blocks along the leading axis; on a CPU, such that temporaries stay in the cache."""
-    theta = tensors[0]
-    if theta.device.type != "cpu" or theta.ndim == 0 or theta.numel() <= _CACHED_ELEMENTS:
-        yield tensors, hyperparameters
-        return
-    rows = max(1, _CACHED_ELEMENTS * len(theta) // theta.numel())
-    for start in range(0, len(theta), rows):
-        length = min(rows, len(theta) - start)
-        yield (
-            [tensor.narrow(0, start, length) for tensor in tensors],
-            [h.narrow(start, length) if isinstance(h, PerMember) else h for h in hyperparameters],
-        )
+def _check_members(theta: Tensor, hyperparameters: list[Hyperparameter]) -> None:
+    for h in hyperparameters:
+        if isinstance(h, Tensor) and h.ndim > 0 and h.shape != theta.shape[:1]:
+            raise ValueError(
+                f"a hyper-parameter has {len(h)} values, one per member, but a parameter of shape {tuple(theta.shape)} is not such a stack"
+            )
 
 
 def _check(name: str, value: Hyperparameter) -> None:

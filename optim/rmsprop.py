@@ -22,6 +22,7 @@ class RMSProp(RuleOptimizer):
         rho: decay rate of the average v of the squared gradient, in [0, 1) (torch calls it alpha).
         momentum: decay rate of the sum d of rescaled gradients, in [0, 1).
         eps: added to the root of v.
+        fused: see `RuleOptimizer`.
 
     State per parameter: `v`, `d` and the number of steps `t`. Follows the trajectory of torch.optim.RMSprop.
     """
@@ -37,5 +38,6 @@ class RMSProp(RuleOptimizer):
         rho: Hyperparameter = 0.99,
         momentum: Hyperparameter = 0.0,
         eps: Hyperparameter = 1e-8,
+        fused: bool | None = None,
     ):
-        super().__init__(params, lr=lr, rho=rho, momentum=momentum, eps=eps)
+        super().__init__(params, fused=fused, lr=lr, rho=rho, momentum=momentum, eps=eps)

@@ -19,6 +19,7 @@ class SGDNesterov(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         momentum: decay rate of the sum d of gradients, in [0, 1).
+        fused: see `RuleOptimizer`.
 
     State per parameter: `d` and the number of steps `t`. Follows the trajectory of torch.optim.SGD(nesterov=True).
     """
@@ -27,5 +28,5 @@ class SGDNesterov(RuleOptimizer):
     state_names = ("d",)
     hyperparameters = ("lr", "momentum")
 
-    def __init__(self, params, lr: Hyperparameter = 1e-2, momentum: Hyperparameter = 0.9):
-        super().__init__(params, lr=lr, momentum=momentum)
+    def __init__(self, params, lr: Hyperparameter = 1e-2, momentum: Hyperparameter = 0.9, fused: bool | None = None):
+        super().__init__(params, fused=fused, lr=lr, momentum=momentum)
