@@ -6,9 +6,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config import Population, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
+from experiments.config import Population, adapt_optimizer, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
 from experiments.errors import one_sentence_errors
-from experiments.recording import PROJECT, Record, diverged_members, summary
+from experiments.recording import PROJECT, Record, diverged_members, summary, system
 from experiments.training import Plan, train
 from optim import RuleOptimizer
 
@@ -24,6 +24,8 @@ def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
     config = OmegaConf.to_container(cfg, resolve=True)
     device = choose_device(config["device"], config["threads"])
+    config["device"] = device.type
+    adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)
     plan = Plan(config["passes"], config["batch_size"], config["schedule"], config["evaluate_every"])
     dataset = data.load(**config["data"])
@@ -32,15 +34,11 @@ def run(cfg: DictConfig) -> None:
     if record.complete and not config["force"]:
         print(f"{record} is complete (force=true trains again)")
         return
+    origin = {**system(device), "data_md5": dataset.checksums}
     table, seconds = train_members(config, population, dataset.to(device), plan, device)
     record.write(
         population.describe(table),
-        {
-            "diverged_members": diverged_members(table),
-            "training_seconds": round(seconds, 2),
-            "device": str(device),
-            "data_md5": dataset.checksums,
-        },
+        {"diverged_members": diverged_members(table), "training_seconds": round(seconds, 2), **origin},
     )
     print(f"{summary(table, seconds)}\nwrote {record}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import textwrap
@@ -89,6 +90,10 @@ def load(name: str, source: str = "auto", root: str | None = None, **options) ->
     if source not in SOURCES:
         raise ValueError(f"data.source={source} is unknown: choose one of {', '.join(SOURCES)}")
     real, embedded = loaders[name]
+    known = inspect.signature(embedded).parameters.keys() & inspect.signature(real).parameters.keys()
+    for key, value in options.items():
+        if key not in known:
+            raise ValueError(f"data.{key}={value} is unknown to {name}: it takes {', '.join(sorted({'source', 'root'} | known))}")
     if source != "standin":
         try:
             return real(data_root(root), **options)

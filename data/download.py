@@ -8,10 +8,11 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
-from torchvision.datasets.utils import download_url
+from torchvision.datasets import utils as torchvision_utils
 
 _TIMEOUT_SECONDS = 20.0
 
@@ -52,22 +53,25 @@ def fetch(path: Path, urls: Sequence[str], md5: str) -> None:
     """
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if path.exists():
-            return
-        print(f"downloading {path.name}", file=sys.stderr)
-        with landing(path) as part, _network():
-            problems = [problem for url in urls if (problem := _try_url(url, part, md5))]
-            if not part.exists():
-                raise DataUnavailable(f"cannot download {path.name}: {'; '.join(problems)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if path.exists():
+                return
+            print(f"downloading {path.name}", file=sys.stderr)
+            with landing(path) as part, _network():
+                problems = [problem for url in urls if (problem := _try_url(url, part, md5))]
+                if not part.exists():
+                    raise DataUnavailable(f"cannot download {path.name}: {'; '.join(problems)}")
+    except OSError as error:  # the folder cannot be written to
+        raise DataUnavailable(f"cannot store {path.name}: {error}") from error
 
 
 def _try_url(url: str, part: Path, md5: str) -> str | None:
     if part.exists():
         return None
     try:
-        download_url(url, part.parent, part.name, md5)
+        torchvision_utils.download_url(url, part.parent, part.name, md5)
     except (OSError, RuntimeError) as error:  # no network, a timeout, or a wrong checksum
         part.unlink(missing_ok=True)
         return f"{url}: {error}"
@@ -76,15 +80,12 @@ def _try_url(url: str, part: Path, md5: str) -> str | None:
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """Sockets give up after a while instead of never, and progress bars stay off when nobody sees them."""
-    timeout = socket.getdefaulttimeout()
+    """Sockets give up after a while instead of never, and progress bars stay off where nobody sees them."""
+    timeout, bar = socket.getdefaulttimeout(), torchvision_utils.tqdm
     socket.setdefaulttimeout(_TIMEOUT_SECONDS)
-    quiet = not sys.stderr.isatty() and "TQDM_DISABLE" not in os.environ
-    if quiet:
-        os.environ["TQDM_DISABLE"] = "1"
+    torchvision_utils.tqdm = partial(bar, disable=None)
     try:
         yield
     finally:
         socket.setdefaulttimeout(timeout)
-        if quiet:
-            del os.environ["TQDM_DISABLE"]
+        torchvision_utils.tqdm = bar

@@ -15,11 +15,11 @@ from data.rows import SparseRows
 URLS = ("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",)
 ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 MD5 = {
-    "aclImdb/imdb.vocab": "23c86a0533c0151b6f12fa52b106dcc2",
     "aclImdb/train/labeledBow.feat": "023d59ab06ce6a5a55744e8c65329c27",
     "aclImdb/test/labeledBow.feat": "a726f527d82febe45031a920dddddc61",
 }
-VOCABULARY = 89_527  # words in imdb.vocab, which is ordered by their frequency
+VOCABULARY = 89_527  # words in imdb.vocab; feature k is its word k, and words are ordered by frequency
+FEATURES = ("binary", "counts")
 
 
 def load_imdb(root: Path, words: int, features: str) -> Dataset:
@@ -32,7 +32,9 @@ def load_imdb(root: Path, words: int, features: str) -> Dataset:
     Raises:
         DataUnavailable: it is not there and cannot be downloaded.
         DataError: a file is corrupt.
+        ValueError: a wrong number of words or kind of features.
     """
+    check_options(words, features)
     missing = [name for name in MD5 if not (root / name).exists()]
     if missing:
         _unpack(root / "aclImdb_v1.tar.gz", missing)
@@ -40,6 +42,14 @@ def load_imdb(root: Path, words: int, features: str) -> Dataset:
         verify(root / name, md5)
     splits = [_split(root / "aclImdb" / part / "labeledBow.feat", words, features) for part in ("train", "test")]
     return Dataset("imdb", "real", *splits, classes=2, checksums=MD5)
+
+
+def check_options(words: int, features: str) -> None:
+    """Raises ValueError for a wrong number of words or kind of features."""
+    if features not in FEATURES:
+        raise ValueError(f"data.features={features} is unknown: choose one of {', '.join(FEATURES)}")
+    if not (isinstance(words, int) and 0 < words <= VOCABULARY):
+        raise ValueError(f"data.words={words} should be a whole number from 1 to {VOCABULARY}")
 
 
 def _unpack(archive: Path, names: list[str]) -> None:

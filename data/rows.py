@@ -83,7 +83,7 @@ class SparseBatch:
         self.blocks = scipy.sparse.csr_matrix((matrix.data, columns, matrix.indptr), (len(matrix.indptr) - 1, streams * matrix.shape[1]))
 
     def scaled(self, factors: Tensor) -> SparseBatch:
-        """Multiplies the stored values, stream by stream and row by row, by `factors` [sum(sizes)]; in place."""
+        """Multiplies the stored values, stream by stream and row by row, by `factors` [sum(sizes)]; changes this batch."""
         self.blocks.data = self.blocks.data * factors.numpy()
         return self
 

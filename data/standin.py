@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from data.dataset import Dataset, Split
+from data.imdb import check_options
 from data.rows import DenseRows, SparseRows
 
 
@@ -42,6 +43,7 @@ def bag_of_words(words: int = 10_000, features: str = "binary", train: int = 25_
 
     About 125 different words per review; 500 of the words carry sentiment; half of the reviews are positive.
     """
+    check_options(words, features)
     rng = np.random.default_rng(20150507)
     frequencies = 1 / (np.arange(words) + 10)
     frequencies /= frequencies.sum()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import hydra
@@ -22,11 +21,17 @@ _OUR_KEYS = frozenset(key for name in optim.__all__ for key in inspect.signature
 
 
 def _setting(key: str, default, *, _root_: DictConfig):
-    """What the experiment gives the chosen optimizer for `key` under the chosen settings, else the default."""
-    table = _root_.hyperparameters
-    if _root_.settings not in table:
-        raise ConfigError(f"settings={_root_.settings} is unknown to {_root_.experiment}: choose one of {', '.join(table)}")
-    return table[_root_.settings].get(optimizer_name(_root_), {}).get(key, default)
+    """What the experiment gives the chosen optimizer for `key` under the chosen settings, else the default.
+
+    `paper` is open to any optimizer, the paper's or not; what comes from a grid is not.
+    """
+    tables = {name: table for name, table in _root_.hyperparameters.items() if table is not None}
+    name, settings = optimizer_name(_root_), _root_.settings
+    if settings not in tables:
+        raise ConfigError(f"settings={settings} is unknown to {_root_.experiment}: choose one of {', '.join(tables)}")
+    if settings != "paper" and name not in tables[settings]:
+        raise ConfigError(f"settings={settings} has nothing for {name} in {_root_.experiment}: it knows {', '.join(tables[settings])}")
+    return tables[settings].get(name, {}).get(key, default)
 
 
 OmegaConf.register_new_resolver("setting", _setting, replace=True)
@@ -47,7 +52,7 @@ def choose_device(name: str, threads: int | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name} is not available here ({str(error).splitlines()[0]}): use device=cpu or device=auto") from error
     return device
@@ -75,7 +80,7 @@ class Population:
             f"{group}.{key}": value
             for group in ("optimizer", "model")
             for key, value in config[group].items()
-            if isinstance(value, list) and key != "betas"  # which is a pair, in torch's own optimizers
+            if isinstance(value, list) and not (group == "optimizer" and _is_tuple(key, optimizer_class(config)))
         }
         for key, values in lists.items():
             if not values or not all(isinstance(value, (int, float)) for value in values):
@@ -133,19 +138,33 @@ def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
         ) from error
 
 
+def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
+    """Puts the configuration of somebody else's optimizer into its own terms, in place.
+
+    beta1 and beta2 become betas. Keys that only our optimizers know are left out, with a word, unless the command line
+    (`overrides`) gave them: those are for `optimizer_maker` to refuse.
+    """
+    target = optimizer_class(config)
+    if issubclass(target, optim.RuleOptimizer):
+        return
+    known, settings = inspect.signature(target).parameters, config["optimizer"]
+    if inspect.signature(target.step).parameters["closure"].default is inspect.Parameter.empty:
+        raise ConfigError(f"optimizer._target_={settings['_target_']} needs a closure in every step: choose another")
+    if "betas" in known and {"beta1", "beta2"} <= settings.keys():
+        settings.setdefault("betas", [settings.pop("beta1"), settings.pop("beta2")])
+    given = {override.lstrip("+").partition("=")[0] for override in overrides}
+    foreign = [key for key in settings if key in _OUR_KEYS and key not in known and f"optimizer.{key}" not in given]
+    for key in foreign:
+        del settings[key]
+    if foreign:
+        print(f"{target.__name__} takes no {', '.join(foreign)}: left out", file=sys.stderr)
+
+
 def optimizer_maker(config: dict, population: Population, device: torch.device) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
-    """A function that builds the configured optimizer around parameters on the device; somebody else's class, in its own terms."""
+    """A function that builds the configured optimizer around parameters on the device."""
     target = optimizer_class(config)
     arguments = population.arguments(config, "optimizer", device)
-    known = inspect.signature(target).parameters
-    if "betas" in known and "beta1" in arguments:
-        betas = [arguments.pop("beta1"), arguments.pop("beta2")]
-        arguments["betas"] = tuple(arguments.get("betas", betas))
-    if not issubclass(target, optim.RuleOptimizer):
-        foreign = [key for key in arguments if key not in known and key in _OUR_KEYS]
-        if foreign:
-            _say_once(f"{target.__name__} takes no {', '.join(foreign)}: left out")
-        arguments = {key: value for key, value in arguments.items() if key not in foreign}
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     _refuse_unknown_keys("optimizer", arguments, target)
 
     def make(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
@@ -157,9 +176,10 @@ def optimizer_maker(config: dict, population: Population, device: torch.device) 
     return make
 
 
-@functools.cache
-def _say_once(message: str) -> None:
-    print(message, file=sys.stderr)
+def _is_tuple(key: str, target: type) -> bool:
+    """Whether the class takes a tuple there, as torch.optim.NAdam for betas."""
+    parameter = inspect.signature(target).parameters.get(key)
+    return parameter is not None and isinstance(parameter.default, tuple)
 
 
 def _refuse_unknown_keys(group: str, arguments: dict, target: type) -> None:

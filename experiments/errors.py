@@ -31,7 +31,7 @@ def one_sentence_errors() -> Iterator[None]:
             raise
         sys.exit(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written")
+        sys.exit("interrupted: the run in progress was not written, finished ones are kept")
 
 
 def _sentence(error: BaseException) -> str:

@@ -27,8 +27,10 @@ class LogisticRegression:
     per_member = ("l2",)
 
     def __init__(self, features: int, classes: int, l2: float | Tensor = 0.0, dropout: float = 0.0, initial_std: float = 0.0):
-        if not 0 <= dropout < 1:
+        if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
             raise ValueError(f"model.dropout={dropout} should lie in [0, 1)")
+        if not isinstance(l2, Tensor) and not (isinstance(l2, (int, float)) and l2 >= 0):
+            raise ValueError(f"model.l2={l2} should be a number from 0 up, or a list of them")
         self.features, self.scores = features, 1 if classes == 2 else classes
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
         self._penalised = isinstance(l2, Tensor) or l2 > 0

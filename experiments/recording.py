@@ -1,11 +1,12 @@
 """What a run leaves behind: a tidy CSV and, beside it, where it came from. Both land whole or not at all.
 
-The CSV has a row for each member and pass, with the columns of COLUMNS. The JSON of the same name is written last: a run
-without it is not complete.
+The CSV has a row for each member and pass, with the columns of COLUMNS. A run without the JSON of the same name
+is not complete.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -25,7 +26,7 @@ COLUMNS = (
     "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty",
 )  # fmt: skip
 # Keys that say where and how, not what, is computed; and the table that the settings were taken from.
-_HOUSEKEEPING = ("results", "force", "device", "threads", "hyperparameters")
+_HOUSEKEEPING = ("results", "force", "threads", "hyperparameters")
 
 
 class Record:
@@ -43,8 +44,14 @@ class Record:
         self.config["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "source")}
         self.labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer, "data": data}
         folder = PROJECT / config["results"] / ("standin" if data == "standin" else "") / config["experiment"] / config["settings"]
-        name = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in overrides)
-        self.csv = folder / f"{','.join(filter(None, [optimizer, name]))[:200]}.csv"
+        self.csv = folder / f"{','.join(filter(None, [optimizer, self._name(overrides)]))}.csv"
+
+    def _name(self, overrides: str) -> str:
+        """The overrides as part of a file name, with a hash of the configuration where they do not tell runs apart."""
+        name = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in overrides)[:150]
+        if name == overrides and "_target_" not in overrides:
+            return name
+        return f"{name},{hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:8]}"
 
     def __str__(self) -> str:
         """The path of the CSV as a user of the project would type it."""
@@ -57,13 +64,11 @@ class Record:
         return self.csv.exists() and provenance.exists() and json.loads(provenance.read_text())["config"] == self.config
 
     def write(self, table: pd.DataFrame, provenance: dict) -> None:
-        """Writes the table, whose columns the run's labels complete, and the provenance."""
+        """Writes the table, whose columns the run's labels complete, and the provenance, once both are on the disk."""
         table = table.assign(**self.labels).reindex(columns=COLUMNS).sort_values(["member", "pass"])
-        self.csv.with_suffix(".json").unlink(missing_ok=True)
-        with landing(self.csv) as part:
-            table.to_csv(part, index=False, float_format="%.8g")
-        with landing(self.csv.with_suffix(".json")) as part:
-            part.write_text(json.dumps({**self.labels, "config": self.config, **provenance, **system()}, indent=1) + "\n")
+        with landing(self.csv.with_suffix(".json")) as provenance_part, landing(self.csv) as table_part:
+            table.to_csv(table_part, index=False, float_format="%.8g")
+            provenance_part.write_text(json.dumps({**self.labels, "config": self.config, **provenance}, indent=1) + "\n")
 
 
 def diverged_members(table: pd.DataFrame) -> list[int]:
@@ -81,15 +86,17 @@ def summary(table: pd.DataFrame, seconds: float) -> str:
     )
 
 
-def system() -> dict:
-    """The code and the machine: commit, versions, processor."""
+def system(device: torch.device) -> dict:
+    """The code and the machine as they are now: commit, versions, processor, device."""
     packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "hydra-core")
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":!results")),
+        "uncommitted_changes": None if (changes := _git("status", "--porcelain", "--", ":!results")) is None else bool(changes),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
-        "processor": _processor(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(device),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -101,8 +108,6 @@ def _git(*arguments: str) -> str | None:
 
 
 def _processor() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
     names = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 

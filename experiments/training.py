@@ -98,7 +98,7 @@ def train(
                 {"member": member, "pass": number, "cost": cost[member]} | {name: values[member] for name, values in measured.items()}
                 for member in range(len(cost))
             ]
-            progress.set_postfix_str(f"cost {min(cost):.4f}")
+            progress.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value)):.4f}")
             progress.update()
     return pd.DataFrame(rows), seconds
 

@@ -12,7 +12,7 @@ def adamax(theta, g, m, u, t, alpha, beta1, beta2, bias_correction=True) -> tupl
     u is the exponentially weighted infinity norm of the gradients so far (equation 12); it needs no bias correction.
 
     Our one departure from the paper: where every gradient so far was exactly zero, Algorithm 2 divides 0 by 0. There the
-    update is 0. No eps enters anywhere, so |theta_t - theta_{t-1}| stays within alpha and tiny gradients get full steps.
+    update is 0. No eps enters anywhere, so that tiny gradients get full steps of about alpha (section 7.1).
     """
     m = beta1 * m + (1 - beta1) * g
     u = torch.maximum(beta2 * u, g.abs())
@@ -25,7 +25,7 @@ class AdaMax(RuleOptimizer):
 
     Args:
         params: parameters, or groups of them, as for any torch optimizer.
-        lr: the step size alpha, by default 0.002; no step of a coordinate is longer.
+        lr: the step size alpha, by default 0.002; a step is hardly ever longer (section 7.1).
         beta1: decay rate of the average m of the gradient, in [0, 1).
         beta2: decay rate of the infinity norm u, in [0, 1).
         bias_correction: divide m by 1 - beta1^t.

@@ -28,7 +28,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     """Applies a pure update rule to every parameter that has a gradient.
 
     Any hyper-parameter may be a tensor of shape [members]. The parameters then hold that many models stacked along their
-    leading axis, and each member is updated with its own value, exactly as if it were trained alone.
+    leading axis, and each member is updated with its own value, exactly as if it were trained alone. (torch's schedulers take
+    a learning rate that is one number only; `optim.InverseSqrt` takes both.)
 
     Args:
         params: parameters, or groups of them.
@@ -108,7 +109,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 def _apply(rule: Callable, tensors: list[Tensor], t: int, hyperparameters: list[Hyperparameter]) -> None:
     """Replaces tensors = [theta, g, *state] by the rule's result, except for g."""
     theta, _, *state = tensors
-    values = [PerMember(h, theta.ndim) if isinstance(h, Tensor) and h.ndim > 0 else h for h in hyperparameters]
+    values = [PerMember(h.to(theta.device), theta.ndim) if isinstance(h, Tensor) and h.ndim > 0 else h for h in hyperparameters]
     new_theta, *new_state = rule(*tensors, t, *values)
     theta.copy_(new_theta)
     for old, new in zip(state, new_state, strict=True):

@@ -34,8 +34,8 @@ class RMSProp(RuleOptimizer):
     def __init__(
         self,
         params,
-        lr: Hyperparameter = 1e-2,
-        rho: Hyperparameter = 0.99,
+        lr: Hyperparameter = 1e-3,
+        rho: Hyperparameter = 0.9,
         momentum: Hyperparameter = 0.0,
         eps: Hyperparameter = 1e-8,
         fused: bool | None = None,

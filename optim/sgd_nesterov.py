@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with Nesterov momentum, in the form of Sutskever et al. 2013."""
+"""Stochastic gradient descent with Nesterov momentum, in torch's form: that of Sutskever et al. 2013 while alpha is constant."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Measures how far runs are from the paper's curves: prints a table and writes it as agreement.csv beside the runs' figures.
+"""Measures how far runs are from the paper's curves: prints a table and writes it to results/agreement.csv.
 
 The distance is the root mean square of ln(ours / paper) over the published vertices, with ours the mean over seeds: 0.02 is
 about 2 %. Its range is that of single seeds. The wiggle is the standard deviation of a curve around its trend, in the same units.
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from curves import REFERENCE, RESULTS, log_ratios, published, rms, runs, wiggle
+from curves import REFERENCE, RESULTS, diverged, log_ratios, published, rms, runs, wiggle
 
 EXPERIMENTS = ("fig1_left", "fig1_right")
 
@@ -22,12 +22,13 @@ def agreement(table: pd.DataFrame, experiment: str) -> list[dict]:
     for optimizer in sorted(set(table["optimizer"]) & set(paper["optimizer"])):
         ours, curve = table[table["optimizer"] == optimizer], paper[paper["optimizer"] == optimizer]
         by_seed = [rms(log_ratios(member.set_index("x")["cost"], curve)) for _, member in ours.groupby("member")]
-        ratios = log_ratios(ours.groupby("x")["cost"].mean(), curve)
+        ratios = log_ratios(ours.groupby("x")["cost"].agg(lambda costs: costs.mean(skipna=False)), curve)
         lines.append(
             {
                 "experiment": experiment,
                 "optimizer": optimizer,
                 "seeds": ours["seed"].nunique(),
+                "diverged": diverged(ours),
                 "points": len(ratios),
                 "rms_log_ratio": rms(ratios),
                 "lowest_of_a_seed": min(by_seed),

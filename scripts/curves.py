@@ -23,11 +23,11 @@ def published(experiment: str) -> pd.DataFrame:
 
 
 def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
-    """All complete runs of a panel under `root` that differ from their configuration files in nothing, one below the other.
+    """All complete runs of a panel under `root` that override nothing of their configuration files, one below the other.
 
     Empty where there are none. `x` is the paper's abscissa: its x = 0 is the first pass, not the initial parameters.
     """
-    tables = [read_run(path) for path in sorted((root / experiment / settings).glob("*.csv")) if "=" not in path.stem]
+    tables = [read_run(path) for path in sorted((root / experiment / settings).glob("*.csv")) if "," not in path.stem]
     tables = [table for table in tables if table is not None]
     return pd.concat(tables) if tables else pd.DataFrame()
 
@@ -59,6 +59,11 @@ def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
 def rms(values: np.ndarray) -> float:
     """Root mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
+
+
+def diverged(table: pd.DataFrame) -> int:
+    """How many members had a cost that was infinite or not a number after some pass."""
+    return int((~np.isfinite(table["cost"])).groupby(table["member"].to_numpy()).any().sum())
 
 
 def wiggle(costs: pd.Series) -> pd.Series:

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from curves import RESULTS, published, runs
+from curves import RESULTS, diverged, published, runs
 
 # One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
 COLOURS = {
@@ -55,20 +55,23 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, o
             data are drawn, labelled and without the published curves, where there are none on real data.
     """
     source = own or reference
-    real = [runs(source, panel.experiment, settings) for panel in panels]
-    standin = [
-        runs(source / "standin", panel.experiment, settings) if table.empty else table for panel, table in zip(panels, real, strict=True)
+    tables = [runs(source, panel.experiment, settings) for panel in panels]
+    tables = [
+        runs(source / "standin", panel.experiment, settings) if table.empty else table for panel, table in zip(panels, tables, strict=True)
     ]
-    if all(table.empty for table in standin):
+    if all(table.empty for table in tables):
+        print(f"{name}: no complete runs of settings={settings} without overrides in {source}: nothing to draw")
         return
+    standin = any(_is_standin(table) for table in tables)
     figure, axes = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.8), layout="constrained", squeeze=False)
-    for axis, panel, table in zip(axes[0], panels, standin, strict=True):
+    for axis, panel, table in zip(axes[0], panels, tables, strict=True):
         _draw_panel(axis, panel, table, runs(reference, panel.experiment, settings) if own else pd.DataFrame())
-    figure.suptitle(f"settings={settings}; solid: ours, mean and range over seeds; dashed: the paper's curve", fontsize=9)
+    dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
+    figure.suptitle(f"settings={settings}; solid: ours, mean and range over seeds{dashed}", fontsize=9)
     folder = (own or RESULTS) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     stem = name if settings == "paper" else f"{name}_{settings}"
-    if any(not table.empty and (table["data"] == "standin").any() for table in standin):
+    if standin:
         stem += "_standin"
     # A fixed salt and no date, so that the same data give the same file.
     plt.rcParams["svg.hashsalt"] = "adam"
@@ -78,8 +81,12 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, o
     plt.close(figure)
 
 
+def _is_standin(table: pd.DataFrame) -> bool:
+    return not table.empty and (table["data"] == "standin").any()
+
+
 def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
-    standin = not table.empty and (table["data"] == "standin").any()
+    standin = _is_standin(table)
     paper = published(panel.experiment)
     for optimizer in (*panel.optimizers, "AdaMax"):
         colour, label = COLOURS[optimizer], optimizer + panel.suffix
@@ -93,8 +100,10 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
         if ours.empty:
             continue
         by_pass = ours.groupby("x")["cost"]
-        mean, low, high = by_pass.mean(), by_pass.min(), by_pass.max()
+        mean, low, high = by_pass.mean(), by_pass.min(), by_pass.max()  # of those that have not diverged
         extra = "" if optimizer in panel.optimizers else " (not in the paper)"
+        if lost := diverged(ours):
+            label += f", {lost} of {ours['member'].nunique()} diverged"
         axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label + extra, zorder=3, linestyle=":" if extra else "-")
         axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
     axis.set(xlim=panel.passes, ylim=panel.costs, title=panel.title, xlabel="iterations over entire dataset", ylabel="training cost")

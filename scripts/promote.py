@@ -8,27 +8,32 @@ from pathlib import Path
 from curves import REFERENCE, RUNS, provenance
 
 
+def is_a_run(path: Path) -> bool:
+    """Whether the CSV below a folder is one to promote: on real data, complete, without overrides."""
+    return path.with_suffix(".json").exists() and problem(path) is None
+
+
 def problem(path: Path) -> str | None:
     """Why the run at `path` cannot be tracked, or None."""
     if not path.with_suffix(".json").exists():
         return "it is not complete"
     if provenance(path)["data"] != "real":
         return "it was trained on stand-in data"
-    if "=" in path.stem:
+    if "," in path.stem:
         return "it overrides the experiment's configuration: put the values into conf/experiment first"
     return None
 
 
 def main() -> None:
-    """Copies every run below the given paths, or none of them if one cannot be tracked."""
+    """Copies the given runs, or none of them if one cannot be tracked; from folders, those runs that can be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="+", type=Path, help="CSV files, or folders such as results/runs/fig1_left/paper")
     parser.add_argument("--root", type=Path, default=RUNS, help="the folder of runs that the paths lie in")
     arguments = parser.parse_args()
-    files = [file for path in arguments.paths for file in (sorted(path.rglob("*.csv")) if path.is_dir() else [path])]
+    files = [file for path in arguments.paths for file in (filter(is_a_run, sorted(path.rglob("*.csv"))) if path.is_dir() else [path])]
     problems = [f"{file}: {why}" for file in files if (why := problem(file))]
     if problems or not files:
-        sys.exit("\n".join(["error: nothing was promoted", *problems]))
+        sys.exit("\n".join(["error: nothing was promoted", *problems] if problems else ["error: there are no complete runs there"]))
     for file in files:
         target = REFERENCE / file.resolve().relative_to(arguments.root.resolve())
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""Sums up grids: one line per member with its final training cost and its distance to the published curve.
+"""Sums up grids: one line for each member with its final training cost and its distance to the published curve.
 
-Reads the runs of `settings=grid`, writes results/tuning/<experiment>.csv and prints, for each optimizer, the members that
-come closest to the paper and those that end lowest. The experiment files take their `paper` and `best` settings from there.
+Reads the runs of `settings=grid` and `settings=grid_l2`, writes results/tuning/<experiment>.csv and prints, for each optimizer,
+the members that come closest to the paper and those that end lowest. The experiment files take their `paper` and `best`
+settings from there.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from curves import RESULTS, RUNS, log_ratios, provenance, published, read_run, r
 COLUMNS = (
     "experiment",
     "optimizer",
+    "settings",
     "schedule",
     "features",
     "hyperparameters",
@@ -45,6 +47,7 @@ def summarise(path: Path) -> pd.DataFrame:
             {
                 "experiment": config["experiment"],
                 "optimizer": last["optimizer"],
+                "settings": last["settings"],
                 "schedule": config["schedule"],
                 "features": config["data"].get("features", ""),
                 "hyperparameters": last["hyperparameters"],
@@ -65,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+")
     for experiment in parser.parse_args().experiments:
-        paths = [path for path in sorted((RUNS / experiment / "grid").glob("*.csv")) if path.with_suffix(".json").exists()]
+        paths = [path for path in sorted((RUNS / experiment).glob("grid*/*.csv")) if path.with_suffix(".json").exists()]
         if not paths:
             parser.error(f"there are no finished grids of {experiment}: run make tune-fig1")
         table = pd.concat([summarise(path) for path in paths])
@@ -73,8 +76,8 @@ def main() -> None:
         table.to_csv(out, index=False, float_format="%.6g")
         print(f"wrote {out}")
         for optimizer, lines in table.groupby("optimizer"):
-            for criterion in ("rms_log_ratio", "objective"):
-                best = lines.sort_values(criterion).head(3).drop(columns=["experiment", "optimizer", "seed"])
+            for criterion, found in (("rms_log_ratio", lines), ("objective", lines[lines["settings"] == "grid"])):
+                best = found.sort_values(criterion).head(3).drop(columns=["experiment", "optimizer", "seed"])
                 print(f"\n{optimizer}: lowest {criterion}\n{best.to_string(index=False)}")
 
 

@@ -20,7 +20,7 @@ def no_network(url, *_):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    monkeypatch.setattr(download, "download_url", no_network)
+    monkeypatch.setattr(download.torchvision_utils, "download_url", no_network)
 
 
 def dense(batch) -> np.ndarray:
@@ -147,8 +147,9 @@ def test_without_network_real_fails_and_auto_warns(tmp_path, monkeypatch, capsys
         data.load("imdb", "real", str(tmp_path), words=100, features="binary")
     monkeypatch.setattr(standin, "digit_images", lambda: standin_images)
     standin_images = object()
-    assert data.load("mnist", "auto", str(tmp_path)) is standin_images
-    assert "STAND-IN" in capsys.readouterr().err
+    for root in (tmp_path, "/proc/nowhere"):  # where one can write, and where one cannot
+        assert data.load("mnist", "auto", str(root)) is standin_images
+        assert "STAND-IN" in capsys.readouterr().err
 
 
 def test_a_download_lands_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -161,7 +162,7 @@ def test_a_download_lands_whole_or_not_at_all(tmp_path, monkeypatch):
         if url != "good":
             raise RuntimeError("File not found or corrupted.")
 
-    monkeypatch.setattr(download, "download_url", server)
+    monkeypatch.setattr(download.torchvision_utils, "download_url", server)
     with pytest.raises(download.DataUnavailable):
         download.fetch(target, ["bad"], "")
     assert not target.exists()
@@ -192,7 +193,6 @@ def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypat
     import tarfile
 
     files = {
-        "aclImdb/imdb.vocab": b"the\nand\na\n",
         "aclImdb/train/labeledBow.feat": b"9 0:2 5:1\n1 1:3 89526:1\n7 2:1\n",
         "aclImdb/test/labeledBow.feat": b"4 0:1 1:1\n",
     }
@@ -215,6 +215,12 @@ def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypat
 
 
 def test_unknown_names_are_answered_with_the_choices():
+    with pytest.raises(ValueError, match="data.features=bytes is unknown: choose one of binary, counts"):
+        data.load("imdb", "standin", words=10, features="bytes")
+    with pytest.raises(ValueError, match="data.words=-5 should be a whole number from 1 to 89527"):
+        data.load("imdb", "real", words=-5, features="binary")
+    with pytest.raises(ValueError, match="data.foo=1 is unknown to imdb: it takes features, root, source, words"):
+        data.load("imdb", foo=1)
     with pytest.raises(ValueError, match="choose one of mnist, imdb"):
         data.load("minst")
     with pytest.raises(ValueError, match="choose one of auto, real, standin"):

@@ -111,8 +111,8 @@ TORCH_TWINS = {
     "Adam": (lambda p: optim.Adam(p, lr=0.01, eps=1e-2), lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-2)),
     "Adam without momentum": (lambda p: optim.Adam(p, beta1=0.0, beta2=0.9), lambda p: torch.optim.Adam(p, betas=(0.0, 0.9))),
     "AdaGrad": (lambda p: optim.AdaGrad(p, lr=0.1, eps=1e-3), lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-3)),
-    "RMSProp": (lambda p: optim.RMSProp(p, rho=0.9, eps=1e-3), lambda p: torch.optim.RMSprop(p, alpha=0.9, eps=1e-3)),
-    "RMSProp with momentum": (lambda p: optim.RMSProp(p, momentum=0.9), lambda p: torch.optim.RMSprop(p, momentum=0.9)),
+    "RMSProp": (lambda p: optim.RMSProp(p, lr=0.01, rho=0.9, eps=1e-3), lambda p: torch.optim.RMSprop(p, alpha=0.9, eps=1e-3)),
+    "RMSProp with momentum": (lambda p: optim.RMSProp(p, lr=0.01, rho=0.99, momentum=0.9), lambda p: torch.optim.RMSprop(p, momentum=0.9)),
     "SGDNesterov": (lambda p: optim.SGDNesterov(p, momentum=0.95), lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.95, nesterov=True)),
     "AdaDelta": (lambda p: optim.AdaDelta(p, rho=0.95), lambda p: torch.optim.Adadelta(p, rho=0.95)),
 }

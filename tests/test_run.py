@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize
 
+import optim
 import run as program
 from experiments import recording
 from experiments.errors import one_sentence_errors
@@ -45,7 +46,7 @@ def test_a_run_leaves_a_tidy_csv_and_where_it_came_from(command, capsys):
     assert provenance["config"]["optimizer"]["lr"] == 9e-4
     assert provenance["diverged_members"] == []
     assert provenance["training_seconds"] > 0
-    assert {"commit", "uncommitted_changes", "versions", "processor", "device", "data_md5", "finished"} <= set(provenance)
+    assert {"commit", "uncommitted_changes", "versions", "processor", "device", "data_md5", "started", "threads"} <= set(provenance)
     assert path.relative_to(path.parents[2]).as_posix() == "fig1_left/paper/Adam,passes=2,seed=[0,5].csv"
     assert str(path) in capsys.readouterr().out
 
@@ -127,7 +128,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
     with pytest.raises(SystemExit, match=r"error: .*No space left on device"):
         command("seed=0", "force=true")
     assert path.read_text() == old
-    assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv"] or path.with_suffix(".json").exists()
+    assert {file.name for file in path.parent.iterdir()} == {path.name, path.with_suffix(".json").name}
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,12 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["optimzer=adam"], "optimzer is no key of the configuration: did you mean optimizer"),
         (["+optimizer.gamma=1"], "optimizer.gamma=1 is unknown to Adam: it takes lr, beta1, beta2, eps, bias_correction"),
         (["settings=good"], "settings=good is unknown to fig1_left: choose one of paper, best, grid"),
+        (["settings=best", "optimizer=rmsprop"], "settings=best has nothing for RMSProp in fig1_left: it knows Adam, "),
+        (["settings=best", "experiment=fig1_right_no_dropout"], "settings=best is unknown to fig1_right_no_dropout: choose one of paper"),
+        (["optimizer._target_=torch.optim.LBFGS"], "torch.optim.LBFGS needs a closure in every step"),
+        (["model.l2=-5"], "model.l2=-5 should be a number from 0 up"),
+        (["model.l2=much"], "model.l2=much should be a number from 0 up"),
+        (["device=meta"], "device=meta is not available here"),
         (["optimizer.lr=-1"], "lr=-1 should not be negative"),
         (["optimizer.lr=[]"], r"optimizer.lr=\[\] should be a number, or a list of numbers"),
         (["optimizer.lr=fast"], "lr='fast' should be a number"),
@@ -164,6 +172,8 @@ def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_l
     with initialize(version_base="1.3", config_path="../conf"):
         for optimizer in OPTIMIZERS:
             for settings in ("paper", "best", "grid"):
+                if not may_be_chosen(experiment, optimizer, settings):
+                    continue
                 cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
                 given = cfg.hyperparameters[settings].get(cfg.optimizer._target_.removeprefix("optim."), {})
                 for key, value in given.items():
@@ -172,6 +182,38 @@ def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_l
                     "config", [f"experiment={experiment}", f"optimizer={optimizer}", "optimizer.lr=0.125", "schedule=constant"]
                 )
                 assert (changed.optimizer.lr, changed.schedule) == (0.125, "constant")
+
+
+def may_be_chosen(experiment: str, optimizer: str, settings: str) -> bool:
+    """Whether the experiment has these settings for the optimizer; `paper` is open to all."""
+    cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}"])
+    name = cfg.optimizer._target_.removeprefix("optim.")
+    return settings == "paper" or name in (cfg.hyperparameters[settings] or {})
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_settings_are_for_optimizers_that_there_are(experiment):
+    with initialize(version_base="1.3", config_path="../conf"):
+        tables = compose("config", [f"experiment={experiment}"]).hyperparameters
+    names = {name for table in tables.values() if table for name in table}
+    assert names <= set(optim.__all__)
+    assert {"Adam", "AdaMax", "AdaGrad", "SGDNesterov"} <= names
+
+
+def test_runs_whose_names_would_be_the_same_are_kept_apart(command):
+    same = ("optimizer._target_=torch.optim.NAdam", "seed=0")
+    long = f"optimizer.lr=[{','.join(f'1e-{n}' for n in range(1, 40))}]"
+    paths = [command("optimizer=adam", *same), command("optimizer=adamax", *same), command(long, "seed=0"), command(long, "seed=1")]
+    assert [len(found) for found in paths] == [1, 2, 3, 4]
+    assert max(len(path.name) for path in paths[-1]) < 200
+
+
+def test_keys_that_anothers_optimizer_lacks_are_left_out_unless_they_were_asked_for(command, capsys):
+    (path,) = command("optimizer._target_=torch.optim.SGD", "seed=0")
+    assert "SGD takes no beta1, beta2, eps, bias_correction: left out" in capsys.readouterr().err
+    assert json.loads(path.with_suffix(".json").read_text())["config"]["optimizer"] == {"_target_": "torch.optim.SGD", "lr": 1e-3}
+    with pytest.raises(SystemExit, match="optimizer.beta1=0.5 is unknown to SGD"):
+        command("optimizer._target_=torch.optim.SGD", "optimizer.beta1=0.5")
 
 
 @pytest.mark.slow

@@ -145,6 +145,18 @@ def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
     assert line["highest_of_a_seed"] == pytest.approx(1 + np.log(1.02))
 
 
+def test_a_diverged_seed_is_shown_and_not_averaged_away(tmp_path, drawn):
+    path = write_run(tmp_path, "Adam", np.linspace(0.7, 0.3, 46))
+    table = pd.read_csv(path)
+    table.loc[(table["member"] == 1) & (table["pass"] > 20), "cost"] = np.nan
+    table.to_csv(path, index=False)
+    (line,) = agreement.agreement(curves.runs(tmp_path, "fig1_left", "paper"), "fig1_left")
+    assert (line["seeds"], line["diverged"]) == (2, 1)
+    assert np.isnan(line["rms_log_ratio"])
+    plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
+    assert "Adam, 1 of 2 diverged" in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+
+
 def call_promote(monkeypatch, root: Path, target: Path, *paths: Path) -> None:
     monkeypatch.setattr(promote, "REFERENCE", target)
     monkeypatch.setattr("sys.argv", ["promote.py", "--root", str(root), *map(str, paths)])
@@ -163,6 +175,10 @@ def test_promotion_copies_runs_with_their_provenance(tmp_path, monkeypatch):
 def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_nothing(tmp_path, monkeypatch):
     runs, target = tmp_path / "runs", tmp_path / "reference"
     good = write_run(runs, "Adam", [0.5])
+    write_run(runs, "Adam,optimizer.lr=3", [0.5])
+    (runs / "agreement.csv").write_text("x\n1\n")
+    call_promote(monkeypatch, runs, tmp_path / "mixed", runs)  # from a folder, what can be tracked
+    assert [path.name for path in (tmp_path / "mixed").rglob("*.csv")] == ["Adam.csv"]
     half = write_run(runs, "AdaGrad", [0.5])
     half.with_suffix(".json").unlink()
     for bad, words in (

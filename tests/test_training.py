@@ -140,7 +140,6 @@ def test_dropout_keeps_the_mean_and_drops_the_right_share(images, words):
 
 
 def test_schedules_count_steps_or_passes(images):
-    """AdaMax under a constant gradient sign moves by alpha_t exactly, so the sum of steps tells the schedule."""
     plans = {name: Plan(passes=3, batch_size=100, schedule=name) for name in ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")}
     steps = {name: [] for name in plans}
     for name, plan in plans.items():
