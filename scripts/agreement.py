@@ -1,4 +1,4 @@
-"""Measures how far runs are from the paper's curves: prints a table and writes it to results/agreement.csv.
+"""Measures how far runs are from the paper's curves, and where they end: results/agreement.csv and results/final_costs.csv.
 
 The distance is the root mean square of ln(ours / paper) over the published vertices, with ours the mean over seeds: 0.02 is
 about 2 %. Its range is that of single seeds. The wiggle is the standard deviation of a curve around its trend, in the same units.
@@ -41,11 +41,31 @@ def agreement(table: pd.DataFrame, experiment: str) -> list[dict]:
     return lines
 
 
+def final_costs(root: Path) -> pd.DataFrame:
+    """A line for each run under `root`: mean and standard deviation over seeds of what was measured after the last pass."""
+    lines = []
+    for experiment, settings in sorted({(path.parent.parent.name, path.parent.name) for path in root.glob("*/*/*.csv")}):
+        table = runs(root, experiment, settings)
+        for optimizer, ours in table.groupby("optimizer") if not table.empty else ():
+            last = ours[ours["pass"] == ours["pass"].max()]
+            line = {
+                "experiment": experiment,
+                "settings": settings,
+                "optimizer": optimizer,
+                "seeds": len(last),
+                "passes": last["pass"].max(),
+            }
+            for name in ("cost", "train_cost", "test_cost", "test_error"):
+                line |= {name: last[name].mean(skipna=False), f"{name}_sd": last[name].std()}
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def main() -> None:
     """Measures the tracked runs, or somebody's own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, help="a folder of your own runs instead of the tracked ones")
-    own = parser.parse_args().runs
+    own = parser.parse_args().runs  # whose tables go there too
     tables = {experiment: runs(own or REFERENCE, experiment, "paper") for experiment in EXPERIMENTS}
     lines = [line for experiment, table in tables.items() if not table.empty for line in agreement(table, experiment)]
     if not lines:
@@ -53,6 +73,7 @@ def main() -> None:
         return
     table = pd.DataFrame(lines)
     table.to_csv((own or RESULTS) / "agreement.csv", index=False, float_format="%.4f")
+    final_costs(own or REFERENCE).to_csv((own or RESULTS) / "final_costs.csv", index=False, float_format="%.5f")
     print(table.to_string(index=False, float_format="%.4f"))
 
 

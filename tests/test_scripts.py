@@ -145,6 +145,15 @@ def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
     assert line["highest_of_a_seed"] == pytest.approx(1 + np.log(1.02))
 
 
+def test_final_costs_are_those_of_the_last_pass(tmp_path):
+    write_run(tmp_path, "Adam", [9.0, 0.5], seeds=(0, 1, 2), test_cost=0.25, test_error=0.125)
+    line = agreement.final_costs(tmp_path).iloc[0]
+    assert (line["experiment"], line["settings"], line["optimizer"], line["seeds"], line["passes"]) == ("fig1_left", "paper", "Adam", 3, 2)
+    assert line["cost"] == pytest.approx(0.505)
+    assert line["cost_sd"] == pytest.approx(0.005)
+    assert (line["test_cost"], line["test_error"], line["test_error_sd"]) == (0.25, 0.125, 0.0)
+
+
 def test_a_diverged_seed_is_shown_and_not_averaged_away(tmp_path, drawn):
     path = write_run(tmp_path, "Adam", np.linspace(0.7, 0.3, 46))
     table = pd.read_csv(path)
