@@ -40,7 +40,7 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
 	$(PY) scripts/promote.py $(RUN)
 
-tune-fig1: setup ## Train the grids behind the settings of figure 1 (about @TUNE@ minutes of 2 cores) and sum them up
+tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 20 minutes of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig1_left optimizer=$(FIG1_LEFT) schedule=constant,inverse_sqrt_pass,inverse_sqrt_step $(GRID) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) schedule=constant,inverse_sqrt_pass data.features=binary,counts $(GRID) $(ARGS)
 	$(PY) run.py -m experiment=fig1_left optimizer=adam,adagrad,sgd_nesterov settings=grid_l2 seed=0 evaluate_every=1000 $(ARGS)

@@ -19,6 +19,8 @@ def problem(path: Path) -> str | None:
         return "it is not complete"
     if provenance(path)["data"] != "real":
         return "it was trained on stand-in data"
+    if provenance(path).get("uncommitted_changes"):
+        return "the code had uncommitted changes: commit them and run again, so that others can"
     if "," in path.stem:
         return "it overrides the experiment's configuration: put the values into conf/experiment first"
     return None

@@ -183,7 +183,8 @@ def test_promotion_copies_runs_with_their_provenance(tmp_path, monkeypatch):
 
 def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_nothing(tmp_path, monkeypatch):
     runs, target = tmp_path / "runs", tmp_path / "reference"
-    good = write_run(runs, "Adam", [0.5])
+    good, dirty = write_run(runs, "Adam", [0.5]), write_run(runs, "RMSProp", [0.5])
+    dirty.with_suffix(".json").write_text(json.dumps({"data": "real", "uncommitted_changes": True}))
     write_run(runs, "Adam,optimizer.lr=3", [0.5])
     (runs / "agreement.csv").write_text("x\n1\n")
     call_promote(monkeypatch, runs, tmp_path / "mixed", runs)  # from a folder, what can be tracked
@@ -194,6 +195,7 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
         (write_run(runs, "AdaMax", [0.5], data="standin"), "stand-in"),
         (write_run(runs, "Adam,optimizer.lr=1", [0.5]), "overrides"),
         (half, "not complete"),
+        (dirty, "uncommitted changes"),
     ):
         with pytest.raises(SystemExit, match=words):
             call_promote(monkeypatch, runs, target, good, bad)
