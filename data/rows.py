@@ -105,7 +105,7 @@ def linear(weight: Tensor, inputs: Tensor | SparseBatch) -> Tensor:
 
 
 class _SparseLinear(torch.autograd.Function):
-    """X W^T and its gradient by SciPy: on a CPU, 15 to 50 times as fast as torch's sparse products, forward and backward together."""
+    """X W^T and its gradient by SciPy: on a CPU several times as fast as torch's sparse products (see `make bench`)."""
 
     @staticmethod
     def forward(ctx, weight, inputs):

@@ -160,11 +160,12 @@ def apply(step: Callable, stacks: list[list[Tensor]], times: list[int], hyperpar
         hyperparameters: a number each, or a tensor with one value per member.
     """
     parameters, sizes = len(stacks), [stack[0].numel() for stack in stacks]
-    values = [
-        h.to("cpu", torch.float64).contiguous() if isinstance(h, Tensor) else torch.tensor(h, dtype=torch.float64) for h in hyperparameters
+    per_member = [isinstance(h, Tensor) and h.ndim > 0 for h in hyperparameters]
+    values = [  # these stay alive until the step has been made
+        h.to("cpu", torch.float64).contiguous() if several else ctypes.c_double(h)
+        for h, several in zip(hyperparameters, per_member, strict=True)
     ]
-    per_member = any(value.ndim for value in values)
-    members = [len(stack[0]) if per_member else 1 for stack in stacks]
+    members = [len(stack[0]) if any(per_member) else 1 for stack in stacks]
     threads = max(1, min(torch.get_num_threads(), sum(sizes) // _ELEMENTS_PER_THREAD))
     step(
         ctypes.c_int64(parameters),
@@ -172,8 +173,8 @@ def apply(step: Callable, stacks: list[list[Tensor]], times: list[int], hyperpar
         _array(ctypes.c_int64, sizes),
         _array(ctypes.c_int64, members),
         _array(ctypes.c_double, times),
-        _array(ctypes.c_void_p, [value.data_ptr() for value in values]),
-        _array(ctypes.c_int64, [value.ndim for value in values]),
+        _array(ctypes.c_void_p, [value.data_ptr() if isinstance(value, Tensor) else ctypes.addressof(value) for value in values]),
+        _array(ctypes.c_int64, per_member),
         ctypes.c_int64(sum(sizes)),
         ctypes.c_int(threads),
     )
