@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> None:
     table, seconds = train_members(config, population, dataset.to(device), plan, device)
     record.write(
         population.describe(table),
-        {"diverged_members": diverged_members(table), "training_seconds": round(seconds, 2), **origin},
+        {"diverged_members": diverged_members(table), "training_seconds": round(seconds, 4), **origin},
     )
     print(f"{summary(table, seconds)}\nwrote {record}")
 
