@@ -317,6 +317,7 @@ def test_a_population_of_the_wrong_size_is_refused():
         optim.Adam([theta], lr=torch.tensor([0.1, 0.2])).step()
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # torch 2.11 warns although told not to check
 def test_sparse_gradients_are_refused_in_a_sentence():
     theta = torch.ones(3, requires_grad=True)
     theta.grad = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.tensor([1.0]), (3,), check_invariants=False)
