@@ -136,7 +136,7 @@ def kernel(rule: Callable, states: int, hyperparameters: int, dtype: torch.dtype
     except (OSError, subprocess.CalledProcessError):
         return None
     step.restype = None
-    return step
+    return functools.partial(step)  # which can be the key of a dictionary
 
 
 def can_take(tensors: list[Tensor], per_member: bool) -> bool:
@@ -150,16 +150,16 @@ def can_take(tensors: list[Tensor], per_member: bool) -> bool:
     )
 
 
-def apply(step: Callable, stacks: list[list[Tensor]], times: list[int], hyperparameters: list[float | Tensor]) -> None:
+def apply(step: Callable, parameters: list[tuple[list[Tensor], int]], hyperparameters: list[float | Tensor]) -> None:
     """Replaces theta and state of every parameter by what the rule makes of them, in one pass over memory.
 
     Args:
         step: a `kernel`.
-        stacks: [theta, g, *state] of each parameter.
-        times: the number t of this step for each parameter.
+        parameters: [theta, g, *state] of each, and the number t of this step.
         hyperparameters: a number each, or a tensor with one value per member.
     """
-    parameters, sizes = len(stacks), [stack[0].numel() for stack in stacks]
+    stacks, times = zip(*parameters, strict=True)
+    sizes = [stack[0].numel() for stack in stacks]
     per_member = [isinstance(h, Tensor) and h.ndim > 0 for h in hyperparameters]
     values = [  # these stay alive until the step has been made
         h.to("cpu", torch.float64).contiguous() if several else ctypes.c_double(h)
@@ -168,7 +168,7 @@ def apply(step: Callable, stacks: list[list[Tensor]], times: list[int], hyperpar
     members = [len(stack[0]) if any(per_member) else 1 for stack in stacks]
     threads = max(1, min(torch.get_num_threads(), sum(sizes) // _ELEMENTS_PER_THREAD))
     step(
-        ctypes.c_int64(parameters),
+        ctypes.c_int64(len(parameters)),
         _array(ctypes.c_void_p, [tensor.data_ptr() for stack in stacks for tensor in stack]),
         _array(ctypes.c_int64, sizes),
         _array(ctypes.c_int64, members),
@@ -182,7 +182,7 @@ def apply(step: Callable, stacks: list[list[Tensor]], times: list[int], hyperpar
     torch.autograd.graph.increment_version([tensor for stack in stacks for tensor in (stack[0], *stack[2:])])
 
 
-def _array(kind, values: list):
+def _array(kind, values):
     return (kind * len(values))(*values)
 
 

@@ -9,6 +9,8 @@ It is written for one model and knows nothing of parameter groups, gradients or 
 it stands. Each subclass names its rule, its state and its hyper-parameters, and adds nothing else.
 """
 
+import itertools
+from collections import defaultdict
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -69,29 +71,30 @@ class RuleOptimizer(torch.optim.Optimizer):
         return loss
 
     def _update(self, thetas: list[Tensor], hyperparameters: list[Hyperparameter], choice: bool | None) -> None:
-        """Applies the rule to parameters of one group: those that can be are handed to the compiled rule together."""
-        rule, per_member = type(self).rule, any(isinstance(h, Tensor) and h.ndim > 0 for h in hyperparameters)
-        taken: dict[torch.dtype, tuple[list, list]] = {}
+        """Applies the rule to the parameters of one group: to all that can be with one call of the compiled rule."""
+        if any(_is_per_member(h) for h in hyperparameters):
+            _check_members(thetas, hyperparameters)
+        together = defaultdict(list)  # for each compiled rule, one per dtype
         for theta in thetas:
             tensors, t = self._advance(theta)
-            if per_member:
-                _check_members(theta, hyperparameters)
-            kernel = None
-            if choice is not False and fused.can_take(tensors, per_member):
-                kernel = fused.kernel(rule, len(self.state_names), len(hyperparameters), theta.dtype)
+            kernel = None if choice is False else self._kernel(tensors, hyperparameters)
             if kernel is not None:
-                stacks, times = taken.setdefault(theta.dtype, ([], []))
-                stacks.append(tensors)
-                times.append(t)
+                together[kernel].append((tensors, t))
             elif choice:
                 raise RuntimeError(
                     f"fused=True needs a C compiler and dense float32 or float64 parameters and gradients on the CPU, alike in layout; "
                     f"a parameter of shape {tuple(theta.shape)} is {theta.dtype} on {theta.device}"
                 )
             else:
-                _apply(rule, tensors, t, hyperparameters)
-        for dtype, (stacks, times) in taken.items():
-            fused.apply(fused.kernel(rule, len(self.state_names), len(hyperparameters), dtype), stacks, times, hyperparameters)
+                _apply(type(self).rule, tensors, t, hyperparameters)
+        for kernel, parameters in together.items():
+            fused.apply(kernel, parameters, hyperparameters)
+
+    def _kernel(self, tensors: list[Tensor], hyperparameters: list[Hyperparameter]) -> Callable | None:
+        """The compiled rule, if there is one for these tensors."""
+        if not fused.can_take(tensors, any(_is_per_member(h) for h in hyperparameters)):
+            return None
+        return fused.kernel(type(self).rule, len(self.state_names), len(hyperparameters), tensors[0].dtype)
 
     def _advance(self, theta: Tensor) -> tuple[list[Tensor], int]:
         """[theta, g, *state] and the number t of the coming step."""
@@ -109,16 +112,20 @@ class RuleOptimizer(torch.optim.Optimizer):
 def _apply(rule: Callable, tensors: list[Tensor], t: int, hyperparameters: list[Hyperparameter]) -> None:
     """Replaces tensors = [theta, g, *state] by the rule's result, except for g."""
     theta, _, *state = tensors
-    values = [PerMember(h.to(theta.device), theta.ndim) if isinstance(h, Tensor) and h.ndim > 0 else h for h in hyperparameters]
+    values = [PerMember(h.to(theta.device), theta.ndim) if _is_per_member(h) else h for h in hyperparameters]
     new_theta, *new_state = rule(*tensors, t, *values)
     theta.copy_(new_theta)
     for old, new in zip(state, new_state, strict=True):
         old.copy_(new)
 
 
-def _check_members(theta: Tensor, hyperparameters: list[Hyperparameter]) -> None:
-    for h in hyperparameters:
-        if isinstance(h, Tensor) and h.ndim > 0 and h.shape != theta.shape[:1]:
+def _is_per_member(h: Hyperparameter) -> bool:
+    return isinstance(h, Tensor) and h.ndim > 0
+
+
+def _check_members(thetas: list[Tensor], hyperparameters: list[Hyperparameter]) -> None:
+    for theta, h in itertools.product(thetas, filter(_is_per_member, hyperparameters)):
+        if h.shape != theta.shape[:1]:
             raise ValueError(
                 f"a hyper-parameter has {len(h)} values, one per member, but a parameter of shape {tuple(theta.shape)} is not such a stack"
             )

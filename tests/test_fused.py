@@ -81,6 +81,12 @@ def test_zeros_infinities_and_nans_go_the_same_way(optimizer):
 
 
 @needs_compiler
+def test_a_hyperparameter_may_be_a_tensor_of_one_number():
+    starts, gradients = random([(5, 3)], 3, torch.float32)
+    both(optim.Adam, starts, gradients, lr=torch.tensor(0.01, dtype=torch.float64))
+
+
+@needs_compiler
 def test_hundreds_of_parameters_and_parameters_without_a_gradient():
     starts, gradients = random([(n % 13 + 1, 3) for n in range(200)], 3, torch.float32)
     for gradient in gradients:
