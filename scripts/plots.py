@@ -106,13 +106,14 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             label += f", {lost} of {ours['member'].nunique()} diverged"
         axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label + extra, zorder=3, linestyle=":" if extra else "-")
         axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
-    axis.set(xlim=panel.passes, ylim=panel.costs, title=panel.title, xlabel="iterations over entire dataset", ylabel="training cost")
+    axis.set(xlim=panel.passes, title=panel.title, xlabel="iterations over entire dataset", ylabel="training cost")
+    if not standin:
+        axis.set_ylim(panel.costs)
     axis.grid(alpha=0.3)
     if table.empty:
         axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center")
         return
     if standin:
-        axis.set_ylim(auto=True)
         axis.text(0.5, 0.5, "STAND-IN DATA", transform=axis.transAxes, ha="center", fontsize=24, color="red", alpha=0.4, rotation=20)
     elif not tracked.empty:
         axis.plot([], [], color="grey", linewidth=2.5, alpha=0.5, label="tracked in results/reference")
