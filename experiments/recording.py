@@ -64,11 +64,14 @@ class Record:
         return self.csv.exists() and provenance.exists() and json.loads(provenance.read_text())["config"] == self.config
 
     def write(self, table: pd.DataFrame, provenance: dict) -> None:
-        """Writes the table, whose columns the run's labels complete, and the provenance, once both are on the disk."""
+        """Writes the table, whose columns the run's labels complete, and the provenance: both, or in case of an OSError neither."""
         table = table.assign(**self.labels).reindex(columns=COLUMNS).sort_values(["member", "pass"])
-        with landing(self.csv.with_suffix(".json")) as provenance_part, landing(self.csv) as table_part:
-            table.to_csv(table_part, index=False, float_format="%.8g")
-            provenance_part.write_text(json.dumps({**self.labels, "config": self.config, **provenance}, indent=1) + "\n")
+        try:
+            with landing(self.csv.with_suffix(".json")) as provenance_part, landing(self.csv) as table_part:
+                table.to_csv(table_part, index=False, float_format="%.8g")
+                provenance_part.write_text(json.dumps({**self.labels, "config": self.config, **provenance}, indent=1) + "\n")
+        except OSError as error:
+            raise OSError(f"cannot write {self} ({error.strerror}): make room, or name another folder with results=...") from error
 
 
 def diverged_members(table: pd.DataFrame) -> list[int]:
