@@ -106,7 +106,8 @@ def train(
 def _step(model, parameters: dict[str, Tensor], optimizer, split: Split, index: Tensor, noise: list[torch.Generator]) -> Tensor:
     """One step on one minibatch; returns the members' costs before it, [members]."""
     costs = model.losses(parameters, split.inputs.take(index), split.targets[index], noise).mean(1)
-    optimizer.zero_grad()
+    for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
+        parameter.grad = None
     (costs + model.penalty(parameters)).sum().backward()  # members are independent: each gets the gradient of its own
     optimizer.step()
     return costs.detach()
