@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from torchvision.datasets import MNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from data.dataset import Dataset, Split
 from data.download import fetch, landing, verify
@@ -29,7 +30,7 @@ def load_mnist(root: Path) -> Dataset:
     folder = root / "MNIST" / "raw"
     for archive, md5 in MNIST.resources:
         _unpack(folder / archive, [mirror + archive for mirror in MNIST.mirrors], md5)
-    splits = [_split(MNIST(root, train=train)) for train in (True, False)]
+    splits = [_split(folder, part) for part in ("train", "t10k")]
     return Dataset("mnist", "real", *splits, classes=10, checksums=MD5)
 
 
@@ -43,5 +44,7 @@ def _unpack(archive: Path, urls: list[str], md5: str) -> None:
     verify(unpacked, MD5[unpacked.name])
 
 
-def _split(images: MNIST) -> Split:
-    return Split(DenseRows(images.data.flatten(1), scale=1 / 255), images.targets)
+def _split(folder: Path, part: str) -> Split:
+    # Not through the class MNIST, which would prefer unverified files of an older torchvision in the same root.
+    pixels = read_image_file(folder / f"{part}-images-idx3-ubyte")
+    return Split(DenseRows(pixels.flatten(1), scale=1 / 255), read_label_file(folder / f"{part}-labels-idx1-ubyte"))
