@@ -58,6 +58,8 @@ def fetch(path: Path, urls: Sequence[str], md5: str) -> None:
         with FileLock(f"{path}.lock"):
             if path.exists():
                 return
+            for stale in path.parent.glob(f".{path.name}.*"):  # of a download that was killed: we hold the lock, so nobody's now
+                shutil.rmtree(stale, ignore_errors=True)
             print(f"downloading {path.name}", file=sys.stderr)
             with landing(path) as part, _network():
                 problems = [problem for url in urls if (problem := _try_url(url, part, md5))]

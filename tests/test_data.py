@@ -166,6 +166,8 @@ def test_a_download_lands_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(download.DataUnavailable):
         download.fetch(target, ["bad"], "")
     assert not target.exists()
+    (target.parent / ".file.killed").mkdir()
+    (target.parent / ".file.killed" / "file").write_bytes(b"ri")
     download.fetch(target, ["bad", "good", "never"], "")
     assert target.read_bytes() == content
     assert tried == ["bad", "bad", "good"]

@@ -141,6 +141,8 @@ def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
     (line,) = agreement.agreement(curves.runs(tmp_path, "fig1_left", "paper"), "fig1_left")
     assert (line["optimizer"], line["seeds"], line["points"]) == ("Adam", 3, 46)
     assert line["rms_log_ratio"] == pytest.approx(1 + np.log(1.01))
+    assert line["rms_after_the_pass"] == pytest.approx(1)
+    assert line["rms_with_penalty"] == pytest.approx(curves.rms(np.log(np.e * 1.01 + 0.5 / adam)))
     assert line["lowest_of_a_seed"] == pytest.approx(1)
     assert line["highest_of_a_seed"] == pytest.approx(1 + np.log(1.02))
 
