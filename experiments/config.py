@@ -17,7 +17,7 @@ import optim
 from experiments.errors import ConfigError
 
 # Keys of our own optimizers: left out, with a word, where somebody else's optimizer does not know them.
-_OUR_KEYS = frozenset(key for name in optim.__all__ for key in inspect.signature(getattr(optim, name)).parameters)
+_OUR_KEYS = frozenset(key for rule in optim.RuleOptimizer.__subclasses__() for key in inspect.signature(rule).parameters)
 
 
 def _setting(key: str, default, *, _root_: DictConfig):

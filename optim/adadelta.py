@@ -1,8 +1,10 @@
 """AdaDelta (Zeiler 2012)."""
 
+from typing import Unpack
+
 from torch import Tensor
 
-from optim.optimizer import Hyperparameter, RuleOptimizer
+from optim.optimizer import Formula, Hyperparameter, Options, RuleOptimizer
 
 
 def adadelta(theta, g, v, d, t, alpha, rho, eps) -> tuple[Tensor, Tensor, Tensor]:
@@ -22,14 +24,16 @@ class AdaDelta(RuleOptimizer):
         lr: a factor on the step.
         rho: decay rate of both averages, in [0, 1).
         eps: added under both roots; it also sets the length of the first steps.
-        fused: see `RuleOptimizer`.
+        options: see `Options`.
 
     State per parameter: `v`, `d` and the number of steps `t`. Follows the trajectory of torch.optim.Adadelta.
     """
 
-    rule = staticmethod(adadelta)
-    state_names = ("v", "d")
-    hyperparameters = ("lr", "rho", "eps")
+    def __init__(
+        self, params, lr: Hyperparameter = 1.0, rho: Hyperparameter = 0.95, eps: Hyperparameter = 1e-6, **options: Unpack[Options]
+    ):
+        super().__init__(params, dict(lr=lr, rho=rho, eps=eps), options)
 
-    def __init__(self, params, lr: Hyperparameter = 1.0, rho: Hyperparameter = 0.95, eps: Hyperparameter = 1e-6, fused: bool | None = None):
-        super().__init__(params, fused=fused, lr=lr, rho=rho, eps=eps)
+    def formula(self, group: dict) -> Formula:
+        """The rule above."""
+        return Formula(adadelta, ("v", "d"), {"alpha": group["lr"], "rho": group["rho"], "eps": group["eps"]})

@@ -1,8 +1,10 @@
 """AdaGrad (Duchi, Hazan & Singer 2011), in the diagonal form that section 5 of the paper compares with."""
 
+from typing import Unpack
+
 from torch import Tensor
 
-from optim.optimizer import Hyperparameter, RuleOptimizer
+from optim.optimizer import Formula, Hyperparameter, Options, RuleOptimizer
 
 
 def adagrad(theta, g, v, t, alpha, eps) -> tuple[Tensor, Tensor]:
@@ -19,14 +21,14 @@ class AdaGrad(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         eps: added to the root of v.
-        fused: see `RuleOptimizer`.
+        options: see `Options`.
 
     State per parameter: `v` and the number of steps `t`. Follows the trajectory of torch.optim.Adagrad.
     """
 
-    rule = staticmethod(adagrad)
-    state_names = ("v",)
-    hyperparameters = ("lr", "eps")
+    def __init__(self, params, lr: Hyperparameter = 1e-2, eps: Hyperparameter = 1e-10, **options: Unpack[Options]):
+        super().__init__(params, dict(lr=lr, eps=eps), options)
 
-    def __init__(self, params, lr: Hyperparameter = 1e-2, eps: Hyperparameter = 1e-10, fused: bool | None = None):
-        super().__init__(params, fused=fused, lr=lr, eps=eps)
+    def formula(self, group: dict) -> Formula:
+        """The rule above."""
+        return Formula(adagrad, ("v",), {"alpha": group["lr"], "eps": group["eps"]})

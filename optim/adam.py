@@ -1,18 +1,25 @@
 """Adam (Kingma & Ba 2015, Algorithm 1)."""
 
+from __future__ import annotations
+
+from typing import ClassVar, Unpack
+
+import torch
 from torch import Tensor
 
-from optim.optimizer import Hyperparameter, RuleOptimizer
+from optim.optimizer import BETAS, Formula, Hyperparameter, Options, RuleOptimizer
 
 
-def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
+def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
     """One step of Algorithm 1: the gradient g at step t = 1, 2, ... takes (theta, m, v) to their new values.
 
     m and v are moving averages of the gradient and of its elementwise square. Both start at zero and are therefore too
     small at first, by the factors 1 - beta1^t and 1 - beta2^t that mhat and vhat take out again (section 3). eps is added
     to the root of vhat, not under the root and not to the root of v. With bias_correction off, mhat = m and vhat = v.
+    lambda_ < 1 lets beta1 decay as beta1 lambda^(t-1), as the convergence theorem wants it (section 4).
     """
-    m = beta1 * m + (1 - beta1) * g
+    beta1_t = beta1 * lambda_ ** (t - 1)
+    m = beta1_t * m + (1 - beta1_t) * g
     v = beta2 * v + (1 - beta2) * (g * g)
     mhat = m / (1 - bias_correction * beta1**t)
     vhat = v / (1 - bias_correction * beta2**t)
@@ -20,34 +27,93 @@ def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, bias_correction=True) -> t
     return theta, m, v
 
 
+def adam_reordered(theta, g, m, v, t, alpha, beta1, beta2, eps_hat, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with the corrections moved to the step size, which saves two divisions per element (end of section 2).
+
+    It equals Algorithm 1 where eps_hat = eps sqrt(1 - beta2^t). With one eps_hat for all t it does not, at the first steps.
+    """
+    beta1_t = beta1 * lambda_ ** (t - 1)
+    m = beta1_t * m + (1 - beta1_t) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    alpha_t = alpha * (1 - bias_correction * beta2**t) ** 0.5 / (1 - bias_correction * beta1**t)
+    theta = theta - alpha_t * m / (v.sqrt() + eps_hat)
+    return theta, m, v
+
+
+def amsgrad(theta, g, m, v, vmax, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correction=True) -> tuple[Tensor, ...]:
+    """Adam with the largest v so far, vmax, in the place of v (Reddi, Kale & Kumar 2018; corrected for bias as in torch)."""
+    beta1_t = beta1 * lambda_ ** (t - 1)
+    m = beta1_t * m + (1 - beta1_t) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    vmax = torch.maximum(vmax, v)
+    mhat = m / (1 - bias_correction * beta1**t)
+    vhat = vmax / (1 - bias_correction * beta2**t)
+    theta = theta - alpha * mhat / (vhat.sqrt() + eps)
+    return theta, m, v, vmax
+
+
 class Adam(RuleOptimizer):
     """Adam: steps of about alpha, scaled by estimates of the gradient's first and second moments (section 2).
 
-    Args:
-        params: parameters, or groups of them, as for any torch optimizer.
-        lr: the step size alpha, by default 0.001.
-        beta1: decay rate of the average m of the gradient, in [0, 1).
-        beta2: decay rate of the average v of the squared gradient, in [0, 1).
-        eps: added to the root of vhat.
-        bias_correction: divide m and v by 1 - beta^t. Without it Adam is RMSProp with momentum on the gradient (section 5).
-        fused: see `RuleOptimizer`.
+    ::
 
-    Every hyper-parameter may be a tensor with one value per member of a population. State per parameter, of its shape and
-    dtype: `m`, `v`, and the number of steps `t`. Raises ValueError or TypeError for a value out of range.
+        m_t = beta1 m_(t-1) + (1 - beta1) g_t            mhat_t = m_t / (1 - beta1^t)
+        v_t = beta2 v_(t-1) + (1 - beta2) g_t^2          vhat_t = v_t / (1 - beta2^t)
+        theta_t = theta_(t-1) - alpha mhat_t / (sqrt(vhat_t) + eps)
+
+    Takes the place of torch.optim.Adam: the same arguments, the same trajectory to rounding.
+
+    Args:
+        params: parameters, named parameters, or groups of them, as for any torch optimizer.
+        lr: the step size alpha.
+        betas: decay rates (beta1, beta2) of the averages m and v, in [0, 1).
+        eps: added to the root of vhat.
+        weight_decay: see `Options`.
+        amsgrad: divide by the root of the largest v so far (the state vmax).
+        beta1: the first of betas, by name.
+        beta2: the second of betas, by name.
+        eps_hat: if given, the order at the end of section 2: eps_hat, added to the root of the uncorrected v, in the place of eps.
+        beta1_decay: lambda of section 4: step t uses beta1 lambda^(t-1) in m_t (the correction keeps beta1^t), in (0, 1].
+        bias_correction: divide m and v by 1 - beta^t. Without it Adam is RMSProp with momentum on the gradient (section 5).
+        options: see `Options`.
+
+    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, of its shape: `m`,
+    `v`, with amsgrad `vmax`, and the number of steps `t`. Raises ValueError or TypeError for a value out of range.
     """
 
-    rule = staticmethod(adam)
-    state_names = ("m", "v")
-    hyperparameters = ("lr", "beta1", "beta2", "eps", "bias_correction")
+    torch_state: ClassVar = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "vmax"}
 
     def __init__(
         self,
         params,
         lr: Hyperparameter = 1e-3,
-        beta1: Hyperparameter = 0.9,
-        beta2: Hyperparameter = 0.999,
+        betas: tuple[Hyperparameter, Hyperparameter] = BETAS,
         eps: Hyperparameter = 1e-8,
+        weight_decay: Hyperparameter = 0.0,
+        amsgrad: bool = False,
+        *,
+        beta1: Hyperparameter | None = None,
+        beta2: Hyperparameter | None = None,
+        eps_hat: Hyperparameter | None = None,
+        beta1_decay: Hyperparameter = 1.0,
         bias_correction: bool | Tensor = True,
-        fused: bool | None = None,
+        **options: Unpack[Options],
     ):
-        super().__init__(params, fused=fused, lr=lr, beta1=beta1, beta2=beta2, eps=eps, bias_correction=bias_correction)
+        defaults = dict(lr=lr, betas=betas, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+        super().__init__(params, {**defaults, "eps_hat": eps_hat, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
+
+    def formula(self, group: dict) -> Formula:
+        """Algorithm 1, or one of its two variants."""
+        beta1, beta2 = group["betas"]
+        letters = {"alpha": group["lr"], "beta1": beta1, "beta2": beta2, "lambda_": group["beta1_decay"]}
+        letters["bias_correction"] = group["bias_correction"]
+        if group["eps_hat"] is not None:
+            return Formula(adam_reordered, ("m", "v"), {**letters, "eps_hat": group["eps_hat"]})
+        letters["eps"] = group["eps"]
+        return Formula(amsgrad, ("m", "v", "vmax"), letters) if group["amsgrad"] else Formula(adam, ("m", "v"), letters)
+
+    def check_group(self, group: dict) -> None:
+        """Also refuses amsgrad in the cheaper order, which nobody has defined."""
+        super().check_group(group)
+        if group["amsgrad"] and group["eps_hat"] is not None:
+            raise ValueError(f"amsgrad=True and eps_hat={group['eps_hat']} exclude each other: give eps")

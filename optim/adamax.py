@@ -1,52 +1,144 @@
-"""AdaMax (Kingma & Ba 2015, Algorithm 2)."""
+"""AdaMax (Kingma & Ba 2015, Algorithm 2) and the Lp family that leads to it (section 7.1)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from optim.optimizer import Hyperparameter, RuleOptimizer
+from optim.optimizer import BETAS, Formula, Hyperparameter, Options, RuleOptimizer
 
 
-def adamax(theta, g, m, u, t, alpha, beta1, beta2, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
+def adamax(theta, g, m, u, t, alpha, beta1, beta2, eps=0.0, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
     """One step of Algorithm 2: the gradient g at step t = 1, 2, ... takes (theta, m, u) to their new values.
 
     u is the exponentially weighted infinity norm of the gradients so far (equation 12); it needs no bias correction.
 
     Our one departure from the paper: where every gradient so far was exactly zero, Algorithm 2 divides 0 by 0. There the
-    update is 0. No eps enters anywhere, so that tiny gradients get full steps of about alpha (section 7.1).
+    update is 0. The paper has no eps, so that tiny gradients get full steps of about alpha; where one is given, it stands
+    where torch has it.
     """
-    m = beta1 * m + (1 - beta1) * g
-    u = torch.maximum(beta2 * u, g.abs())
+    beta1_t = beta1 * lambda_ ** (t - 1)
+    m = beta1_t * m + (1 - beta1_t) * g
+    u = torch.maximum(beta2 * u, g.abs() + eps)
     theta = theta - alpha / (1 - bias_correction * beta1**t) * torch.where(u == 0, 0, m / u)
     return theta, m, u
+
+
+def lp_adam(theta, g, m, v, t, alpha, beta1, beta2, p, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
+    """One step with the p-norm of past gradients: p = 2 is Adam at eps = 0, p -> infinity AdaMax (equations 6 to 11).
+
+    v is the average of |g|^p with decay rate beta2^p, for which p is finite and not large: |g|^p soon leaves the range of
+    numbers. Where v is 0 the update is 0.
+    """
+    beta1_t = beta1 * lambda_ ** (t - 1)
+    m = beta1_t * m + (1 - beta1_t) * g
+    v = beta2**p * v + (1 - beta2**p) * g.abs() ** p
+    mhat = m / (1 - bias_correction * beta1**t)
+    vhat = v / (1 - bias_correction * beta2 ** (p * t))
+    theta = theta - alpha * torch.where(v == 0, 0, mhat / vhat ** (1 / p))
+    return theta, m, v
 
 
 class AdaMax(RuleOptimizer):
     """AdaMax: Adam with the infinity norm in place of the root of the second moment (section 7.1).
 
-    Args:
-        params: parameters, or groups of them, as for any torch optimizer.
-        lr: the step size alpha, by default 0.002; a step is hardly ever longer (section 7.1).
-        beta1: decay rate of the average m of the gradient, in [0, 1).
-        beta2: decay rate of the infinity norm u, in [0, 1).
-        bias_correction: divide m by 1 - beta1^t.
-        fused: see `RuleOptimizer`.
+    ::
 
-    Every hyper-parameter may be a tensor with one value per member of a population. State per parameter, of its shape and
-    dtype: `m`, `u`, and the number of steps `t`. torch.optim.Adamax differs: it takes max(beta2 u, |g| + eps). Raises
-    ValueError or TypeError for a value out of range.
+        m_t = beta1 m_(t-1) + (1 - beta1) g_t
+        u_t = max(beta2 u_(t-1), |g_t|)
+        theta_t = theta_(t-1) - alpha / (1 - beta1^t) m_t / u_t
+
+    Takes the place of torch.optim.Adamax, with the same arguments. It differs in its default eps = 0, as in the paper (torch:
+    1e-8, added to |g_t|, which shrinks the steps of tiny gradients); where u = 0, the update is 0. With eps equal to torch's
+    the trajectory is the same to rounding.
+
+    Args:
+        params: parameters, named parameters, or groups of them, as for any torch optimizer.
+        lr: the step size alpha; a step is hardly ever longer (section 7.1).
+        betas: decay rates (beta1, beta2) of the average m and of the norm u, in [0, 1).
+        eps: added to |g|.
+        weight_decay: see `Options`.
+        beta1: the first of betas, by name.
+        beta2: the second of betas, by name.
+        beta1_decay: lambda of section 4: step t uses beta1 lambda^(t-1) in m_t (the correction keeps beta1^t), in (0, 1].
+        bias_correction: divide m by 1 - beta1^t.
+        options: see `Options`.
+
+    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, of its shape: `m`,
+    `u`, and the number of steps `t`. Raises ValueError or TypeError for a value out of range.
     """
 
-    rule = staticmethod(adamax)
-    state_names = ("m", "u")
-    hyperparameters = ("lr", "beta1", "beta2", "bias_correction")
+    torch_state: ClassVar = {"exp_avg": "m", "exp_inf": "u"}
 
     def __init__(
         self,
         params,
         lr: Hyperparameter = 2e-3,
-        beta1: Hyperparameter = 0.9,
-        beta2: Hyperparameter = 0.999,
+        betas: tuple[Hyperparameter, Hyperparameter] = BETAS,
+        eps: Hyperparameter = 0.0,
+        weight_decay: Hyperparameter = 0.0,
+        *,
+        beta1: Hyperparameter | None = None,
+        beta2: Hyperparameter | None = None,
+        beta1_decay: Hyperparameter = 1.0,
         bias_correction: bool | Tensor = True,
-        fused: bool | None = None,
+        **options: Unpack[Options],
     ):
-        super().__init__(params, fused=fused, lr=lr, beta1=beta1, beta2=beta2, bias_correction=bias_correction)
+        defaults = dict(lr=lr, betas=betas, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, {**defaults, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
+
+    def formula(self, group: dict) -> Formula:
+        """Algorithm 2."""
+        beta1, beta2 = group["betas"]
+        letters = {"alpha": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "lambda_": group["beta1_decay"]}
+        return Formula(adamax, ("m", "u"), {**letters, "bias_correction": group["bias_correction"]})
+
+
+class LpAdam(RuleOptimizer):
+    """Adam with the p-norm of past gradients instead of the 2-norm: the family whose limit is AdaMax (section 7.1).
+
+    ::
+
+        v_t = beta2^p v_(t-1) + (1 - beta2^p) |g_t|^p
+        theta_t = theta_(t-1) - alpha mhat_t / vhat_t^(1/p)
+
+    Args:
+        params: parameters, named parameters, or groups of them, as for any torch optimizer.
+        lr: the step size alpha.
+        betas: decay rates (beta1, beta2), in [0, 1); v decays with beta2^p, so that Adam at beta2 = 0.998 is p = 2 at its root.
+        p: the norm, from 1 up.
+        weight_decay: see `Options`.
+        beta1: the first of betas, by name.
+        beta2: the second of betas, by name.
+        beta1_decay: lambda of section 4, in (0, 1].
+        bias_correction: divide m by 1 - beta1^t and v by 1 - beta2^(p t).
+        options: see `Options`.
+
+    State per parameter, of its shape: `m`, `v`, and the number of steps `t`. Raises ValueError or TypeError for a value out of
+    range.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr: Hyperparameter = 1e-3,
+        betas: tuple[Hyperparameter, Hyperparameter] = BETAS,
+        p: Hyperparameter = 2.0,
+        weight_decay: Hyperparameter = 0.0,
+        *,
+        beta1: Hyperparameter | None = None,
+        beta2: Hyperparameter | None = None,
+        beta1_decay: Hyperparameter = 1.0,
+        bias_correction: bool | Tensor = True,
+        **options: Unpack[Options],
+    ):
+        defaults = dict(lr=lr, betas=betas, beta1=beta1, beta2=beta2, p=p, weight_decay=weight_decay)
+        super().__init__(params, {**defaults, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
+
+    def formula(self, group: dict) -> Formula:
+        """Equations 6 to 11 for a finite p."""
+        beta1, beta2 = group["betas"]
+        letters = {"alpha": group["lr"], "beta1": beta1, "beta2": beta2, "p": group["p"], "lambda_": group["beta1_decay"]}
+        return Formula(lp_adam, ("m", "v"), {**letters, "bias_correction": group["bias_correction"]})

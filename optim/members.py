@@ -11,31 +11,37 @@ from torch import Tensor
 class PerMember:
     """One number per member that an update rule can calculate with as if it were a single float.
 
-    Combined with a float or with another PerMember it stays in float64, so that 1 - beta2^t is as exact as in a solo run;
+    Combined with a number or with another PerMember it stays in float64, so that 1 - beta2^t is as exact as in a solo run;
     combined with a tensor of parameters, whose leading axis are the members, it takes the dtype of that tensor. (A plain
     float64 tensor would turn float32 parameters into float64 ones, and float32 cannot hold 1 - 0.9999 to four digits.)
 
     Args:
         values: shape [members].
-        ndim: number of dimensions of the parameters it will meet.
     """
 
-    def __init__(self, values: Tensor, ndim: int):
-        self.values = values.to(torch.float64).view(-1, *[1] * (ndim - 1))
+    def __init__(self, values: Tensor):
+        self.values = values.to(torch.float64)
+
+    def _like(self, tensor: Tensor) -> Tensor:
+        """The values in the dtype of a tensor of parameters, shaped so that they broadcast."""
+        return self.values.to(tensor.dtype).view(-1, *[1] * (tensor.ndim - 1))
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         """Called by torch for tensor (operator) PerMember."""
-        dtype = next(argument.dtype for argument in args if isinstance(argument, Tensor))
-        return function(*(argument.values.to(dtype) if isinstance(argument, cls) else argument for argument in args))
+        tensor = next(argument for argument in args if isinstance(argument, Tensor))
+        if tensor.ndim == 0:  # a number that lies on the device, such as t
+            return PerMember(function(*(argument.values if isinstance(argument, cls) else argument for argument in args)))
+        return function(*(argument._like(tensor) if isinstance(argument, cls) else argument for argument in args))
 
     def _with(self, other, function, reflected: bool):
-        if isinstance(other, Tensor):
-            values, ours = other, self.values.to(other.dtype)
-        else:
-            values, ours = other.values if isinstance(other, PerMember) else other, self.values
-        result = function(values, ours) if reflected else function(ours, values)
-        return result if isinstance(other, Tensor) else PerMember(result, result.ndim)
+        if not isinstance(other, (Tensor, PerMember, int, float)):
+            return NotImplemented  # a list of tensors knows what to do
+        elements = isinstance(other, Tensor) and other.ndim > 0
+        ours = self._like(other) if elements else self.values
+        theirs = other.values if isinstance(other, PerMember) else other
+        result = function(theirs, ours) if reflected else function(ours, theirs)
+        return result if elements else PerMember(result)
 
 
 def _operators(function):

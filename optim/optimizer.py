@@ -2,28 +2,88 @@
 
 A rule is a pure function of tensors that reads like the paper's pseudo-code::
 
-    rule(theta, g, *state, t, *hyperparameters) -> (theta, *state)
+    rule(theta, g, *state, t, **hyperparameters) -> (theta, *state)
 
 It is written for one model and knows nothing of parameter groups, gradients or storage. `RuleOptimizer` is the
-`torch.optim.Optimizer` that holds the state and applies the rule: on a CPU compiled to one loop (`optim.fused`), elsewhere as
-it stands. Each subclass names its rule, its state and its hyper-parameters, and adds nothing else.
+`torch.optim.Optimizer` that holds the state and applies the rule, on one of three paths: compiled to one pass over memory for all
+parameters (`optim.fused_cpu`, `optim.fused_cuda`), on lists of tensors, or on the tensors of one parameter after another
+(`optim.tensors`). Each subclass says by which formula a group of parameters moves, and adds nothing else.
 """
 
+from __future__ import annotations
+
+import functools
+import inspect
 import itertools
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, TypedDict, get_type_hints
 
 import torch
 from torch import Tensor
 
-from optim import fused
-from optim.members import PerMember
+from optim import fused_cpu, fused_cuda, tensors
+from optim.tensors import Entry, Step
+from optim.trace import STORAGE, Signature
 
 # A hyper-parameter: one number, or one value per member of a population (shape [members]).
 Hyperparameter = float | Tensor
 
+BETAS = (0.9, 0.999)
+
+
+class Options(TypedDict, total=False):
+    """What every optimizer of this package takes, as a default or in a group of parameters.
+
+    Attributes:
+        weight_decay: adds weight_decay theta to the gradient, or, decoupled, shrinks theta by the factor 1 - lr weight_decay first.
+        decoupled_weight_decay: which of the two.
+        maximize: go up instead of down.
+        foreach: True takes the path of lists of tensors, a few launches for all parameters; it is also the one that torch.compile gets.
+        fused: True takes compiled code, one pass over memory. False never does. None, for both: compiled where that can be, lists
+            on a GPU where it cannot, else one parameter after another. The numbers of all paths agree to rounding.
+        capturable: keep t on the device of the parameters, so that a CUDA graph can capture the step. (The compiled step on a
+            GPU does so anyway.)
+        differentiable: let autograd see the step.
+        state_dtype: dtype of the state; None: that of the parameters. torch.float32 is for parameters in half precision.
+        stochastic_rounding: round parameters in bfloat16 up or down at random, right on average, so that steps below their
+            resolution are not lost.
+    """
+
+    weight_decay: Hyperparameter
+    decoupled_weight_decay: bool
+    maximize: bool
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+    state_dtype: torch.dtype | None
+    stochastic_rounding: bool
+
+
+_DEFAULTS = Options(
+    weight_decay=0.0,
+    decoupled_weight_decay=False,
+    maximize=False,
+    foreach=None,
+    fused=None,
+    capturable=False,
+    differentiable=False,
+    state_dtype=None,
+    stochastic_rounding=False,
+)
+
+# Keys of groups by the range of their values.
 _UNIT_INTERVAL = ("beta1", "beta2", "rho", "momentum")
+_NOT_NEGATIVE = ("lr", "eps", "eps_hat", "weight_decay")
+
+
+class Formula(NamedTuple):
+    """How a group of parameters moves: the rule, the names of its state, its hyper-parameters by the letters of the rule."""
+
+    rule: Callable[..., tuple[Tensor, ...]]
+    state_names: tuple[str, ...]
+    letters: dict[str, Hyperparameter]
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -33,30 +93,101 @@ class RuleOptimizer(torch.optim.Optimizer):
     leading axis, and each member is updated with its own value, exactly as if it were trained alone. (torch's schedulers take
     a learning rate that is one number only; `optim.InverseSqrt` takes both.)
 
+    Complex parameters move as pairs of real ones. In half precision each step is calculated in float32. Gradients are left as
+    they are. With torch.amp.GradScaler the scale is taken out in the step itself, which is left out where a gradient overflowed.
+
     Args:
-        params: parameters, or groups of them.
-        fused: whether steps run as compiled code in one pass over memory (see `optim.fused`): None where that can be, True
-            always, False never. The numbers agree to rounding.
-        hyperparameters: defaults for groups that do not have their own.
+        params: parameters, named parameters, or groups of them.
+        defaults: of the subclass's own keys, for groups that do not have them.
+        options: see `Options`.
 
     Raises:
-        ValueError: a hyper-parameter is out of range, or there is not one value for each member.
-        TypeError: a hyper-parameter is no number and no tensor.
-        RuntimeError: a gradient is sparse, or fused=True cannot be had.
+        ValueError: a value is out of range, there is not one value for each member, or two paths are asked for at once.
+        TypeError: a value is of the wrong type, or an option unknown.
+        RuntimeError: (in a step) a gradient is sparse, or fused=True cannot be had.
     """
 
-    rule: ClassVar[Callable[..., tuple[Tensor, ...]]]
-    state_names: ClassVar[tuple[str, ...]]
-    hyperparameters: ClassVar[tuple[str, ...]]
+    # The names that the corresponding optimizer of torch gives our state; see `load_state_dict`.
+    torch_state: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, params, *, fused: bool | None, **hyperparameters: Hyperparameter):
-        super().__init__(params, {**hyperparameters, "fused": fused})
+    _step_supports_amp_scaling = True  # tells GradScaler to leave the scale to us
+
+    def __init_subclass__(cls) -> None:
+        """Shows in the signature the options that the constructor takes."""
+        signature = inspect.signature(cls.__init__)
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=annotation)
+            for name, annotation in get_type_hints(Options).items()
+            if name not in signature.parameters
+        ]
+        own = [parameter for parameter in signature.parameters.values() if parameter.name not in ("self", "options")]
+        cls.__signature__ = inspect.Signature([*own, *options])
+
+    def __init__(self, params, defaults: dict, options: Options):
+        for name, value in options.items():
+            if name not in _DEFAULTS:
+                known = ", ".join(name for name in type(self).__signature__.parameters if name != "params")
+                raise TypeError(f"{type(self).__name__} takes no {name}={value!r}: it takes {known}")
+        super().__init__(params, {**_DEFAULTS, **_with_betas(defaults, defaults.get("betas")), **options})
+
+    def formula(self, group: dict) -> Formula:
+        """How the parameters of the group move."""
+        raise NotImplementedError
+
+    def check_group(self, group: dict) -> None:
+        """Raises ValueError or TypeError where a value of the group (with all its keys) is not as it should be."""
+        named = dict(group)
+        if "betas" in group:
+            if not isinstance(group["betas"], (tuple, list)) or len(group["betas"]) != 2:
+                raise ValueError(f"betas={group['betas']!r} should be a pair of numbers")
+            named |= zip(("beta1", "beta2"), group["betas"], strict=True)
+        for name in _UNIT_INTERVAL:
+            _check(name, named, lambda low, high: low >= 0 and high < 1, "lie in [0, 1)")
+        for name in _NOT_NEGATIVE:
+            _check(name, named, lambda low, high: low >= 0, "not be negative")
+        _check("beta1_decay", named, lambda low, high: low > 0 and high <= 1, "lie in (0, 1]")
+        _check("p", named, lambda low, high: low >= 1, "be 1 or more")
+        if group["state_dtype"] not in (None, *STORAGE):
+            raise TypeError(f"state_dtype={group['state_dtype']!r} should be None or one of {', '.join(map(str, STORAGE))}")
+        for one, other in (("fused", "foreach"), ("fused", "differentiable"), ("differentiable", "stochastic_rounding")):
+            if group[one] and group[other]:
+                raise ValueError(f"{one}=True and {other}=True exclude each other: choose one")
 
     def add_param_group(self, param_group: dict) -> None:
         """Adds a group of parameters, after checking its hyper-parameters (torch calls this for the first groups too)."""
-        for name in self.hyperparameters:
-            _check(name, param_group.get(name, self.defaults[name]))
+        if isinstance(param_group, dict):
+            param_group = _with_betas(param_group, self.defaults.get("betas"))
+            self.check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Takes the state of an optimizer of the same class, or of its counterpart in torch.optim.
+
+        What torch's group does not know keeps its value. Unlike torch, state keeps the dtype it has in our own state_dict, and
+        tensors are copied.
+
+        Raises:
+            ValueError: groups or shapes do not match.
+        """
+        own = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
+        seen = []  # what other hooks have made of the state_dict
+        hook = self.register_load_state_dict_pre_hook(lambda _, final: seen.append(final))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        for group, before in zip(self.param_groups, own, strict=True):
+            for key, value in before.items():
+                group.setdefault(key, value)
+        names = {"step": "t", **self.torch_state}
+        numbers = itertools.chain.from_iterable(group["params"] for group in seen[0]["param_groups"])
+        thetas = [(theta, group) for group in self.param_groups for theta in group["params"]]
+        for number, (theta, group) in zip(numbers, thetas, strict=True):
+            if number in seen[0]["state"]:
+                loaded = seen[0]["state"][number]
+                self.state[theta] = {
+                    names.get(key, key): _copied(value, names.get(key, key), theta, group) for key, value in loaded.items()
+                }
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -65,77 +196,177 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)  # set by GradScaler
+        if found_inf is not None and found_inf.device.type == "cpu":
+            if found_inf.item():
+                return loss
+            found_inf = None
+        place = 0
         for group in self.param_groups:
-            thetas = [theta for theta in group["params"] if theta.grad is not None]
-            self._update(thetas, [group[name] for name in self.hyperparameters], group["fused"])
+            step = self._prepare(group, scale, found_inf)
+            with torch.set_grad_enabled(step.differentiable):
+                for path, entries in self._sort(group, step, place).items():
+                    path(step, entries)
+            place += len(group["params"])
         return loss
 
-    def _update(self, thetas: list[Tensor], hyperparameters: list[Hyperparameter], choice: bool | None) -> None:
-        """Applies the rule to the parameters of one group: to all that can be with one call of the compiled rule."""
-        if any(_is_per_member(h) for h in hyperparameters):
-            _check_members(thetas, hyperparameters)
-        together = defaultdict(list)  # for each compiled rule, one per dtype
-        for theta in thetas:
-            tensors, t = self._advance(theta)
-            kernel = None if choice is False else self._kernel(tensors, hyperparameters)
-            if kernel is not None:
-                together[kernel].append((tensors, t))
-            elif choice:
-                raise RuntimeError(
-                    f"fused=True needs a C compiler and dense float32 or float64 parameters and gradients on the CPU, alike in layout; "
-                    f"a parameter of shape {tuple(theta.shape)} is {theta.dtype} on {theta.device}"
+    def paths(self) -> Counter[str]:
+        """How many parameters with gradients a step would move on each path: "fused", "foreach" or "plain"."""
+        names = {tensors.apply_lists: "foreach", tensors.apply_each: "plain"}
+        counts = Counter()
+        for group in self.param_groups:
+            for path, entries in self._sort(group, self._prepare(group, None, None)).items():
+                counts[names.get(path, "fused")] += len(entries)
+        return counts
+
+    def _prepare(self, group: dict, scale: Tensor | None, found_inf: Tensor | None) -> Step:
+        """What the parameters of the group have in common in this step."""
+        rule, state_names, letters = self.formula(group)
+        decay = group["weight_decay"]
+        if decay.__class__ is not float or decay:
+            letters["weight_decay"] = decay
+            decay = "decoupled" if group["decoupled_weight_decay"] else "coupled"
+        if scale is not None:
+            letters["scale"] = scale
+        compiling = torch.compiler.is_compiling()  # which sees through a cache, and says so in a warning
+        with_options = _with_options.__wrapped__ if compiling else _with_options
+        rule = with_options(rule, scale is not None, group["maximize"], decay or None)
+        exactly = group["differentiable"] or group["capturable"] or compiling
+        for letter, h in letters.items():
+            if isinstance(h, Tensor):
+                letters[letter] = h if h.ndim or exactly or h.device.type != "cpu" else h.item()
+        return Step(rule, state_names, letters, group["capturable"], group["differentiable"], group["stochastic_rounding"], found_inf)
+
+    def _sort(self, group: dict, step: Step, place: int = 0) -> dict[Callable, list[Entry]]:
+        """The parameters of the group by the path that moves them; the first has that place in the optimizer."""
+        members = next((h.shape for h in step.letters.values() if isinstance(h, Tensor) and h.ndim), None)
+        sorted_, kernels = {}, {}
+        for place, theta in enumerate(group["params"], place):  # noqa: B020
+            g = theta.grad
+            if g is None:
+                continue
+            if g.layout is not torch.strided:
+                raise RuntimeError(f"{type(self).__name__} takes dense gradients, got a sparse one of shape {tuple(theta.shape)}")
+            if members is not None and theta.shape[:1] != members:
+                raise ValueError(
+                    f"a hyper-parameter has {members[0]} values, one per member, "
+                    f"but a parameter of shape {tuple(theta.shape)} is not such a stack"
                 )
-            else:
-                _apply(type(self).rule, tensors, t, hyperparameters)
-        for kernel, parameters in together.items():
-            fused.apply(kernel, parameters, hyperparameters)
-
-    def _kernel(self, tensors: list[Tensor], hyperparameters: list[Hyperparameter]) -> Callable | None:
-        """The compiled rule, if there is one for these tensors."""
-        if not fused.can_take(tensors, any(_is_per_member(h) for h in hyperparameters)):
-            return None
-        return fused.kernel(type(self).rule, len(self.state_names), len(hyperparameters), tensors[0].dtype)
-
-    def _advance(self, theta: Tensor) -> tuple[list[Tensor], int]:
-        """[theta, g, *state] and the number t of the coming step."""
-        if theta.grad.is_sparse:
-            raise RuntimeError(f"{type(self).__name__} takes dense gradients, got a sparse one of shape {tuple(theta.shape)}")
-        state = self.state[theta]
-        if not state:
-            state["t"] = 0
-            for name in self.state_names:
-                state[name] = torch.zeros_like(theta, memory_format=torch.preserve_format)
-        state["t"] += 1
-        return [theta, theta.grad, *(state[name] for name in self.state_names)], state["t"]
+            state = self.state[theta]
+            if not state:
+                state["t"] = 0
+                for name in step.state_names:
+                    state[name] = torch.zeros_like(theta, dtype=_state_dtype(theta, group), memory_format=torch.preserve_format)
+            stack = [theta, g, *[state[name] for name in step.state_names]]
+            if theta.is_complex():
+                stack = [torch.view_as_real(tensor) for tensor in stack]
+            kind = (theta.dtype, theta.device)
+            if kind not in kernels:
+                kernels[kind] = _kernel(group, step, *stack[:: len(stack) - 1])
+            path = kernels[kind]
+            if path is None or not _aligned(stack, members):
+                path = _path_of_tensors(group, theta)
+            sorted_.setdefault(path, []).append(Entry(place, stack, state))
+        return sorted_
 
 
-def _apply(rule: Callable, tensors: list[Tensor], t: int, hyperparameters: list[Hyperparameter]) -> None:
-    """Replaces tensors = [theta, g, *state] by the rule's result, except for g."""
-    theta, _, *state = tensors
-    values = [PerMember(h.to(theta.device), theta.ndim) if _is_per_member(h) else h for h in hyperparameters]
-    new_theta, *new_state = rule(*tensors, t, *values)
-    theta.copy_(new_theta)
-    for old, new in zip(state, new_state, strict=True):
-        old.copy_(new)
+@functools.cache
+def _with_options(rule: Callable, scaled: bool, maximize: bool, decay: str | None) -> Callable:
+    """The rule behind what happens to the gradient, and to theta, before it."""
+    if not (scaled or maximize or decay):
+        return rule
+
+    def optional(theta, g, *state_and_t, alpha, scale=None, weight_decay=None, **letters):
+        if scaled:
+            g = g / scale
+        if maximize:
+            g = -g
+        if decay == "coupled":
+            g = g + weight_decay * theta
+        if decay == "decoupled":
+            theta = theta * (1 - alpha * weight_decay)
+        return rule(theta, g, *state_and_t, alpha=alpha, **letters)
+
+    return optional
 
 
-def _is_per_member(h: Hyperparameter) -> bool:
-    return isinstance(h, Tensor) and h.ndim > 0
+def _kernel(group: dict, step: Step, theta: Tensor, state: Tensor) -> Callable | None:
+    """The compiled step for such tensors, if it is wanted and there is one."""
+    if group["fused"] is False or group["foreach"] or step.differentiable or torch.compiler.is_compiling():
+        return None
+    if theta.dtype not in STORAGE or state.dtype not in STORAGE or theta.device.type not in ("cpu", "cuda"):
+        return None
+    stochastic = step.stochastic_rounding and theta.dtype is torch.bfloat16
+    return _compiled(step.rule, len(step.state_names), tuple(step.letters), theta.dtype, state.dtype, stochastic, theta.device)
 
 
-def _check_members(thetas: list[Tensor], hyperparameters: list[Hyperparameter]) -> None:
-    for theta, h in itertools.product(thetas, filter(_is_per_member, hyperparameters)):
-        if h.shape != theta.shape[:1]:
-            raise ValueError(
-                f"a hyper-parameter has {len(h)} values, one per member, but a parameter of shape {tuple(theta.shape)} is not such a stack"
-            )
+@functools.cache
+def _compiled(*description) -> Callable | None:
+    *signature, device = description
+    signature = Signature(*signature)
+    return fused_cuda.kernel(signature, device) if device.type == "cuda" else fused_cpu.kernel(signature)
 
 
-def _check(name: str, value: Hyperparameter) -> None:
+def _path_of_tensors(group: dict, theta: Tensor) -> Callable:
+    """The path of a parameter that no compiled step takes."""
+    if group["fused"]:
+        raise RuntimeError(
+            f"fused=True needs a compiler, and parameters that are dense in memory, on a CPU or CUDA device: "
+            f"one of shape {tuple(theta.shape)} with strides {theta.stride()} is {theta.dtype} on {theta.device}"
+        )
+    lists = group["foreach"] if group["foreach"] is not None else theta.device.type == "cuda" and not group["differentiable"]
+    return tensors.apply_lists if lists else tensors.apply_each
+
+
+def _aligned(stack: list[Tensor], members: torch.Size | None) -> bool:
+    """Whether one loop can run over the tensors; a gradient that lies otherwise than its parameter is copied, in the stack."""
+    theta, g, *state = stack
+    shape, contiguous = theta.shape, theta.is_contiguous()
+    if not contiguous:
+        dense = sum((size - 1) * stride for size, stride in zip(shape, theta.stride(), strict=True)) + 1 == theta.numel()
+        if not dense or members is not None:
+            return False
+    for tensor in state:
+        if not ((contiguous and tensor.is_contiguous()) or tensor.stride() == theta.stride()) or tensor.shape != shape:
+            return False
+    if not ((contiguous and g.is_contiguous()) or g.stride() == theta.stride()):
+        stack[1] = torch.empty_like(theta).copy_(g)
+    return True
+
+
+def _state_dtype(theta: Tensor, group: dict) -> torch.dtype:
+    return theta.dtype if theta.is_complex() or group["state_dtype"] is None else group["state_dtype"]
+
+
+def _with_betas(settings: dict, default: tuple | None) -> dict:
+    """The settings with beta1 and beta2 joined to betas."""
+    settings = dict(settings)
+    named = [settings.pop(name, None) for name in ("beta1", "beta2")]
+    if default is None or all(beta is None for beta in named):
+        return settings
+    if settings.get("betas", BETAS) is not BETAS:
+        raise ValueError(f"betas={settings['betas']} and beta1={named[0]}, beta2={named[1]} say the same twice: give one of the two")
+    return {**settings, "betas": tuple(old if new is None else new for old, new in zip(default, named, strict=True))}
+
+
+def _copied(value, name: str, theta: Tensor, group: dict):
+    """A loaded entry of the state, as ours: t a number if it need not be a tensor, everything else like theta."""
+    if name == "t":
+        on_device = isinstance(value, Tensor) and (group["capturable"] or value.dtype is torch.float64)
+        return value.to(theta.device, torch.float64, copy=True) if on_device else int(value)
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape != theta.shape:
+        raise ValueError(f"the loaded state {name} has shape {tuple(value.shape)}, its parameter {tuple(theta.shape)}")
+    return value.to(theta.device, _state_dtype(theta, group), copy=True)
+
+
+def _check(name: str, settings: dict, holds: Callable[[float, float], bool], words: str) -> None:
+    if name not in settings or (name == "eps_hat" and settings[name] is None):
+        return
+    value = settings[name]
     if not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"{name}={value!r} should be a number, or a tensor with one value per member")
     low, high = (value.min().item(), value.max().item()) if isinstance(value, Tensor) else (value, value)
-    if name in _UNIT_INTERVAL and not (low >= 0 and high < 1):
-        raise ValueError(f"{name}={value} should lie in [0, 1)")
-    if name in ("lr", "eps") and not low >= 0:
-        raise ValueError(f"{name}={value} should not be negative")
+    if not holds(low, high):
+        raise ValueError(f"{name}={value} should {words}")

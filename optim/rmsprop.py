@@ -1,8 +1,10 @@
 """RMSProp (Tieleman & Hinton 2012), with the momentum on the rescaled gradient that section 5 of the paper mentions."""
 
+from typing import Unpack
+
 from torch import Tensor
 
-from optim.optimizer import Hyperparameter, RuleOptimizer
+from optim.optimizer import Formula, Hyperparameter, Options, RuleOptimizer
 
 
 def rmsprop(theta, g, v, d, t, alpha, rho, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:
@@ -22,14 +24,10 @@ class RMSProp(RuleOptimizer):
         rho: decay rate of the average v of the squared gradient, in [0, 1) (torch calls it alpha).
         momentum: decay rate of the sum d of rescaled gradients, in [0, 1).
         eps: added to the root of v.
-        fused: see `RuleOptimizer`.
+        options: see `Options`.
 
     State per parameter: `v`, `d` and the number of steps `t`. Follows the trajectory of torch.optim.RMSprop.
     """
-
-    rule = staticmethod(rmsprop)
-    state_names = ("v", "d")
-    hyperparameters = ("lr", "rho", "momentum", "eps")
 
     def __init__(
         self,
@@ -38,6 +36,10 @@ class RMSProp(RuleOptimizer):
         rho: Hyperparameter = 0.9,
         momentum: Hyperparameter = 0.0,
         eps: Hyperparameter = 1e-8,
-        fused: bool | None = None,
+        **options: Unpack[Options],
     ):
-        super().__init__(params, fused=fused, lr=lr, rho=rho, momentum=momentum, eps=eps)
+        super().__init__(params, dict(lr=lr, rho=rho, momentum=momentum, eps=eps), options)
+
+    def formula(self, group: dict) -> Formula:
+        """The rule above."""
+        return Formula(rmsprop, ("v", "d"), {"alpha": group["lr"], "rho": group["rho"], "momentum": group["momentum"], "eps": group["eps"]})

@@ -3,12 +3,14 @@
 import math
 
 import torch
+from torch import Tensor
 
 
 class InverseSqrt:
     """alpha_t = alpha / sqrt(t) for t = 1, 2, ...; the caller decides whether t counts steps or passes.
 
-    Works on any torch optimizer, and unlike torch's own schedulers also where `lr` holds one value per member.
+    Works on any torch optimizer, and unlike torch's own schedulers also where `lr` holds one value per member. A learning rate
+    that is a tensor is overwritten in place, so that a captured step sees the change.
 
     Args:
         optimizer: its groups' `lr` at this moment is alpha.
@@ -16,11 +18,28 @@ class InverseSqrt:
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
-        self.alphas = [group["lr"] for group in optimizer.param_groups]
+        alphas = [group["lr"] for group in optimizer.param_groups]
+        self.alphas = [alpha.clone() if isinstance(alpha, Tensor) else alpha for alpha in alphas]
         self.t = 1
 
     def step(self) -> None:
         """Goes from t to t + 1."""
         self.t += 1
+        self._apply()
+
+    def state_dict(self) -> dict:
+        """alpha for each group, and t."""
+        return {"t": self.t, "alphas": self.alphas}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Takes over what `state_dict` returned."""
+        self.t, self.alphas = state_dict["t"], list(state_dict["alphas"])
+        self._apply()
+
+    @torch.no_grad()
+    def _apply(self) -> None:
         for group, alpha in zip(self.optimizer.param_groups, self.alphas, strict=True):
-            group["lr"] = alpha / math.sqrt(self.t)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(alpha / math.sqrt(self.t))
+            else:
+                group["lr"] = alpha / math.sqrt(self.t)

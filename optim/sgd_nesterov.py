@@ -1,8 +1,10 @@
 """Stochastic gradient descent with Nesterov momentum, in torch's form: that of Sutskever et al. 2013 while alpha is constant."""
 
+from typing import Unpack
+
 from torch import Tensor
 
-from optim.optimizer import Hyperparameter, RuleOptimizer
+from optim.optimizer import Formula, Hyperparameter, Options, RuleOptimizer
 
 
 def sgd_nesterov(theta, g, d, t, alpha, momentum) -> tuple[Tensor, Tensor]:
@@ -19,14 +21,14 @@ class SGDNesterov(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         momentum: decay rate of the sum d of gradients, in [0, 1).
-        fused: see `RuleOptimizer`.
+        options: see `Options`.
 
     State per parameter: `d` and the number of steps `t`. Follows the trajectory of torch.optim.SGD(nesterov=True).
     """
 
-    rule = staticmethod(sgd_nesterov)
-    state_names = ("d",)
-    hyperparameters = ("lr", "momentum")
+    def __init__(self, params, lr: Hyperparameter = 1e-2, momentum: Hyperparameter = 0.9, **options: Unpack[Options]):
+        super().__init__(params, dict(lr=lr, momentum=momentum), options)
 
-    def __init__(self, params, lr: Hyperparameter = 1e-2, momentum: Hyperparameter = 0.9, fused: bool | None = None):
-        super().__init__(params, fused=fused, lr=lr, momentum=momentum)
+    def formula(self, group: dict) -> Formula:
+        """The rule above."""
+        return Formula(sgd_nesterov, ("d",), {"alpha": group["lr"], "momentum": group["momentum"]})

@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["experiment=fig9"], "experiment=fig9 is unknown: choose one of fig1_left, fig1_right"),
         (["optimizer.lrr=1"], "optimizer.lrr is no key of the configuration: did you mean lr, of "),
         (["optimzer=adam"], "optimzer is no key of the configuration: did you mean optimizer"),
-        (["+optimizer.gamma=1"], "optimizer.gamma=1 is unknown to Adam: it takes lr, beta1, beta2, eps, bias_correction"),
+        (["+optimizer.gamma=1"], "optimizer.gamma=1 is unknown to Adam: it takes lr, betas, eps, weight_decay"),
         (["settings=good"], "settings=good is unknown to fig1_left: choose one of paper, best, grid"),
         (["settings=best", "optimizer=rmsprop"], "settings=best has nothing for RMSProp in fig1_left: it knows Adam, "),
         (["settings=best", "experiment=fig1_right_no_dropout"], "settings=best is unknown to fig1_right_no_dropout: choose one of paper"),

@@ -1,0 +1,223 @@
+"""One pass over memory on a GPU: an update rule as one CUDA kernel, for many parameters in a launch.
+
+The kernel's table of tensors travels with the launch, in its arguments: nothing is copied to the device, nothing waits for it,
+and a CUDA graph captures it. NVRTC, which torch brings along, compiles the kernel in well under a second, once on a machine
+(`optim.cache`). Where that fails optimizers run the rule on tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from optim.cache import cached
+from optim.tensors import Entry, Step
+from optim.trace import Code, Signature, trace
+
+# Parameters in a launch. With the most state and hyper-parameters of any rule their table stays below the 4 KiB of arguments.
+CAPACITY = 40
+# Elements that a block of threads takes; a block belongs to one member of one parameter.
+CHUNK = 4096
+THREADS = 256
+
+_SOURCE = """
+{header}
+struct table {{
+  void *tensors[{capacity}][{tensors}];   /* theta, g, state */
+  const double *times[{capacity}];
+  long long lengths[{capacity}];          /* elements of a member */
+  int first_blocks[{capacity} + 1];
+  unsigned int places[{capacity}];
+  const double *values[{hyperparameters}]; /* where a hyper-parameter is a tensor */
+  double numbers[{hyperparameters}];       /* where it is a number */
+  int strides[{hyperparameters}];          /* 1 where there is a value per member */
+  const float *found_inf;
+}};
+
+extern "C" __global__ void __launch_bounds__({threads}) step(const __grid_constant__ struct table table)
+{{
+  if (table.found_inf && *table.found_inf) return;
+  int p = 0;
+  while ((int)blockIdx.x >= table.first_blocks[p + 1]) p++;
+  const long long length = table.lengths[p], chunks = (length + {chunk} - 1) / {chunk};
+  const long long block = blockIdx.x - table.first_blocks[p], member = block / chunks;
+  const long long start = block % chunks * {chunk}, end = start + {chunk} < length ? start + {chunk} : length;
+  const double t = *table.times[p];
+  const unsigned int key = mix((unsigned int)(long long)t * 0x9e3779b9u + table.places[p]);
+{loads}
+  /* One thread calculates what all of them need. */
+  __shared__ double shared[{numbers} + 1];
+  if (threadIdx.x == 0) {{
+{scalars}
+{shares}
+  }}
+  __syncthreads();
+{unshares}
+  void *const *tensors = table.tensors[p];
+{pointers}
+#pragma unroll 4
+  for (long long i = member * length + start + threadIdx.x; i < member * length + end; i += {threads}) {{
+{elements}
+  }}
+}}
+"""
+
+
+def source(code: Code, signature: Signature) -> str:
+    """The CUDA source of one step."""
+    count = len(signature.letters)
+    return _SOURCE.format(
+        capacity=CAPACITY,
+        chunk=CHUNK,
+        threads=THREADS,
+        tensors=2 + signature.states,
+        hyperparameters=max(count, 1),
+        loads="\n".join(
+            f"  const double h{k} = table.values[{k}] ? table.values[{k}][table.strides[{k}] * member] : table.numbers[{k}];"
+            for k in range(count)
+        ),
+        shares="\n".join(f"shared[{k}] = d{k};" for k in range(code.numbers)),
+        unshares="\n".join(f"  const double d{k} = shared[{k}];" for k in range(code.numbers)),
+        **vars(code),
+    )
+
+
+@functools.cache
+def _table(tensors: int, hyperparameters: int) -> type[ctypes.Structure]:
+    """The C structure of that name."""
+    count = max(hyperparameters, 1)
+    fields = {
+        "tensors": (ctypes.c_void_p * tensors) * CAPACITY,
+        "times": ctypes.c_void_p * CAPACITY,
+        "lengths": ctypes.c_longlong * CAPACITY,
+        "first_blocks": ctypes.c_int * (CAPACITY + 1),
+        "places": ctypes.c_uint * CAPACITY,
+        "values": ctypes.c_void_p * count,
+        "numbers": ctypes.c_double * count,
+        "strides": ctypes.c_int * count,
+        "found_inf": ctypes.c_void_p,
+    }
+    return type("Table", (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+def tables(letters: dict, entries: list[Entry], times: list[Tensor], found_inf: Tensor | None) -> Iterator[tuple[ctypes.Structure, int]]:
+    """Yields a table for each launch, and its number of blocks.
+
+    Args:
+        letters: hyper-parameters: a number each, or a float64 tensor on the device of shape [] or [members].
+        entries: the parameters.
+        times: the number t of this step for each, float64 on the device, shape [].
+        found_inf: not 0 where the step is to be left out, float32 on the device, shape [].
+    """
+    members = next((len(h) for h in letters.values() if isinstance(h, Tensor) and h.ndim), 1)
+    shared = {
+        "values": [h.data_ptr() if isinstance(h, Tensor) else None for h in letters.values()],
+        "numbers": [0.0 if isinstance(h, Tensor) else h for h in letters.values()],
+        "strides": [h.ndim if isinstance(h, Tensor) else 0 for h in letters.values()],
+    }
+    for first in range(0, len(entries), CAPACITY):
+        table = _table(len(entries[0].stack), len(letters))()
+        for name, values in shared.items():
+            getattr(table, name)[: len(values)] = values
+        table.found_inf = found_inf.data_ptr() if found_inf is not None else None
+        blocks = 0
+        for p, (place, stack, _) in enumerate(entries[first : first + CAPACITY]):
+            length = stack[0].numel() // members
+            table.tensors[p][:] = [tensor.data_ptr() for tensor in stack]
+            table.times[p] = times[first + p].data_ptr()
+            table.lengths[p] = length
+            table.places[p] = place
+            blocks += members * -(-length // CHUNK)
+            table.first_blocks[p + 1] = blocks
+        if blocks:
+            yield table, blocks
+
+
+@functools.cache
+def kernel(signature: Signature, device: torch.device) -> Callable | None:
+    """The compiled step, or None where NVRTC or the driver cannot be had: a function like `apply`, without its first two arguments."""
+    try:
+        with torch.cuda.device(device):
+            driver, function = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
+            module, (major, minor) = ctypes.c_void_p(), torch.cuda.get_device_capability(device)
+            _call(driver.cuModuleLoadData, ctypes.byref(module), _cubin(source(trace(signature), signature), f"sm_{major}{minor}"))
+            _call(driver.cuModuleGetFunction, ctypes.byref(function), module, b"step")
+    except (OSError, RuntimeError):
+        return None
+    return functools.partial(apply, driver.cuLaunchKernel, function)
+
+
+def apply(launch: Callable, function: ctypes.c_void_p, step: Step, entries: list[Entry]) -> None:
+    """Replaces theta and state of every parameter by what the rule makes of them, on the current stream.
+
+    Args:
+        launch: the driver's cuLaunchKernel.
+        function: the compiled kernel.
+        step: what the parameters have in common.
+        entries: the parameters, all on one device.
+    """
+    device = entries[0].stack[0].device
+    letters = step.letters_on(device)
+    found_inf = step.found_inf.to(device, torch.float32) if step.found_inf is not None else None
+    with torch.cuda.device(device):
+        stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
+        for table, blocks in tables(letters, entries, step.count(entries, on_device=True), found_inf):
+            arguments = (ctypes.c_void_p * 1)(ctypes.addressof(table))
+            _call(launch, function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
+    # Autograd must know that they have changed, as it does after torch's own in-place operations.
+    torch.autograd.graph.increment_version([tensor for _, stack, _ in entries for tensor in (stack[0], *stack[2:])])
+
+
+def _cubin(text: str, architecture: str) -> bytes:
+    """Machine code for the source, compiled by NVRTC unless it has been before.
+
+    Raises:
+        OSError: there is no NVRTC, or no writable cache.
+        RuntimeError: it does not compile.
+    """
+    options = (f"--gpu-architecture={architecture}", "--fmad=false")
+    library = _nvrtc()
+
+    def make(folder: Path) -> Path:
+        program, size = ctypes.c_void_p(), ctypes.c_size_t()
+        _call(library.nvrtcCreateProgram, ctypes.byref(program), text.encode(), b"step.cu", 0, None, None)
+        try:
+            _call(library.nvrtcCompileProgram, program, len(options), (ctypes.c_char_p * len(options))(*(o.encode() for o in options)))
+            _call(library.nvrtcGetCUBINSize, program, ctypes.byref(size))
+            cubin = ctypes.create_string_buffer(size.value)
+            _call(library.nvrtcGetCUBIN, program, cubin)
+        except RuntimeError as error:
+            _call(library.nvrtcGetProgramLogSize, program, ctypes.byref(size))
+            log = ctypes.create_string_buffer(size.value)
+            _call(library.nvrtcGetProgramLog, program, log)
+            raise RuntimeError(f"{error}: {log.value.decode()}") from error
+        finally:
+            library.nvrtcDestroyProgram(ctypes.byref(program))
+        path = folder / "step.cubin"
+        path.write_bytes(cubin.raw)
+        return path
+
+    return cached("\0".join((text, *options, torch.version.cuda)), ".cubin", make).read_bytes()
+
+
+@functools.cache
+def _nvrtc() -> ctypes.CDLL:
+    """The run-time compiler of torch's own version of CUDA."""
+    if torch.version.cuda is None:
+        raise OSError("torch is built without CUDA")
+    name = f"libnvrtc.so.{torch.version.cuda.partition('.')[0]}"
+    with contextlib.suppress(OSError):
+        return ctypes.CDLL(name)
+    packages = Path(torch.__file__).parent.parent / "nvidia"
+    return ctypes.CDLL(str(next(packages.rglob(name), name)))
+
+
+def _call(function: Callable, *arguments) -> None:
+    if status := function(*arguments):
+        raise RuntimeError(f"{function.__name__} failed with status {status}")

@@ -1,0 +1,187 @@
+"""Update rules on tensors, without a compiler: one parameter after another, or all of them as lists."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from optim.members import PerMember
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+class Entry(NamedTuple):
+    """A parameter on its way through a step.
+
+    Attributes:
+        place: its number among the parameters of the optimizer.
+        stack: [theta, g, *state], complex ones as pairs of real ones.
+        state: where its state is kept, and the number of its steps, t.
+    """
+
+    place: int
+    stack: list[Tensor]
+    state: dict
+
+
+@dataclass
+class Step:
+    """What the parameters of a group have in common in a step.
+
+    Attributes:
+        rule: (theta, g, *state, t, **letters) -> (theta, *state).
+        state_names: the keys of the state.
+        letters: the hyper-parameters: numbers, tensors of shape [] or, with one value per member, [members].
+        capturable: t is kept on the device.
+        differentiable: state is replaced, not overwritten: what autograd has saved stays as it was.
+        stochastic_rounding: of parameters in bfloat16.
+        found_inf: not 0 where the step is to be left out, on the device, shape [].
+    """
+
+    rule: Callable[..., tuple[Tensor, ...]]
+    state_names: tuple[str, ...]
+    letters: dict[str, float | Tensor]
+    capturable: bool = False
+    differentiable: bool = False
+    stochastic_rounding: bool = False
+    found_inf: Tensor | None = None
+
+    def letters_on(self, device: torch.device) -> dict[str, float | Tensor]:
+        """The hyper-parameters, tensors among them on that device and in float64."""
+        return {letter: h.to(device, torch.float64).contiguous() if isinstance(h, Tensor) else h for letter, h in self.letters.items()}
+
+    def count(self, entries: list[Entry], on_device: bool = False) -> list[int | Tensor]:
+        """Counts the step, unless it is left out, and returns each parameter's t: a number, or a float64 tensor on the device."""
+        on_device = on_device or self.capturable or self.found_inf is not None
+        held = []
+        for _, stack, state in entries:
+            t = state["t"]
+            if on_device and not isinstance(t, Tensor):
+                t = state["t"] = torch.full((), float(t), dtype=torch.float64, device=stack[0].device)
+            if not isinstance(t, Tensor) or self.differentiable:  # autograd may have saved it
+                state["t"] = t + 1
+            else:
+                held.append(t)
+        if held:
+            torch._foreach_add_(held, 1 if self.found_inf is None else (self.found_inf == 0).to(torch.float64))
+        return [state["t"] for _, _, state in entries]
+
+
+def apply_each(step: Step, entries: list[Entry]) -> None:
+    """Replaces theta and state by what the rule makes of them, one parameter after another."""
+    for entry, t in zip(entries, step.count(entries), strict=True):
+        operands = [_calculable(tensor) for tensor in entry.stack]
+        if step.differentiable:
+            operands[0] = operands[0].clone()
+        _store(step, entry, t, step.rule(*operands, t, **_values(step, operands[0].device)))
+
+
+def apply_lists(step: Step, entries: list[Entry]) -> None:
+    """The same on lists of tensors: an operation of the rule is a launch or a few for all parameters."""
+    alike = defaultdict(list)
+    for entry, t in zip(entries, step.count(entries), strict=True):
+        theta = entry.stack[0]
+        alike[theta.device, theta.dtype, None if isinstance(t, Tensor) else t].append((entry, t))
+    for (device, _, number), pairs in alike.items():
+        columns = zip(*([_calculable(tensor) for tensor in entry.stack] for entry, _ in pairs), strict=True)
+        t = TensorList([t for _, t in pairs]) if number is None else number
+        results = step.rule(*map(TensorList, columns), t, **_values(step, device))
+        for (entry, t), *values in zip(pairs, *(result.tensors for result in results), strict=True):
+            _store(step, entry, t, values)
+
+
+def _store(step: Step, entry: Entry, t: int | Tensor, results: list[Tensor]) -> None:
+    theta, _, *state = entry.stack
+    new_theta, *new_state = results
+    if step.stochastic_rounding and theta.dtype is torch.bfloat16:
+        new_theta = round_at_random(new_theta, t, entry.place)
+    for name, old, new in zip((None, *step.state_names), (theta, *state), (new_theta, *new_state), strict=True):
+        if step.found_inf is not None:
+            new = torch.where(step.found_inf == 0, new, old)
+        if step.differentiable and name:
+            entry.state[name] = torch.view_as_complex(new) if entry.state[name].is_complex() else new.to(old.dtype)
+        else:
+            old.copy_(new)
+
+
+def round_at_random(values: Tensor, t: int | Tensor, place: int) -> Tensor:
+    """float32 rounded to bfloat16, up or down with the probability that makes it right on average.
+
+    The random bits are a function of the element's number, of t and of the parameter's place, so that a run can be repeated
+    and resumed, on any path: `optim.trace` has the same in C.
+    """
+    bits = values.contiguous().view(torch.int32).to(torch.int64) & 0xFFFFFFFF
+    t = t.to(torch.int64) if isinstance(t, Tensor) else torch.tensor(t, device=values.device)
+    key = _mix((t * 0x9E3779B9 + place) & 0xFFFFFFFF)
+    noise = _mix(torch.arange(values.numel(), device=values.device).view(values.shape) ^ key) & 0xFFFF
+    rounded = ((bits + noise) & 0xFFFF0000).to(torch.int32).view(torch.float32)
+    return torch.where(values.isfinite(), rounded, values).to(torch.bfloat16)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scrambles 32-bit integers, held in int64."""
+    x = ((x ^ x >> 16) * 0x21F0AAAD) & 0xFFFFFFFF
+    x = ((x ^ x >> 15) * 0x735A2D97) & 0xFFFFFFFF
+    return x ^ x >> 15
+
+
+def _calculable(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32) if tensor.dtype in HALF else tensor
+
+
+def _values(step: Step, device: torch.device) -> dict:
+    """The hyper-parameters as a rule on tensors takes them."""
+    return {letter: PerMember(h) if isinstance(h, Tensor) and h.ndim else h for letter, h in step.letters_on(device).items()}
+
+
+class TensorList:
+    """Tensors that an update rule can calculate with as if they were one."""
+
+    def __init__(self, tensors):
+        self.tensors = list(tensors)
+
+    def sqrt(self) -> TensorList:  # noqa: D102
+        return TensorList(torch._foreach_sqrt(self.tensors))
+
+    def abs(self) -> TensorList:  # noqa: D102
+        return TensorList(torch._foreach_abs(self.tensors))
+
+    def __neg__(self) -> TensorList:
+        return TensorList(torch._foreach_neg(self.tensors))
+
+    def __eq__(self, other) -> TensorList:
+        return TensorList([tensor == other for tensor in self.tensors])
+
+    __hash__ = None
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        """Called for torch.maximum and torch.where, and for tensor (operator) TensorList."""
+        lists = [argument.tensors for argument in args if isinstance(argument, cls)]
+        if function is torch.maximum and len(lists) == 2:
+            return cls(torch._foreach_maximum(*lists))
+        return cls([function(*(next(values) if isinstance(a, cls) else a for a in args)) for values in map(iter, zip(*lists, strict=True))])
+
+    def _with(self, other, name: str, reflected: bool):
+        if isinstance(other, TensorList) or (isinstance(other, (int, float)) and not reflected):
+            together = getattr(torch, f"_foreach_{name}")
+            return TensorList(together(self.tensors, other.tensors if isinstance(other, TensorList) else other))
+        if isinstance(other, (int, float)) and name == "pow":
+            return TensorList(torch._foreach_pow(float(other), self.tensors))
+        if isinstance(other, (int, float)) and name in ("add", "mul"):
+            return self._with(other, name, reflected=False)
+        if isinstance(other, (int, float)) and name == "sub":
+            return -self + other
+        function = {"div": operator.truediv}.get(name) or getattr(operator, name)
+        return TensorList([function(other, tensor) if reflected else function(tensor, other) for tensor in self.tensors])
+
+
+for _method, _foreach in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "pow": "pow"}.items():
+    setattr(TensorList, f"__{_method}__", lambda self, other, _name=_foreach: self._with(other, _name, reflected=False))
+    setattr(TensorList, f"__r{_method}__", lambda self, other, _name=_foreach: self._with(other, _name, reflected=True))

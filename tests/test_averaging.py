@@ -1,0 +1,127 @@
+"""Averages over steps: against sums written out in NumPy, around optimizers of this package and of torch."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import optim
+
+
+def iterates(optimizer, theta, steps: int) -> np.ndarray:
+    """The parameters after each of some steps on a bowl."""
+    path = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (theta**2).sum().backward()
+        optimizer.step()
+        path.append(theta.detach().numpy().copy())
+    return np.stack(path)
+
+
+AVERAGES = {
+    "exponential": (
+        lambda o: optim.ExponentialAverage(o, beta=0.9),
+        lambda x: (0.9 ** np.arange(len(x))[::-1, None] * x).sum(0) / (0.9 ** np.arange(len(x))).sum(),
+    ),
+    "uncorrected": (
+        lambda o: optim.ExponentialAverage(o, beta=0.9, bias_correction=False),
+        lambda x: 0.1 * (0.9 ** np.arange(len(x))[::-1, None] * x).sum(0),
+    ),
+    "Polyak-Ruppert": (optim.PolyakRuppert, lambda x: x.mean(0)),
+}
+
+
+@pytest.mark.parametrize("machine", [optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("name", AVERAGES)
+def test_average_of_the_iterates(name, machine):
+    make, expected = AVERAGES[name]
+    theta = torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64, requires_grad=True)
+    optimizer = machine([theta], lr=0.1)
+    average = make(optimizer)
+    path = iterates(optimizer, theta, 25)
+    with average.swapped_in():
+        np.testing.assert_allclose(theta.detach(), expected(path), rtol=1e-13)
+    np.testing.assert_array_equal(theta.detach(), path[-1])
+    before = iterates(optimizer, theta, 1)  # goes on
+    average.swap_in()
+    np.testing.assert_allclose(theta.detach(), expected(np.concatenate([path, before])), rtol=1e-13)
+    average.swap_out()
+
+
+def test_the_corrected_average_of_one_step_is_that_step():
+    theta = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    optimizer = optim.AdaMax([theta])
+    average = optim.ExponentialAverage(optimizer, beta=0.999)
+    (first,) = iterates(optimizer, theta, 1)
+    with average.swapped_in():
+        np.testing.assert_allclose(theta.detach(), first, rtol=1e-12)
+
+
+def test_parameters_come_back_when_evaluation_fails():
+    theta = torch.ones(2, requires_grad=True)
+    optimizer = optim.Adam([theta])
+    average = optim.PolyakRuppert(optimizer)
+    path = iterates(optimizer, theta, 3)
+    with pytest.raises(KeyError), average.swapped_in():
+        raise KeyError
+    np.testing.assert_array_equal(theta.detach(), path[-1])
+
+
+def test_what_makes_no_sense_is_refused():
+    theta = torch.ones(2, requires_grad=True)
+    optimizer = optim.Adam([theta])
+    average = optim.PolyakRuppert(optimizer)
+    with pytest.raises(RuntimeError, match="no average before the first step"):
+        average.swap_in()
+    with pytest.raises(RuntimeError, match="not swapped in"):
+        average.swap_out()
+    iterates(optimizer, theta, 1)
+    average.swap_in()
+    for act in (average.swap_in, optimizer.step):
+        with pytest.raises(RuntimeError, match="the average is swapped in"):
+            act()
+    with pytest.raises(ValueError, match=r"beta=1 should lie in \[0, 1\)"):
+        optim.ExponentialAverage(optimizer, beta=1)
+
+
+def test_interrupted_and_resumed_is_the_same_to_the_bit():
+    theta = torch.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.Adam([theta])
+    average = optim.ExponentialAverage(optimizer, beta=0.9)
+    iterates(optimizer, theta, 5)
+    resumed = theta.detach().clone().requires_grad_()
+    second = optim.Adam([resumed])
+    second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    other = optim.ExponentialAverage(second, beta=0.9)
+    other.load_state_dict(copy.deepcopy(average.state_dict()))
+    iterates(optimizer, theta, 5)
+    iterates(second, resumed, 5)
+    with average.swapped_in(), other.swapped_in():
+        assert torch.equal(theta, resumed)
+    with pytest.raises(ValueError, match=r"shapes \[\(2,\)\], the parameters \[\(3,\)\]"):
+        optim.PolyakRuppert(optim.Adam([torch.ones(3, requires_grad=True)])).load_state_dict(average.state_dict())
+
+
+def test_half_precision_is_averaged_in_float32():
+    """In bfloat16 a running mean would stand still: 1 + 1/1000 is 1 there."""
+    theta = torch.ones(1, dtype=torch.bfloat16, requires_grad=True)
+    optimizer = torch.optim.SGD([theta], lr=0.0)
+    average = optim.PolyakRuppert(optimizer)
+    theta.grad = torch.zeros_like(theta)
+    for t in range(1000):
+        with torch.no_grad():
+            theta.fill_(float(t % 2))
+        optimizer.step()
+    assert average.thetabars[0].item() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_removed_it_follows_no_more():
+    theta = torch.ones(2, requires_grad=True)
+    optimizer = optim.Adam([theta])
+    average = optim.PolyakRuppert(optimizer)
+    iterates(optimizer, theta, 2)
+    average.remove()
+    iterates(optimizer, theta, 2)
+    assert average.t == 2

@@ -1,0 +1,375 @@
+"""What code written for torch's optimizers relies on: groups, hooks, state, precision, capture, compilation, wrong arguments."""
+
+import copy
+import inspect
+import io
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from cases import CASES, GRID
+
+import optim
+
+TWINS = {
+    "Adam": (optim.Adam, torch.optim.Adam, {}),
+    "amsgrad": (optim.Adam, torch.optim.Adam, dict(amsgrad=True, betas=(0.9, 0.9))),
+    "AdaMax": (optim.AdaMax, torch.optim.Adamax, dict(eps=1e-8)),
+}
+
+
+def gradients(steps: int, dtype=torch.float64) -> torch.Tensor:
+    return torch.randn(steps, 3, 4, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+
+def run(theta, machine, steps) -> None:
+    for gradient in steps:
+        theta.grad = gradient.clone()
+        machine.step()
+
+
+@pytest.mark.parametrize("ours", [optim.Adam, optim.AdaMax])
+def test_every_argument_of_torchs_is_an_argument_of_ours(ours):
+    torchs = {optim.Adam: torch.optim.Adam, optim.AdaMax: torch.optim.Adamax}[ours]
+    theirs, mine = inspect.signature(torchs).parameters, inspect.signature(ours).parameters
+    for name, parameter in theirs.items():
+        assert name in mine
+        if name != "eps" or ours is optim.Adam:  # the paper's AdaMax has none
+            assert mine[name].default == parameter.default
+    positional = [name for name, parameter in theirs.items() if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert list(mine)[: len(positional)] == positional or ours is optim.AdaMax  # whose sixth, foreach, goes by its name only
+
+
+@pytest.mark.parametrize("choice", [{}, dict(fused=False), dict(foreach=True), dict(capturable=True), dict(fused=False, capturable=True)])
+@pytest.mark.parametrize("case", CASES)
+def test_interrupted_and_resumed_is_the_same_to_the_bit(case, choice):
+    optimizer, _, arguments = CASES[case]
+    g = gradients(20)
+    whole = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    machine = optimizer([whole], **arguments, **choice)
+    run(whole, machine, g[:10])
+    file = io.BytesIO()
+    torch.save(machine.state_dict(), file)
+    file.seek(0)
+    resumed = whole.detach().clone().requires_grad_()
+    second = optimizer([resumed])
+    second.load_state_dict(torch.load(file, weights_only=True))
+    run(whole, machine, g[10:])
+    run(resumed, second, g[10:])
+    assert torch.equal(whole, resumed)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("optimizer", GRID, ids=lambda cls: cls.__name__)
+def test_copies_and_pickles_go_on_alike(optimizer, copied):
+    g = gradients(10)
+    theta = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    machine = optimizer([theta], weight_decay=0.1)
+    run(theta, machine, g[:5])
+    twin = copied(machine)
+    (other,) = twin.param_groups[0]["params"]
+    run(theta, machine, g[5:])
+    run(other, twin, g[5:])
+    assert torch.equal(theta, other)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_takes_over_a_run_from_torchs_optimizer(name):
+    ours, torchs, arguments = TWINS[name]
+    g = gradients(20)
+    theta = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    theirs = torchs([theta], lr=0.01, weight_decay=0.1, **arguments)
+    run(theta, theirs, g[:10])
+    taken = theta.detach().clone().requires_grad_()
+    machine = ours([taken])
+    machine.load_state_dict(theirs.state_dict())
+    run(theta, theirs, g[10:])
+    run(taken, machine, g[10:])
+    np.testing.assert_allclose(taken.detach(), theta.detach(), rtol=1e-12)
+    assert machine.state[taken]["t"] == 20
+    assert machine.param_groups[0]["lr"] == 0.01
+    assert machine.param_groups[0]["bias_correction"] is True
+
+
+def test_float32_state_of_bfloat16_parameters_survives_loading():
+    """torch casts loaded state to the dtype of the parameter; here that would lose 16 of 24 bits."""
+    theta = torch.ones(3, 4, dtype=torch.bfloat16, requires_grad=True)
+    machine = optim.Adam([theta], state_dtype=torch.float32)
+    run(theta, machine, gradients(5, torch.bfloat16))
+    second = optim.Adam([theta], state_dtype=torch.float32)
+    second.load_state_dict(machine.state_dict())
+    for name in ("m", "v"):
+        assert second.state[theta][name].dtype == torch.float32
+        assert torch.equal(second.state[theta][name], machine.state[theta][name])
+        assert second.state[theta][name].data_ptr() != machine.state[theta][name].data_ptr()
+
+
+def test_state_that_does_not_fit_is_refused():
+    theta, other = (torch.ones(n, requires_grad=True) for n in (3, 5))
+    machine = optim.Adam([theta])
+    run(theta, machine, [torch.ones(3)])
+    with pytest.raises(ValueError, match=r"state m has shape \(3,\), its parameter \(5,\)"):
+        optim.Adam([other]).load_state_dict(machine.state_dict())
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optim.Adam([{"params": [other]}, {"params": [theta]}]).load_state_dict(machine.state_dict())
+
+
+def test_hooks_on_loading_are_heard():
+    theta = torch.ones(3, requires_grad=True)
+    machine = optim.Adam([theta])
+    run(theta, machine, [torch.ones(3)])
+    second = optim.Adam([theta])
+
+    def halve(_, state_dict):
+        state_dict = copy.deepcopy(state_dict)
+        state_dict["state"][0]["m"] /= 2
+        return state_dict
+
+    second.register_load_state_dict_pre_hook(halve)
+    second.load_state_dict(machine.state_dict())
+    assert torch.equal(2 * second.state[theta]["m"], machine.state[theta]["m"])
+
+
+def test_state_may_be_reset_between_steps():
+    g = gradients(6)
+    paths = []
+    for reset in (
+        lambda o: o.state.clear(),
+        lambda o: setattr(o, "state", type(o.state)(dict)),
+        lambda o: o.load_state_dict(optim.Adam(o.param_groups[0]["params"]).state_dict()),
+    ):
+        theta = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+        machine = optim.Adam([theta])
+        run(theta, machine, g[:3])
+        reset(machine)
+        run(theta, machine, g[3:])
+        paths.append(theta.detach())
+        assert machine.state[theta]["t"] == 3
+    assert torch.equal(paths[0], paths[1])
+    assert torch.equal(paths[0], paths[2])
+
+
+def test_parameters_may_be_given_other_data():
+    theta = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    machine = optim.AdaMax([theta], lr=0.25)
+    run(theta, machine, [torch.ones(3, 4, dtype=torch.float64)])
+    old, theta.data = theta.data, torch.full((3, 4), 5.0, dtype=torch.float64)
+    run(theta, machine, [torch.ones(3, 4, dtype=torch.float64)])
+    np.testing.assert_allclose(old, 0.75, rtol=1e-12)
+    np.testing.assert_allclose(theta.detach(), 4.75, rtol=1e-12)
+
+
+def test_named_parameters_and_groups():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2, bias=False))
+    machine = optim.Adam(model.named_parameters())
+    assert machine.state_dict()["param_groups"][0]["param_names"] == ["0.weight", "0.bias", "1.weight"]
+    machine = optim.Adam([{"params": model[0].parameters(), "beta1": 0.5}, {"params": [], "lr": 3.0}], lr=0.1, betas=(0.8, 0.9))
+    machine.add_param_group({"params": model[1].parameters(), "betas": (0.1, 0.2), "maximize": True})
+    assert [group["betas"] for group in machine.param_groups] == [(0.5, 0.9), (0.8, 0.9), (0.1, 0.2)]
+    before = [p.detach().clone() for p in model.parameters()]
+    model(torch.ones(1, 3)).sum().backward()
+    machine.step()
+    # Adam's first step is lr times the sign of the gradient, up where a group maximises.
+    signs = [(p.detach() - old) / (0.1 * p.grad.sign()) for p, old in zip(model.parameters(), before, strict=True)]
+    for ratio, expected in zip(signs, (-1, -1, 1), strict=True):
+        np.testing.assert_allclose(ratio[ratio.isfinite()], expected, rtol=1e-4)
+
+
+def test_groups_closures_and_torchs_schedulers():
+    a, b, idle = (torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    machine = optim.AdaMax([{"params": [a, idle]}, {"params": [b], "lr": 0.5}], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(machine, gamma=0.1)
+
+    def closure():
+        machine.zero_grad()
+        loss = (a + b).sum()
+        loss.backward()
+        return loss
+
+    assert machine.step(closure).item() == 4.0
+    scheduler.step()
+    machine.step(closure)
+    # AdaMax moves by alpha under a constant gradient: 0.1 + 0.01 and 0.5 + 0.05.
+    np.testing.assert_allclose(a.detach(), 0.89, rtol=1e-12)
+    np.testing.assert_allclose(b.detach(), 0.45, rtol=1e-12)
+    assert torch.equal(idle, torch.ones(2, dtype=torch.float64))
+
+
+def test_torchs_one_cycle_scheduler_moves_beta1():
+    theta = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    twin = theta.detach().clone().requires_grad_()
+    machines = optim.Adam([theta]), torch.optim.Adam([twin])
+    schedulers = [torch.optim.lr_scheduler.OneCycleLR(machine, max_lr=0.1, total_steps=10) for machine in machines]
+    for gradient in gradients(10):
+        for p, machine in zip((theta, twin), machines, strict=True):
+            run(p, machine, [gradient])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for scheduler in schedulers[: 2 if schedulers[0].last_epoch < 9 else 0]:
+                scheduler.step()
+    assert machines[0].param_groups[0]["betas"] == machines[1].param_groups[0]["betas"] != (0.9, 0.999)
+    np.testing.assert_allclose(theta.detach(), twin.detach(), rtol=1e-12)
+
+
+def test_step_hooks_are_called():
+    theta, calls = torch.ones(3, requires_grad=True), []
+    machine = optim.Adam([theta])
+    machine.register_step_pre_hook(lambda *_: calls.append("before"))
+    machine.register_step_post_hook(lambda *_: calls.append("after"))
+    run(theta, machine, [torch.ones(3)])
+    assert calls == ["before", "after"]
+
+
+@pytest.mark.parametrize("choice", [{}, dict(fused=False), dict(foreach=True)])
+@pytest.mark.parametrize("optimizer", GRID, ids=lambda cls: cls.__name__)
+def test_step_leaves_the_gradient_alone(optimizer, choice):
+    theta = torch.ones(3, requires_grad=True)
+    theta.grad = torch.tensor([1.0, 2.0, 3.0])
+    optimizer([theta], weight_decay=0.1, maximize=True, **choice).step()
+    assert theta.grad.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("choice", [{}, dict(fused=False), dict(foreach=True)])
+def test_a_learning_rate_that_is_a_tensor_may_change_in_place(choice):
+    lr = torch.tensor(0.25, dtype=torch.float64)
+    theta = torch.ones(3, requires_grad=True)
+    machine = optim.AdaMax([theta], lr=lr, **choice)
+    run(theta, machine, [torch.ones(3)])
+    lr.fill_(0.5)
+    run(theta, machine, [torch.ones(3)])
+    np.testing.assert_allclose(theta.detach(), 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("choice", [{}, dict(fused=False), dict(foreach=True)])
+def test_grad_scaler_leaves_out_steps_that_overflowed(choice):
+    plain, scaled = (torch.full((3,), 2.0, requires_grad=True) for _ in range(2))
+    reference, machine = optim.Adam([plain], lr=0.1), optim.Adam([scaled], lr=0.1, **choice)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for step in range(6):
+        factor = float("inf") if step == 2 else 1.0
+        machine.zero_grad()
+        scaler.scale((scaled**2).sum() * factor).backward()
+        received = scaled.grad.clone()
+        scaler.step(machine)
+        scaler.update()
+        assert torch.equal(scaled.grad, received)
+        if step != 2:
+            reference.zero_grad()
+            (plain**2).sum().backward()
+            reference.step()
+    torch.testing.assert_close(scaled, plain, rtol=1e-6, atol=0)
+    assert machine.state[scaled]["t"] == 5
+    assert not hasattr(machine, "found_inf")
+
+
+def test_grad_scaler_that_has_unscaled_already():
+    theta = torch.full((3,), 2.0, requires_grad=True)
+    machine = optim.SGDNesterov([theta], lr=0.1, momentum=0.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaler.scale((theta**2).sum()).backward()
+    scaler.unscale_(machine)
+    scaler.step(machine)
+    np.testing.assert_allclose(theta.detach(), 1.6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_differentiable_steps_have_the_right_derivative(name):
+    """By the learning rate and the weight decay, through four steps: autograd against central differences, in float64."""
+    ours, _, arguments = TWINS[name]
+    g = gradients(4)
+
+    def final(lr, decay):
+        theta = torch.full((3, 4), 2.0, dtype=torch.float64, requires_grad=True).clone()
+        theta.retain_grad()
+        machine = ours([theta], lr=lr, weight_decay=decay, differentiable=True, **arguments)
+        for gradient in g:
+            theta.grad = gradient
+            machine.step()
+        return (theta**2).sum()
+
+    lr, decay = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.01, 0.1))
+    derivatives = torch.autograd.grad(final(lr, decay), (lr, decay))
+    for number, derivative in enumerate(derivatives):
+        nudge = [torch.tensor(1e-5 if number == k else 0.0, dtype=torch.float64) for k in range(2)]
+        up, down = (final(lr.detach() + s * nudge[0], decay.detach() + s * nudge[1]) for s in (1, -1))
+        # The error of a central difference is of order 1e-10, relative to values of order 1 to 100.
+        assert derivative.item() == pytest.approx(((up - down) / 2e-5).item(), rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it finds on a machine
+@pytest.mark.parametrize("choice", [{}, dict(foreach=True)])
+@pytest.mark.parametrize("optimizer", [optim.Adam, optim.AdaMax])
+def test_torch_compile_takes_the_whole_step(optimizer, choice):
+    ours, theirs = (torch.full((3, 4), 20.0, requires_grad=True) for _ in range(2))
+    machine, reference = (
+        optimizer([ours], lr=torch.tensor(0.01), weight_decay=0.1, **choice),
+        optimizer([theirs], lr=0.01, weight_decay=0.1),
+    )
+    step = torch.compile(machine.step, fullgraph=True)
+    for gradient in gradients(6, torch.float32):
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        step()
+        reference.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    assert machine.state[ours]["t"] == 6
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "error", "words"),
+    [
+        (optim.Adam, {"lr": -1.0}, ValueError, "lr=-1.0 should not be negative"),
+        (optim.Adam, {"beta1": 1.0}, ValueError, r"beta1=1.0 should lie in \[0, 1\)"),
+        (optim.Adam, {"betas": (0.9, 1.0)}, ValueError, r"beta2=1.0 should lie in \[0, 1\)"),
+        (optim.Adam, {"betas": 0.9}, ValueError, "betas=0.9 should be a pair of numbers"),
+        (optim.Adam, {"betas": (0.5, 0.9), "beta1": 0.5}, ValueError, "say the same twice"),
+        (optim.Adam, {"beta2": torch.tensor([0.9, -0.1])}, ValueError, "beta2"),
+        (optim.Adam, {"beta1_decay": 0.0}, ValueError, r"beta1_decay=0.0 should lie in \(0, 1\]"),
+        (optim.Adam, {"weight_decay": -0.1}, ValueError, "weight_decay=-0.1 should not be negative"),
+        (optim.Adam, {"amsgrad": True, "eps_hat": 1e-8}, ValueError, "amsgrad=True and eps_hat=1e-08 exclude each other"),
+        (optim.Adam, {"fused": True, "foreach": True}, ValueError, "fused=True and foreach=True exclude each other"),
+        (optim.Adam, {"fused": True, "differentiable": True}, ValueError, "fused=True and differentiable=True exclude each other"),
+        (optim.Adam, {"state_dtype": "float32"}, TypeError, "state_dtype='float32' should be None or one of torch.float64"),
+        (optim.AdaMax, {"beta2": 1.5}, ValueError, "beta2=1.5"),
+        (optim.LpAdam, {"p": 0.5}, ValueError, "p=0.5 should be 1 or more"),
+        (optim.AdaGrad, {"eps": -1e-8}, ValueError, "eps"),
+        (optim.RMSProp, {"lr": "fast"}, TypeError, "lr='fast' should be a number"),
+        (optim.RMSProp, {"lr": None}, TypeError, "lr=None should be a number"),
+        (optim.SGDNesterov, {"lr": float("nan")}, ValueError, "lr=nan"),
+        (optim.SGDNesterov, {"nesterov": True}, TypeError, "SGDNesterov takes no nesterov=True: it takes lr, momentum, weight_decay"),
+    ],
+)
+def test_wrong_arguments_are_named(optimizer, arguments, error, words):
+    for params, defaults in (([torch.ones(2, requires_grad=True)], arguments), ([{"params": [torch.ones(2)], **arguments}], {})):
+        if "nesterov" in arguments and not defaults:
+            continue  # torch lets groups carry keys of their users
+        with pytest.raises(error, match=words):
+            optimizer(params, **defaults)
+
+
+def test_wrong_parameters_are_named():
+    with pytest.raises(ValueError, match="empty parameter list"):
+        optim.Adam([])
+    with pytest.raises(TypeError, match="params argument given to the optimizer should be an iterable"):
+        optim.Adam(torch.ones(2))
+    with pytest.raises(TypeError, match="optimizer can only optimize Tensors"):
+        optim.Adam([1.0])
+
+
+def test_a_population_of_the_wrong_size_is_refused():
+    theta = torch.ones(3, 2, requires_grad=True)
+    theta.grad = torch.ones(3, 2)
+    with pytest.raises(ValueError, match=r"2 values, one per member, but a parameter of shape \(3, 2\)"):
+        optim.Adam([theta], lr=torch.tensor([0.1, 0.2])).step()
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # torch 2.11 warns although told not to check
+def test_sparse_gradients_are_refused_in_a_sentence():
+    theta = torch.ones(3, requires_grad=True)
+    theta.grad = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.tensor([1.0]), (3,), check_invariants=False)
+    machine = optim.Adam([theta])
+    with pytest.raises(RuntimeError, match="Adam takes dense gradients"):
+        machine.step()
+    assert not machine.state[theta]
