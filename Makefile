@@ -49,6 +49,9 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 20 mi
 bench: setup ## Measure how fast training is, side by side with the loop a user would write
 	$(PY) scripts/bench.py
 
+bench-optim: setup ## Measure how fast a step of the optimizers is, side by side with torch's
+	$(PY) scripts/bench_optim.py
+
 figures: setup ## Draw the tracked figures and measure the agreement, from the tracked results
 	$(PY) scripts/figure1.py
 	$(PY) scripts/agreement.py
@@ -57,4 +60,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 promote tune-fig1 bench figures clean
+.PHONY: help setup test lint reproduce-fig1 promote tune-fig1 bench bench-optim figures clean

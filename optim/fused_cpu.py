@@ -23,7 +23,7 @@ from optim.trace import Code, Signature, trace
 
 _SOURCE = """
 {header}
-/* Of each parameter, `rows` has the addresses of theta, g and state, the number of elements and of members, and its place;
+/* Of each parameter, `rows` has the addresses of theta, state and g, the number of elements and of members, and its place;
    of each hyper-parameter, `values` has the address where it is a tensor and 1 if that has a value per member. */
 void step(long long parameters, const long long *rows, const double *times, const long long *values, const double *numbers,
           long long total, int threads)
@@ -100,16 +100,15 @@ def apply(function: Callable, step: Step, entries: list[Entry]) -> None:
         else:
             values += (0, 0)
             numbers.append(h)
-    for place, stack, _ in entries:
-        size = stack[0].numel()
-        total += size
-        rows += [tensor.data_ptr() for tensor in stack]
-        rows += (size, members, place)
+    for entry in entries:
+        total += entry.size
+        rows += entry.addresses
+        rows += (entry.g.data_ptr(), entry.size, members, entry.place)
     tables = array("q", rows), array("d", step.count(entries)), array("q", values), array("d", numbers)
     threads = max(1, min(torch.get_num_threads(), total // _ELEMENTS_PER_THREAD))
     function(len(entries), *[table.buffer_info()[0] for table in tables], total, threads)
     # Autograd must know that they have changed, as it does after torch's own in-place operations.
-    torch.autograd.graph.increment_version([tensor for _, stack, _ in entries for tensor in (stack[0], *stack[2:])])
+    torch.autograd.graph.increment_version([tensor for entry in entries for tensor in (entry.theta, *entry.tensors)])
 
 
 def _library(text: str) -> str:

@@ -29,7 +29,7 @@ THREADS = 256
 _SOURCE = """
 {header}
 struct table {{
-  void *tensors[{capacity}][{tensors}];   /* theta, g, state */
+  void *tensors[{capacity}][{tensors}];   /* theta, state, g */
   const double *times[{capacity}];
   long long lengths[{capacity}];          /* elements of a member */
   int first_blocks[{capacity} + 1];
@@ -122,17 +122,17 @@ def tables(letters: dict, entries: list[Entry], times: list[Tensor], found_inf: 
         "strides": [h.ndim if isinstance(h, Tensor) else 0 for h in letters.values()],
     }
     for first in range(0, len(entries), CAPACITY):
-        table = _table(len(entries[0].stack), len(letters))()
+        table = _table(len(entries[0].tensors) + 2, len(letters))()
         for name, values in shared.items():
             getattr(table, name)[: len(values)] = values
         table.found_inf = found_inf.data_ptr() if found_inf is not None else None
         blocks = 0
-        for p, (place, stack, _) in enumerate(entries[first : first + CAPACITY]):
-            length = stack[0].numel() // members
-            table.tensors[p][:] = [tensor.data_ptr() for tensor in stack]
+        for p, entry in enumerate(entries[first : first + CAPACITY]):
+            length = entry.size // members
+            table.tensors[p][:] = [*entry.addresses, entry.g.data_ptr()]
             table.times[p] = times[first + p].data_ptr()
             table.lengths[p] = length
-            table.places[p] = place
+            table.places[p] = entry.place
             blocks += members * -(-length // CHUNK)
             table.first_blocks[p + 1] = blocks
         if blocks:
@@ -162,7 +162,7 @@ def apply(launch: Callable, function: ctypes.c_void_p, step: Step, entries: list
         step: what the parameters have in common.
         entries: the parameters, all on one device.
     """
-    device = entries[0].stack[0].device
+    device = entries[0].theta.device
     letters = step.letters_on(device)
     found_inf = step.found_inf.to(device, torch.float32) if step.found_inf is not None else None
     with torch.cuda.device(device):
@@ -171,7 +171,7 @@ def apply(launch: Callable, function: ctypes.c_void_p, step: Step, entries: list
             arguments = (ctypes.c_void_p * 1)(ctypes.addressof(table))
             _call(launch, function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
     # Autograd must know that they have changed, as it does after torch's own in-place operations.
-    torch.autograd.graph.increment_version([tensor for _, stack, _ in entries for tensor in (stack[0], *stack[2:])])
+    torch.autograd.graph.increment_version([tensor for entry in entries for tensor in (entry.theta, *entry.tensors)])
 
 
 def _cubin(text: str, architecture: str) -> bytes:

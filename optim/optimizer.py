@@ -207,6 +207,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             with torch.set_grad_enabled(step.differentiable):
                 for path, entries in self._sort(group, step, place).items():
                     path(step, entries)
+                    for entry in entries:
+                        entry.g = None
             place += len(group["params"])
         return loss
 
@@ -217,6 +219,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for path, entries in self._sort(group, self._prepare(group, None, None)).items():
                 counts[names.get(path, "fused")] += len(entries)
+                for entry in entries:
+                    entry.g = None
         return counts
 
     def _prepare(self, group: dict, scale: Tensor | None, found_inf: Tensor | None) -> Step:
@@ -240,34 +244,53 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _sort(self, group: dict, step: Step, place: int = 0) -> dict[Callable, list[Entry]]:
         """The parameters of the group by the path that moves them; the first has that place in the optimizer."""
         members = next((h.shape for h in step.letters.values() if isinstance(h, Tensor) and h.ndim), None)
-        sorted_, kernels = {}, {}
+        known = self._known(group, step, members, place)
+        by_path = {}
         for place, theta in enumerate(group["params"], place):  # noqa: B020
             g = theta.grad
             if g is None:
                 continue
             if g.layout is not torch.strided:
                 raise RuntimeError(f"{type(self).__name__} takes dense gradients, got a sparse one of shape {tuple(theta.shape)}")
-            if members is not None and theta.shape[:1] != members:
-                raise ValueError(
-                    f"a hyper-parameter has {members[0]} values, one per member, "
-                    f"but a parameter of shape {tuple(theta.shape)} is not such a stack"
-                )
             state = self.state[theta]
-            if not state:
-                state["t"] = 0
-                for name in step.state_names:
-                    state[name] = torch.zeros_like(theta, dtype=_state_dtype(theta, group), memory_format=torch.preserve_format)
-            stack = [theta, g, *[state[name] for name in step.state_names]]
-            if theta.is_complex():
-                stack = [torch.view_as_real(tensor) for tensor in stack]
-            kind = (theta.dtype, theta.device)
-            if kind not in kernels:
-                kernels[kind] = _kernel(group, step, *stack[:: len(stack) - 1])
-            path = kernels[kind]
-            if path is None or not _aligned(stack, members):
-                path = _path_of_tensors(group, theta)
-            sorted_.setdefault(path, []).append(Entry(place, stack, state))
-        return sorted_
+            entry = known.get(place)
+            if entry is None or not entry.stands_for(theta, state, step.state_names):
+                entry = known[place] = self._enter(group, step, members, place, theta, state)
+            entry.g = g if entry.simple and g.is_contiguous() and g.dtype is theta.dtype else _laid_out(g, entry)
+            entries = by_path.get(entry.path)
+            if entries is None:
+                by_path[entry.path] = [entry]
+            else:
+                entries.append(entry)
+        return by_path
+
+    def _known(self, group: dict, step: Step, members: torch.Size | None, place: int) -> dict[int, Entry]:
+        """What earlier steps with the same settings have found out about the parameters of a group, by their place."""
+        if step.differentiable or torch.compiler.is_compiling():
+            return {}
+        settings = (step.rule, *step.letters, group["fused"], group["foreach"], step.stochastic_rounding, members)
+        before = self.__dict__.setdefault("_entries", {})  # not in copies and pickles
+        if place not in before or before[place][0] != settings:
+            before[place] = settings, {}
+        return before[place][1]
+
+    def _enter(self, group: dict, step: Step, members: torch.Size | None, place: int, theta: Tensor, state: dict) -> Entry:
+        """Sets a parameter up: its state, if it has none yet, and its path."""
+        if members is not None and theta.shape[:1] != members:
+            raise ValueError(
+                f"a hyper-parameter has {members[0]} values, one per member, "
+                f"but a parameter of shape {tuple(theta.shape)} is not such a stack"
+            )
+        if not state:
+            dtype = theta.dtype if theta.is_complex() else group["state_dtype"]
+            state["t"] = 0
+            state.update((name, torch.zeros_like(theta, dtype=dtype, memory_format=torch.preserve_format)) for name in step.state_names)
+        tensors_ = [theta, *[state[name] for name in step.state_names]]
+        if theta.is_complex():
+            tensors_ = [torch.view_as_real(tensor) for tensor in tensors_]
+        path = _kernel(group, step, *tensors_[:2]) if _lie_alike(tensors_, members) else None
+        simple = theta.is_contiguous() and not theta.is_complex()
+        return Entry(place, tensors_[0], tensors_[1:], state, path or _path_of_tensors(group, theta), simple)
 
 
 @functools.cache
@@ -318,24 +341,23 @@ def _path_of_tensors(group: dict, theta: Tensor) -> Callable:
     return tensors.apply_lists if lists else tensors.apply_each
 
 
-def _aligned(stack: list[Tensor], members: torch.Size | None) -> bool:
-    """Whether one loop can run over the tensors; a gradient that lies otherwise than its parameter is copied, in the stack."""
-    theta, g, *state = stack
-    shape, contiguous = theta.shape, theta.is_contiguous()
-    if not contiguous:
-        dense = sum((size - 1) * stride for size, stride in zip(shape, theta.stride(), strict=True)) + 1 == theta.numel()
-        if not dense or members is not None:
-            return False
-    for tensor in state:
-        if not ((contiguous and tensor.is_contiguous()) or tensor.stride() == theta.stride()) or tensor.shape != shape:
-            return False
-    if not ((contiguous and g.is_contiguous()) or g.stride() == theta.stride()):
-        stack[1] = torch.empty_like(theta).copy_(g)
-    return True
+def _lie_alike(stack: list[Tensor], members: torch.Size | None) -> bool:
+    """Whether one loop over memory can run over parameter and state."""
+    theta = stack[0]
+    dense = sum((size - 1) * stride for size, stride in zip(theta.shape, theta.stride(), strict=True)) + 1 == theta.numel()
+    if not theta.is_contiguous() and (not dense or members is not None):
+        return False
+    return all(x.shape == theta.shape and (x.stride() == theta.stride() or (x.is_contiguous() and theta.is_contiguous())) for x in stack)
 
 
-def _state_dtype(theta: Tensor, group: dict) -> torch.dtype:
-    return theta.dtype if theta.is_complex() or group["state_dtype"] is None else group["state_dtype"]
+def _laid_out(g: Tensor, entry: Entry) -> Tensor:
+    """The gradient as the path takes it: for compiled code, in memory like its parameter."""
+    theta = entry.theta
+    if g.is_complex():
+        g = torch.view_as_real(g)
+    if entry.path in (tensors.apply_each, tensors.apply_lists) or (g.stride() == theta.stride() and g.dtype is theta.dtype):
+        return g
+    return torch.empty_like(theta).copy_(g)
 
 
 def _with_betas(settings: dict, default: tuple | None) -> dict:
@@ -358,7 +380,8 @@ def _copied(value, name: str, theta: Tensor, group: dict):
         return value
     if value.shape != theta.shape:
         raise ValueError(f"the loaded state {name} has shape {tuple(value.shape)}, its parameter {tuple(theta.shape)}")
-    return value.to(theta.device, _state_dtype(theta, group), copy=True)
+    dtype = theta.dtype if theta.is_complex() else group["state_dtype"] or theta.dtype
+    return value.to(theta.device, dtype, copy=True)
 
 
 def _check(name: str, settings: dict, holds: Callable[[float, float], bool], words: str) -> None:

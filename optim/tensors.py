@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,18 +15,49 @@ from optim.members import PerMember
 HALF = (torch.bfloat16, torch.float16)
 
 
-class Entry(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Entry:
     """A parameter on its way through a step.
 
     Attributes:
         place: its number among the parameters of the optimizer.
-        stack: [theta, g, *state], complex ones as pairs of real ones.
-        state: where its state is kept, and the number of its steps, t.
+        theta: the parameter; a complex one as pairs of real ones, like its gradient and its state.
+        tensors: its state, in the order of the rule.
+        state: where the state is kept, and the number of its steps, t.
+        path: what moves it.
+        simple: whether it is real and contiguous.
+        g: the gradient, during a step.
+        addresses: of theta and the state.
+        size: number of elements.
     """
 
     place: int
-    stack: list[Tensor]
+    theta: Tensor
+    tensors: list[Tensor]
     state: dict
+    path: Callable
+    simple: bool
+    g: Tensor | None = None
+    addresses: list[int] = field(init=False)
+    size: int = field(init=False)
+
+    def __post_init__(self):
+        self.addresses = [tensor.data_ptr() for tensor in (self.theta, *self.tensors)]
+        self.size = self.theta.numel()
+
+    def stands_for(self, theta: Tensor, state: dict, names: tuple[str, ...]) -> bool:
+        """Whether this still describes a parameter and its state; either may have been given other data meanwhile."""
+        if not (self.simple and state is self.state and theta.data_ptr() == self.addresses[0]):
+            return False
+        for name, tensor in zip(names, self.tensors):  # noqa: B905
+            if state.get(name) is not tensor:
+                return False
+        return theta.numel() == self.size and theta.is_contiguous()
+
+    @property
+    def operands(self) -> list[Tensor]:
+        """theta, g and the state, in a dtype to calculate in."""
+        return [tensor.to(torch.float32) if tensor.dtype in HALF else tensor for tensor in (self.theta, self.g, *self.tensors)]
 
 
 @dataclass
@@ -60,23 +90,24 @@ class Step:
         """Counts the step, unless it is left out, and returns each parameter's t: a number, or a float64 tensor on the device."""
         on_device = on_device or self.capturable or self.found_inf is not None
         held = []
-        for _, stack, state in entries:
+        for entry in entries:
+            state = entry.state
             t = state["t"]
             if on_device and not isinstance(t, Tensor):
-                t = state["t"] = torch.full((), float(t), dtype=torch.float64, device=stack[0].device)
+                t = state["t"] = torch.full((), float(t), dtype=torch.float64, device=entry.theta.device)
             if not isinstance(t, Tensor) or self.differentiable:  # autograd may have saved it
                 state["t"] = t + 1
             else:
                 held.append(t)
         if held:
             torch._foreach_add_(held, 1 if self.found_inf is None else (self.found_inf == 0).to(torch.float64))
-        return [state["t"] for _, _, state in entries]
+        return [entry.state["t"] for entry in entries]
 
 
 def apply_each(step: Step, entries: list[Entry]) -> None:
     """Replaces theta and state by what the rule makes of them, one parameter after another."""
     for entry, t in zip(entries, step.count(entries), strict=True):
-        operands = [_calculable(tensor) for tensor in entry.stack]
+        operands = entry.operands
         if step.differentiable:
             operands[0] = operands[0].clone()
         _store(step, entry, t, step.rule(*operands, t, **_values(step, operands[0].device)))
@@ -86,10 +117,9 @@ def apply_lists(step: Step, entries: list[Entry]) -> None:
     """The same on lists of tensors: an operation of the rule is a launch or a few for all parameters."""
     alike = defaultdict(list)
     for entry, t in zip(entries, step.count(entries), strict=True):
-        theta = entry.stack[0]
-        alike[theta.device, theta.dtype, None if isinstance(t, Tensor) else t].append((entry, t))
+        alike[entry.theta.device, entry.theta.dtype, None if isinstance(t, Tensor) else t].append((entry, t))
     for (device, _, number), pairs in alike.items():
-        columns = zip(*([_calculable(tensor) for tensor in entry.stack] for entry, _ in pairs), strict=True)
+        columns = zip(*(entry.operands for entry, _ in pairs), strict=True)
         t = TensorList([t for _, t in pairs]) if number is None else number
         results = step.rule(*map(TensorList, columns), t, **_values(step, device))
         for (entry, t), *values in zip(pairs, *(result.tensors for result in results), strict=True):
@@ -97,11 +127,11 @@ def apply_lists(step: Step, entries: list[Entry]) -> None:
 
 
 def _store(step: Step, entry: Entry, t: int | Tensor, results: list[Tensor]) -> None:
-    theta, _, *state = entry.stack
+    theta = entry.theta
     new_theta, *new_state = results
     if step.stochastic_rounding and theta.dtype is torch.bfloat16:
         new_theta = round_at_random(new_theta, t, entry.place)
-    for name, old, new in zip((None, *step.state_names), (theta, *state), (new_theta, *new_state), strict=True):
+    for name, old, new in zip((None, *step.state_names), (theta, *entry.tensors), (new_theta, *new_state), strict=True):
         if step.found_inf is not None:
             new = torch.where(step.found_inf == 0, new, old)
         if step.differentiable and name:
@@ -129,10 +159,6 @@ def _mix(x: Tensor) -> Tensor:
     x = ((x ^ x >> 16) * 0x21F0AAAD) & 0xFFFFFFFF
     x = ((x ^ x >> 15) * 0x735A2D97) & 0xFFFFFFFF
     return x ^ x >> 15
-
-
-def _calculable(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float32) if tensor.dtype in HALF else tensor
 
 
 def _values(step: Step, device: torch.device) -> dict:

@@ -93,8 +93,8 @@ class Code:
     """C that does one step: definitions, the numbers calculated from t and hyper-parameters, and the loop's body.
 
     `scalars` define the doubles d0, d1, ... (`numbers` of them) from t and the hyper-parameters h0, h1, ...; `pointers` define
-    x0, x1, ... from a table `tensors` of addresses; `elements` read and write their element i, and for stochastic rounding
-    make use of an unsigned int `key`.
+    x0, x1, ... (theta, state, g) from a table `tensors` of addresses; `elements` read and write their element i, and for
+    stochastic rounding make use of an unsigned int `key`.
     """
 
     header: str
@@ -166,14 +166,15 @@ for _name, _template in {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "
 def trace(signature: Signature) -> Code:
     """What the rule does, as C."""
     program = _Program()
-    kinds = [STORAGE[signature.theta]] * 2 + [STORAGE[signature.state]] * signature.states
-    tensors = [program.emit("{}", _Symbol(program, f"load_{kind}(x{k}[i])", scalar=False)) for k, kind in enumerate(kinds)]
+    # In the order of the table: theta, state, g.
+    kinds = [STORAGE[signature.theta], *[STORAGE[signature.state]] * signature.states, STORAGE[signature.theta]]
+    theta, *state, g = [program.emit("{}", _Symbol(program, f"load_{kind}(x{k}[i])", scalar=False)) for k, kind in enumerate(kinds)]
     values = {name: _Symbol(program, f"h{k}", scalar=True) for k, name in enumerate(signature.letters)}
-    results = signature.rule(*tensors, _Symbol(program, "t", scalar=True), **values)
-    stores = [f"store_{kind}({result.text})" for kind, result in zip([kinds[0], *kinds[2:]], results, strict=True)]
+    results = signature.rule(theta, g, *state, _Symbol(program, "t", scalar=True), **values)
+    stores = [f"store_{kind}({result.text})" for kind, result in zip(kinds[:-1], results, strict=True)]
     if signature.stochastic:
         stores[0] = f"store_bfloat16_at_random({results[0].text}, mix((unsigned int)i ^ key))"
-    stores = [f"x{k}[i] = {store};" for k, store in zip([0, *range(2, len(kinds))], stores, strict=True)]
+    stores = [f"x{k}[i] = {store};" for k, store in enumerate(stores)]
     return Code(
         header=HEADER.format(real="double" if signature.theta is torch.float64 else "float", half=int("float16" in kinds)),
         scalars="\n".join(program.scalars),

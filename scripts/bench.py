@@ -9,8 +9,6 @@
 """
 
 import argparse
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -26,23 +24,9 @@ import optim
 from data.rows import linear
 from experiments.logistic_regression import LogisticRegression
 from experiments.training import Plan, train
+from timing import medians, timed
 
 MEMBERS = 32
-
-
-def medians(*contestants: Callable[[], float], rounds: int) -> list[float]:
-    """The median of the seconds that each contestant reports; they take turns, so that a busy machine is unfair to none."""
-    for contestant in contestants:  # warm up
-        contestant()
-    rows = [[contestant() for contestant in contestants] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*rows, strict=True)]
-
-
-def timed(work: Callable[[], object]) -> float:
-    """The seconds that the work takes; it must wait for its own results."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def row(name: str, left: str, left_seconds: float, right: str, right_seconds: float) -> None:
