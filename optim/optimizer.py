@@ -227,7 +227,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """What the parameters of the group have in common in this step."""
         rule, state_names, letters = self.formula(group)
         decay = group["weight_decay"]
-        if decay.__class__ is not float or decay:
+        if isinstance(decay, Tensor) or decay:
             letters["weight_decay"] = decay
             decay = "decoupled" if group["decoupled_weight_decay"] else "coupled"
         if scale is not None:

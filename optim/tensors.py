@@ -29,6 +29,7 @@ class Entry:
         g: the gradient, during a step.
         addresses: of theta and the state.
         size: number of elements.
+        dtype: of theta, when this was written down.
     """
 
     place: int
@@ -40,10 +41,11 @@ class Entry:
     g: Tensor | None = None
     addresses: list[int] = field(init=False)
     size: int = field(init=False)
+    dtype: torch.dtype = field(init=False)
 
     def __post_init__(self):
         self.addresses = [tensor.data_ptr() for tensor in (self.theta, *self.tensors)]
-        self.size = self.theta.numel()
+        self.size, self.dtype = self.theta.numel(), self.theta.dtype
 
     def stands_for(self, theta: Tensor, state: dict, names: tuple[str, ...]) -> bool:
         """Whether this still describes a parameter and its state; either may have been given other data meanwhile."""
@@ -52,7 +54,7 @@ class Entry:
         for name, tensor in zip(names, self.tensors):  # noqa: B905
             if state.get(name) is not tensor:
                 return False
-        return theta.numel() == self.size and theta.is_contiguous()
+        return theta.numel() == self.size and theta.dtype is self.dtype and theta.is_contiguous()
 
     @property
     def operands(self) -> list[Tensor]:
