@@ -35,7 +35,7 @@ def run(cfg: DictConfig) -> None:
         print(f"{record} is complete (force=true trains again)")
         return
     origin = {**system(device), "data_md5": dataset.checksums}
-    table, seconds = train_members(config, population, dataset.to(device), plan, device)
+    table, seconds = train_members(config, population, dataset.to(device), plan, device, record)
     record.write(
         population.describe(table),
         {"diverged_members": diverged_members(table), "training_seconds": round(seconds, 4), **origin},
@@ -43,15 +43,19 @@ def run(cfg: DictConfig) -> None:
     print(f"{summary(table, seconds)}\nwrote {record}")
 
 
-def train_members(config: dict, population: Population, dataset: data.Dataset, plan: Plan, device) -> tuple[pd.DataFrame, float]:
-    """Trains all members at once if the optimizer is one of ours, else one after another; see `train` for what is returned."""
+def train_members(
+    config: dict, population: Population, dataset: data.Dataset, plan: Plan, device, record: Record
+) -> tuple[pd.DataFrame, float]:
+    """Trains all members, as many at once as `shard` says, or one after another if the optimizer is not ours; see `train`."""
     bar = {"desc": f"{config['experiment']} {optimizer_name(config)}", "position": HydraConfig.get().job.get("num", 0) % 2}
-    stackable = issubclass(optimizer_class(config), RuleOptimizer)
-    tables, seconds = [], 0.0
-    for first, part in enumerate([population] if stackable else population.singles()):
+    size = config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1
+    tables, seconds, first = [], 0.0, 0
+    for number, part in enumerate(population.shards(size)):
         model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
-        table, spent = train(model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device, bar)
+        make_optimizer, checkpoint = optimizer_maker(config, part, device), record.checkpoint(number)
+        table, spent = train(model, make_optimizer, dataset, part.seeds, len(part.settings), plan, device, bar, checkpoint)
         tables.append(table.assign(member=table["member"] + first))
+        first += len(part.seeds) * len(part.settings)
         seconds += spent
     return pd.concat(tables, ignore_index=True), seconds
 

@@ -87,9 +87,13 @@ class Population:
                 raise ConfigError(f"{key}={values} should be a number, or a list of numbers that are trained as a population")
         return cls(seeds, [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())])
 
-    def singles(self) -> list[Population]:
-        """Every member as a population of its own."""
-        return [Population([seed], [setting]) for seed in self.seeds for setting in self.settings]
+    def shards(self, size: int | None) -> list[Population]:
+        """Populations of at most `size` members, of one seed each, that together are this one; None: this one itself."""
+        if size is None or size >= len(self.seeds) * len(self.settings):
+            return [self]
+        return [
+            Population([seed], self.settings[first : first + size]) for seed in self.seeds for first in range(0, len(self.settings), size)
+        ]
 
     def describe(self, table: pd.DataFrame) -> pd.DataFrame:
         """Adds to a table with a column `member` each member's seed and the hyper-parameters in which members differ."""

@@ -6,6 +6,7 @@ is not complete.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import platform
@@ -19,6 +20,7 @@ import pandas as pd
 import torch
 
 from data.download import landing
+from experiments.checkpoints import Checkpoint
 
 PROJECT = Path(__file__).resolve().parent.parent
 COLUMNS = (
@@ -63,6 +65,10 @@ class Record:
         provenance = self.csv.with_suffix(".json")
         return self.csv.exists() and provenance.exists() and json.loads(provenance.read_text())["config"] == self.config
 
+    def checkpoint(self, shard: int) -> Checkpoint:
+        """Where the training of a shard of members is kept until the run is complete."""
+        return Checkpoint(self.csv.with_suffix(f".checkpoint{shard}"), self.config)
+
     def write(self, table: pd.DataFrame, provenance: dict) -> None:
         """Writes the table, whose columns the run's labels complete, and the provenance: both, or in case of an OSError neither."""
         table = table.assign(**self.labels).reindex(columns=COLUMNS).sort_values(["member", "pass"])
@@ -72,6 +78,8 @@ class Record:
                 provenance_part.write_text(json.dumps({**self.labels, "config": self.config, **provenance}, indent=1) + "\n")
         except OSError as error:
             raise OSError(f"cannot write {self} ({error.strerror}): make room, or name another folder with results=...") from error
+        for stale in self.csv.parent.glob(f"{glob.escape(self.csv.stem)}.checkpoint*"):
+            stale.unlink()
 
 
 def diverged_members(table: pd.DataFrame) -> list[int]:

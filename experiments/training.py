@@ -1,5 +1,6 @@
 """The one training loop: a population of models, trained side by side on data that stay on the device."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data import Dataset, Split
+from experiments.checkpoints import Checkpoint
 from experiments.streams import generator, minibatches
-from optim import InverseSqrt
+from optim import InverseSqrt, RuleOptimizer
 
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")
 _EVALUATION_BATCH = 5_000
@@ -41,6 +43,79 @@ class Plan:
                 raise ValueError(f"{name}={value} should be a whole number above 0")
 
 
+class Progress:
+    """A population in training: its parameters, optimizer and random numbers, and what has been recorded so far.
+
+    Args:
+        model: see `experiments.logistic_regression` for what a model has.
+        make_optimizer: gets the parameters, each of shape [members, ...].
+        seeds: one stream of data each.
+        per_seed: members per seed; the members of the first seed come first.
+        device: where.
+    """
+
+    def __init__(self, model, make_optimizer, seeds: Sequence[int], per_seed: int, device: torch.device):
+        starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
+        self.parameters = {
+            name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
+            for name in starts[0]
+        }
+        self.optimizer = make_optimizer(list(self.parameters.values()))
+        self.schedule = InverseSqrt(self.optimizer)
+        self.order = [generator(seed, "order of data") for seed in seeds]
+        self.noise = [generator(seed, "noise", device) for seed in seeds]
+        self.device, self.members, self.passes, self.seconds, self.rows = device, len(seeds) * per_seed, 0, 0.0, []
+        # The members that are still trained. Those of a single stream, whose model has nothing of their own, are dropped when they diverge.
+        self.alive = list(range(self.members))
+        self._can_drop = (
+            len(seeds) == 1
+            and isinstance(self.optimizer, RuleOptimizer)
+            and not any(isinstance(value, Tensor) for value in vars(model).values())
+        )
+
+    def record(self, cost: list[float], measured: dict[str, list[float]]) -> None:
+        """Adds a row for each member, in the order of `alive`, and drops those that have diverged, if that can be."""
+        places = {member: place for place, member in enumerate(self.alive)}
+        for member in range(self.members):
+            row = {"member": member, "pass": self.passes, "cost": math.nan}
+            if member in places:
+                row |= {"cost": cost[places[member]]} | {name: values[places[member]] for name, values in measured.items()}
+            self.rows.append(row)
+        if self._can_drop and not all(map(math.isfinite, cost)):
+            self._keep([place for place, value in enumerate(cost) if math.isfinite(value)])
+
+    def state_dict(self) -> dict:
+        """Everything that the next pass depends on, and what has been recorded."""
+        return {
+            "alive": self.alive,
+            "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generators": [generator.get_state() for generator in (*self.order, *self.noise)],
+            **{name: getattr(self, name) for name in ("passes", "seconds", "rows")},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over what `state_dict` returned."""
+        if len(state["alive"]) < self.members:
+            self._keep(state["alive"])
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        for stream, numbers in zip((*self.order, *self.noise), state["generators"], strict=True):
+            stream.set_state(numbers)
+        for name in ("passes", "seconds", "rows"):
+            setattr(self, name, state[name])
+
+    def _keep(self, places: list[int]) -> None:
+        self.alive = [self.alive[place] for place in places]
+        kept = torch.tensor(places, dtype=torch.int64, device=self.device)
+        self.optimizer.keep_members(kept)
+        self.schedule.keep_members(kept)
+
+
 def train(
     model,
     make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
@@ -50,6 +125,7 @@ def train(
     plan: Plan,
     device: torch.device,
     bar: dict | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[pd.DataFrame, float]:
     """Trains len(seeds) * per_seed members at once; members of the same seed see the same minibatches and the same noise.
 
@@ -62,45 +138,44 @@ def train(
         plan: how to train.
         device: where.
         bar: options of the progress bar.
+        checkpoint: where to go on from, and what to save after every pass.
 
     Returns:
         A table with a row for each pass and member (`member`, `pass`, `cost`, and after passes that are evaluated
         `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`), and the seconds spent on training, evaluation
         left out. Costs are means over examples: `cost` during the pass, each minibatch's before its step and with the
-        noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty.
+        noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty. The costs of a
+        member that has diverged are infinite or not a number.
     """
-    starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
-    parameters = {
-        name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
-        for name in starts[0]
-    }
-    optimizer = make_optimizer(list(parameters.values()))
-    schedule = InverseSqrt(optimizer)
-    order = [generator(seed, "order of data") for seed in seeds]
-    noise = [generator(seed, "noise", device) for seed in seeds]
-    rows, seconds = [], 0.0
-    with tqdm(total=plan.passes, unit="pass", **{"disable": None, **(bar or {})}) as progress:
-        for number in range(1, plan.passes + 1):
+    progress = Progress(model, make_optimizer, seeds, per_seed, device)
+    if checkpoint and (saved := checkpoint.load()):
+        progress.load_state_dict(saved)
+    options = {"disable": None, "unit": "pass", **(bar or {})}
+    with tqdm(total=plan.passes, initial=progress.passes, **options) as shown:
+        while progress.passes < plan.passes:
             start = time.perf_counter()
-            cost = torch.zeros(len(seeds) * per_seed, device=device)
-            for index in minibatches(len(dataset.train), plan.batch_size, order, device):
-                cost += _step(model, parameters, optimizer, dataset.train, index, noise) * index.shape[1]
-                if plan.schedule == "inverse_sqrt_step":
-                    schedule.step()
-            if plan.schedule == "inverse_sqrt_pass":
-                schedule.step()
-            cost = (cost / len(dataset.train)).tolist()  # waits for the device, once per pass
-            seconds += time.perf_counter() - start
-            measured = {}
-            if number % plan.evaluate_every == 0 or number == plan.passes:
-                measured = evaluate(model, parameters, dataset)
-            rows += [
-                {"member": member, "pass": number, "cost": cost[member]} | {name: values[member] for name, values in measured.items()}
-                for member in range(len(cost))
-            ]
-            progress.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value)):.4f}")
-            progress.update()
-    return pd.DataFrame(rows), seconds
+            cost = _pass(model, progress, dataset.train, plan) if progress.alive else []
+            progress.seconds += time.perf_counter() - start
+            progress.passes += 1
+            evaluated = progress.passes % plan.evaluate_every == 0 or progress.passes == plan.passes
+            progress.record(cost, evaluate(model, progress.parameters, dataset) if evaluated and progress.alive else {})
+            if checkpoint:
+                checkpoint.save(progress.state_dict())
+            shown.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value), default=math.nan):.4f}")
+            shown.update()
+    return pd.DataFrame(progress.rows), progress.seconds
+
+
+def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
+    """One pass over the training examples; returns the mean cost during it of each member that is still trained."""
+    cost = torch.zeros(len(progress.alive), device=progress.device)
+    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device):
+        cost += _step(model, progress.parameters, progress.optimizer, split, index, progress.noise) * index.shape[1]
+        if plan.schedule == "inverse_sqrt_step":
+            progress.schedule.step()
+    if plan.schedule == "inverse_sqrt_pass":
+        progress.schedule.step()
+    return (cost / len(split)).tolist()  # waits for the device, once per pass
 
 
 def _step(model, parameters: dict[str, Tensor], optimizer, split: Split, index: Tensor, noise: list[torch.Generator]) -> Tensor:

@@ -212,6 +212,26 @@ class RuleOptimizer(torch.optim.Optimizer):
             place += len(group["params"])
         return loss
 
+    @torch.no_grad()
+    def keep_members(self, kept: Tensor) -> None:
+        """Goes on with some members of a population: parameters, state and hyper-parameters of the others are let go.
+
+        Args:
+            kept: their indices, int64, shape [kept].
+        """
+
+        def keep(value):
+            if isinstance(value, tuple):
+                return tuple(map(keep, value))
+            return value[kept] if isinstance(value, Tensor) and value.ndim else value
+
+        for group in self.param_groups:
+            group.update({key: keep(value) for key, value in group.items() if key != "params"})
+            for theta in group["params"]:
+                theta.data, theta.grad = theta.data[kept], None
+                if theta in self.state:
+                    self.state[theta] = {key: keep(value) for key, value in self.state[theta].items()}
+
     def paths(self) -> Counter[str]:
         """How many parameters with gradients a step would move on each path: "fused", "foreach" or "plain"."""
         names = {tensors.apply_lists: "foreach", tensors.apply_each: "plain"}

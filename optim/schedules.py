@@ -10,7 +10,7 @@ class InverseSqrt:
     """alpha_t = alpha / sqrt(t) for t = 1, 2, ...; the caller decides whether t counts steps or passes.
 
     Works on any torch optimizer, and unlike torch's own schedulers also where `lr` holds one value per member. A learning rate
-    that is a tensor is overwritten in place, so that a captured step sees the change.
+    that is a tensor is replaced by a copy at first and then overwritten in place, so that a captured step sees the change.
 
     Args:
         optimizer: its groups' `lr` at this moment is alpha.
@@ -18,8 +18,9 @@ class InverseSqrt:
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
-        alphas = [group["lr"] for group in optimizer.param_groups]
-        self.alphas = [alpha.clone() if isinstance(alpha, Tensor) else alpha for alpha in alphas]
+        self.alphas = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"]
         self.t = 1
 
     def step(self) -> None:
@@ -35,6 +36,10 @@ class InverseSqrt:
         """Takes over what `state_dict` returned."""
         self.t, self.alphas = state_dict["t"], list(state_dict["alphas"])
         self._apply()
+
+    def keep_members(self, kept: Tensor) -> None:
+        """Goes on with these members of a population (their indices), as `RuleOptimizer.keep_members`."""
+        self.alphas = [alpha[kept] if isinstance(alpha, Tensor) and alpha.ndim else alpha for alpha in self.alphas]
 
     @torch.no_grad()
     def _apply(self) -> None:

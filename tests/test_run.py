@@ -13,7 +13,7 @@ from hydra import compose, initialize
 
 import optim
 import run as program
-from experiments import recording
+from experiments import checkpoints, recording
 from experiments.errors import one_sentence_errors
 from experiments.recording import COLUMNS, PROJECT
 
@@ -230,3 +230,35 @@ def test_sweeps_run_in_parallel_and_python_run_py_help_explains_the_groups(tmp_p
     assert shown.returncode == 0
     for words in ("optimizer: ", "experiment: ", "adamax", "settings=best", "python run.py -m"):
         assert words in shown.stdout
+
+
+def test_shards_train_the_same_population(command):
+    (whole,) = command("optimizer.lr=[1e-3,1e-2,1e-1]", "seed=[0,1]")
+    paths = command("optimizer.lr=[1e-3,1e-2,1e-1]", "seed=[0,1]", "shard=2", "force=true")
+    (parts,) = set(paths) - {whole}
+    # float32 sums in another order
+    pd.testing.assert_frame_equal(pd.read_csv(parts), pd.read_csv(whole), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shard", ["null", "1"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, capsys, shard):
+    """Killed after its fifth pass of eight (which with shards is the first of the second shard); a finished shard is not repeated."""
+    overrides = ("passes=4", "seed=[0,1]", f"shard={shard}")
+    (path,) = command(*overrides)
+    whole = path.read_bytes()
+    path.unlink()
+    saves, original = [], checkpoints.Checkpoint.save
+
+    def save(self, state):
+        original(self, state)
+        saves.append(state["passes"])
+        if len(saves) == (5 if shard == "1" else 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
+    with pytest.raises(SystemExit, match="interrupted: started again, the run goes on from its last finished pass"):
+        command(*overrides)
+    assert command(*overrides) == [path]
+    assert saves == ([1, 2, 3, 4, 1, 2, 3, 4] if shard == "1" else [1, 2, 3, 4])
+    assert path.read_bytes() == whole
+    assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv", ".json"]

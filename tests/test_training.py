@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import optim
+from experiments.checkpoints import Checkpoint
 from experiments.logistic_regression import LogisticRegression
 from experiments.streams import dropout, generator, minibatches
 from experiments.training import Plan, train
@@ -198,3 +199,104 @@ def test_on_a_gpu_the_costs_are_those_of_the_cpu(dataset):
     on_gpu = train(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device, QUIET)[0]
     # the same order of data, sums in another order
     pd.testing.assert_frame_equal(on_gpu, run(dataset, adam(0.01), [0, 1], l2=1e-3), rtol=1e-4)
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+def interrupted_after(losses: int, model):
+    """The model, which fails after so many minibatches."""
+    original, seen = model.losses, []
+
+    def failing(*arguments):
+        seen.append(1)
+        if len(seen) > losses:
+            raise Interrupted
+        return original(*arguments)
+
+    model.losses = failing
+    return model
+
+
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdaMax, torch.optim.NAdam])
+def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, schedule):
+    """Cut in the middle of the third pass, and again in the fifth."""
+    plan = Plan(passes=6, batch_size=32, schedule=schedule, evaluate_every=2)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {"lr": 0.01})
+    lrs = torch.tensor([1e-3, 1e-2] * 2, dtype=torch.float64)
+    seeds, per_seed, lr = ([0, 7], 2, lrs) if issubclass(make, optim.RuleOptimizer) else ([3], 1, 0.01)
+
+    def model():
+        return LogisticRegression(12, 3, dropout=0.25, initial_std=0.1)
+
+    def go(model, checkpoint):
+        return train(model, lambda p: make(p, lr=lr), images, seeds, per_seed, plan, CPU, QUIET, checkpoint)[0]
+
+    whole = go(model(), None)
+    for losses in (25, 25):
+        with pytest.raises(Interrupted):
+            go(interrupted_after(losses, model()), checkpoint)
+    pd.testing.assert_frame_equal(go(model(), checkpoint), whole, check_exact=True)
+    pd.testing.assert_frame_equal(go(interrupted_after(0, model()), checkpoint), whole, check_exact=True)  # nothing is left to do
+
+
+def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_path):
+    lrs = [1e-2, 1e38, 1e-3]
+    plan = Plan(passes=4, batch_size=32, schedule="inverse_sqrt_pass")
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
+    seen = []
+
+    class Watched(LogisticRegression):
+        def losses(self, parameters, *others):
+            seen.append(len(parameters["weight"]))
+            return super().losses(parameters, *others)
+
+    def go(lr, model, checkpoint=None):
+        lr = torch.tensor(lr, dtype=torch.float64)
+        return train(model, lambda p: optim.SGDNesterov(p, lr=lr), images, [0], len(lr), plan, CPU, QUIET, checkpoint)[0]
+
+    table = go(lrs, Watched(12, 3))
+    assert seen[0] == 3
+    assert seen[-1] == 2
+    assert len(table) == 12
+    assert not np.isfinite(table.loc[table["member"] == 1, "cost"]).any()
+    others = table[table["member"] != 1].assign(member=lambda t: t["member"] // 2).reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, go([1e-2, 1e-3], Watched(12, 3)), rtol=1e-6)
+    with pytest.raises(Interrupted):
+        go(lrs, interrupted_after(25, LogisticRegression(12, 3)), checkpoint)
+    pd.testing.assert_frame_equal(go(lrs, LogisticRegression(12, 3), checkpoint), table, check_exact=True)
+
+
+def test_where_all_members_have_diverged_nothing_more_is_done(images):
+    plan = Plan(passes=3, batch_size=32, schedule="constant")
+    table = run(images, lambda p: optim.SGDNesterov(p, lr=1e38), plan=plan)
+    assert table["pass"].tolist() == [1, 2, 3]
+    assert not np.isfinite(table["cost"]).any()
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used_and_a_broken_one_is_named(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "folder" / "checkpoint", {"lr": 1})
+    assert checkpoint.load() is None
+    checkpoint.save({"passes": 3})
+    assert checkpoint.load() == {"passes": 3}
+    assert Checkpoint(checkpoint.path, {"lr": 2}).load() is None
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    with pytest.raises(OSError, match="checkpoint is no checkpoint that can be read: remove it"):
+        checkpoint.load()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
+    checkpoint.save({"passes": 1})
+
+    def full(value, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint \(No space left on device\): make room"):
+        checkpoint.save({"passes": 2})
+    assert checkpoint.load() == {"passes": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -1,0 +1,45 @@
+"""What an interrupted run needs to go on after its last finished pass, as if nothing had happened."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from data.download import landing
+
+
+class Checkpoint:
+    """One file, replaced whole after every pass: what a kill cuts short leaves the one before.
+
+    Args:
+        path: of the file.
+        config: the run's configuration; a checkpoint of another one is not used.
+    """
+
+    def __init__(self, path: Path, config: dict):
+        self.path, self.config = path, config
+
+    def load(self) -> dict | None:
+        """The state that was saved last, if there is one for this configuration; its tensors are on the CPU."""
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise OSError(f"{self.path} is no checkpoint that can be read: remove it, and the run starts again") from error
+        return saved["state"] if saved["config"] == self.config else None
+
+    def save(self, state: dict) -> None:
+        """Keeps the state, in the place of what was saved before.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written; what was saved before is still there.
+        """
+        try:
+            with landing(self.path) as part:
+                torch.save({"config": self.config, "state": state}, part)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            reason = error.strerror if isinstance(error, OSError) else "no space left"
+            raise OSError(f"cannot write {self.path} ({reason}): make room, or name another folder with results=...") from error
