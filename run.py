@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 import data
 from experiments.config import Population, adapt_optimizer, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
 from experiments.errors import one_sentence_errors
+from experiments.memory import keep_freed_memory
 from experiments.recording import PROJECT, Record, diverged_members, summary, system
 from experiments.training import Plan, train
 from optim import RuleOptimizer
@@ -22,12 +23,13 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
+    keep_freed_memory()
     config = OmegaConf.to_container(cfg, resolve=True)
     device = choose_device(config["device"], config["threads"])
     config["device"] = device.type
     adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)
-    plan = Plan(config["passes"], config["batch_size"], config["schedule"], config["evaluate_every"])
+    plan = Plan(config["passes"], config["batch_size"], config["schedule"], config["evaluate_every"], config["shuffle"])
     dataset = data.load(**config["data"])
 
     record = Record(config, optimizer_name(config), HydraConfig.get().job.override_dirname, dataset.source)

@@ -33,6 +33,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def first(self, examples: int) -> Split:
+        """The first examples alone."""
+        return Split(self.inputs.first(examples), self.targets[:examples])
+
     def to(self, device: torch.device) -> Split:
         """The same examples on another device."""
         return Split(self.inputs.to(device), self.targets.to(device))
@@ -68,7 +72,7 @@ def data_root(root: str | None = None) -> Path:
     return Path(root or os.environ.get("ADAM_DATA") or Path(__file__).parent / "downloads").expanduser()
 
 
-def load(name: str, source: str = "auto", root: str | None = None, **options) -> Dataset:
+def load(name: str, source: str = "auto", root: str | None = None, examples: int | None = None, **options) -> Dataset:
     """Loads a data set, fetching it first where that is needed.
 
     Args:
@@ -76,6 +80,7 @@ def load(name: str, source: str = "auto", root: str | None = None, **options) ->
         source: `real` for the real data or an error, `standin` for the embedded stand-in, `auto` for the real data if they
             are there or can be fetched and otherwise, with a warning, the stand-in.
         root: the data root; see `data_root`.
+        examples: use the first so many training examples alone; None: all.
         options: what the data set's own loader takes (`words` and `features` of imdb).
 
     Raises:
@@ -93,15 +98,23 @@ def load(name: str, source: str = "auto", root: str | None = None, **options) ->
     known = inspect.signature(embedded).parameters.keys() & inspect.signature(real).parameters.keys()
     for key, value in options.items():
         if key not in known:
-            raise ValueError(f"data.{key}={value} is unknown to {name}: it takes {', '.join(sorted({'source', 'root'} | known))}")
+            raise ValueError(
+                f"data.{key}={value} is unknown to {name}: it takes {', '.join(sorted({'source', 'root', 'examples'} | known))}"
+            )
+    dataset = None
     if source != "standin":
         try:
-            return real(data_root(root), **options)
+            dataset = real(data_root(root), **options)
         except DataUnavailable as error:
             if source == "real":
                 raise
             _warn(f"The {name} data are not in {data_root(root)} and cannot be downloaded.", str(error))
-    return embedded(**options)
+    dataset = dataset or embedded(**options)
+    if examples is None:
+        return dataset
+    if not (isinstance(examples, int) and 0 < examples <= len(dataset.train)):
+        raise ValueError(f"data.examples={examples} should be a whole number from 1 to {len(dataset.train)}, or null for all")
+    return replace(dataset, train=dataset.train.first(examples))
 
 
 def _warn(*sentences: str) -> None:

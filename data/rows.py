@@ -28,6 +28,10 @@ class DenseRows:
         """(examples, features)."""
         return tuple(self.values.shape)
 
+    def first(self, examples: int) -> DenseRows:
+        """The first rows alone."""
+        return DenseRows(self.values[:examples], self.scale)
+
     def to(self, device: torch.device) -> DenseRows:
         """The same rows on another device."""
         return DenseRows(self.values.to(device), self.scale)
@@ -52,6 +56,10 @@ class SparseRows:
     def shape(self) -> tuple[int, int]:
         """(examples, features)."""
         return self.matrix.shape
+
+    def first(self, examples: int) -> SparseRows:
+        """The first rows alone."""
+        return SparseRows(self.matrix[:examples])
 
     def to(self, device: torch.device) -> SparseRows | DenseRows:
         """The same rows on another device; on an accelerator they are dense, which takes a byte per feature and is faster there."""

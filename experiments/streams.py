@@ -20,9 +20,11 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> to
     return torch.Generator(device).manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
 
 
-def minibatches(examples: int, batch_size: int, generators: Sequence[torch.Generator], device: torch.device) -> Iterator[Tensor]:
-    """One pass in random order: indices of shape [streams, batch], one stream per generator; the last batch may be shorter."""
-    order = torch.stack([torch.randperm(examples, generator=generator) for generator in generators])
+def minibatches(
+    examples: int, batch_size: int, generators: Sequence[torch.Generator], device: torch.device, shuffle: bool = True
+) -> Iterator[Tensor]:
+    """One pass in random order, or as they come: indices [streams, batch], a stream per generator; the last batch may be shorter."""
+    order = torch.stack([torch.randperm(examples, generator=g) if shuffle else torch.arange(examples) for g in generators])
     yield from order.to(device).split(batch_size, dim=1)
 
 

@@ -28,12 +28,14 @@ class Plan:
         batch_size: examples per minibatch.
         schedule: one of SCHEDULES.
         evaluate_every: costs are evaluated after every so many passes, and after the last.
+        shuffle: whether every pass has an order of its own; otherwise examples come as they are stored.
     """
 
     passes: int
     batch_size: int
     schedule: str
     evaluate_every: int = 1
+    shuffle: bool = True
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
@@ -169,7 +171,7 @@ def train(
 def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
     """One pass over the training examples; returns the mean cost during it of each member that is still trained."""
     cost = torch.zeros(len(progress.alive), device=progress.device)
-    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device):
+    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device, plan.shuffle):
         cost += _step(model, progress.parameters, progress.optimizer, split, index, progress.noise) * index.shape[1]
         if plan.schedule == "inverse_sqrt_step":
             progress.schedule.step()

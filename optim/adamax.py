@@ -22,7 +22,8 @@ def adamax(theta, g, m, u, t, alpha, beta1, beta2, eps=0.0, lambda_=1.0, bias_co
     beta1_t = beta1 * lambda_ ** (t - 1)
     m = beta1_t * m + (1 - beta1_t) * g
     u = torch.maximum(beta2 * u, g.abs() + eps)
-    theta = theta - alpha / (1 - bias_correction * beta1**t) * torch.where(u == 0, 0, m / u)
+    ratio = torch.where(u == 0, 0, m / torch.where(u == 0, 1, u))  # never 0 / 0, whose derivative is none
+    theta = theta - alpha / (1 - bias_correction * beta1**t) * ratio
     return theta, m, u
 
 

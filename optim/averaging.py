@@ -26,6 +26,7 @@ class TemporalAverage(ABC):
         self.thetas: list[Tensor] = [theta for group in optimizer.param_groups for theta in group["params"]]
         self.thetabars = [torch.zeros_like(theta, dtype=torch.float32 if theta.dtype in _HALF else None) for theta in self.thetas]
         self.t = torch.zeros((), dtype=torch.float64, device=self.thetas[0].device)
+        self._optimizer = optimizer
         self._kept: list[Tensor] | None = None
         self._hooks = [
             optimizer.register_step_pre_hook(lambda *_: self._refuse_if_swapped_in()),
@@ -33,8 +34,8 @@ class TemporalAverage(ABC):
         ]
 
     @abstractmethod
-    def _enter(self, thetabar: Tensor, theta: Tensor) -> None:
-        """Takes theta, after step self.t, into its average."""
+    def _weight(self) -> float | Tensor:
+        """How far the average goes towards the parameters after step self.t."""
 
     @abstractmethod
     def _estimate(self, thetabar: Tensor) -> Tensor:
@@ -43,9 +44,12 @@ class TemporalAverage(ABC):
     @torch.no_grad()
     def update(self) -> None:
         """Takes the parameters into the average; each step of the optimizer does so."""
-        self.t += 1
+        found_inf = getattr(self._optimizer, "found_inf", None)  # set by GradScaler: not 0 where the step was left out
+        self.t += 1 if found_inf is None else (found_inf == 0).to(self.t)
+        weight = self._weight() if found_inf is None else torch.where(found_inf.to(self.t.device) == 0, self._weight(), 0.0)
         for thetabar, theta in zip(self.thetabars, self.thetas, strict=True):
-            self._enter(thetabar, theta)
+            here = weight.to(thetabar.device, thetabar.dtype) if isinstance(weight, Tensor) else weight
+            thetabar.lerp_(theta.to(thetabar.dtype), here)
 
     @torch.no_grad()
     def swap_in(self) -> None:
@@ -124,11 +128,11 @@ class ExponentialAverage(TemporalAverage):
         super().__init__(optimizer)
         self.beta, self.bias_correction = beta, bias_correction
 
-    def _enter(self, thetabar: Tensor, theta: Tensor) -> None:
-        thetabar.lerp_(theta.to(thetabar.dtype), 1 - self.beta)
+    def _weight(self) -> float:
+        return 1 - self.beta
 
     def _estimate(self, thetabar: Tensor) -> Tensor:
-        return thetabar / (1 - self.beta**self.t) if self.bias_correction else thetabar
+        return thetabar / (1 - self.beta ** self.t.to(thetabar.device)) if self.bias_correction else thetabar
 
 
 class PolyakRuppert(TemporalAverage):
@@ -138,8 +142,8 @@ class PolyakRuppert(TemporalAverage):
         optimizer: any torch optimizer.
     """
 
-    def _enter(self, thetabar: Tensor, theta: Tensor) -> None:
-        thetabar += (theta - thetabar) / self.t
+    def _weight(self) -> Tensor:
+        return 1 / self.t
 
     def _estimate(self, thetabar: Tensor) -> Tensor:
         return thetabar

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import shlex
 import shutil
 import subprocess
 from array import array
@@ -90,6 +91,8 @@ def apply(function: Callable, step: Step, entries: list[Entry]) -> None:
         step: what the parameters have in common.
         entries: the parameters.
     """
+    if step.found_inf is not None and step.found_inf.item():  # of a model that lies on several devices
+        return
     rows, total, members, values, numbers = [], 0, 1, [], []
     letters = step.letters_on(_CPU)
     for h in letters.values():
@@ -113,18 +116,22 @@ def apply(function: Callable, step: Step, entries: list[Entry]) -> None:
 
 def _library(text: str) -> str:
     """The path of the shared library made from C source, compiled unless it has been before on a processor like this."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
+    compiler = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
+    if not compiler:
         raise OSError("no C compiler")
     processor = Path("/proc/cpuinfo")
-    features = next((line for line in processor.read_text().splitlines() if line.startswith("flags")), "") if processor.exists() else ""
+    features = (
+        next((line for line in processor.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+        if processor.exists()
+        else ""
+    )
 
     def make(folder: Path) -> Path:
         code, library = folder / "step.c", folder / "step.so"
         code.write_text(text)
-        command = [compiler, *_FLAGS, str(code), "-o", str(library), "-lm"]
+        command = [*compiler, *_FLAGS, str(code), "-o", str(library), "-lm"]
         if subprocess.run([*command, "-fopenmp"], capture_output=True).returncode:  # some compilers come without OpenMP
             subprocess.run(command, check=True, capture_output=True)
         return library
 
-    return str(cached("\0".join((text, compiler, *_FLAGS, features)), ".so", make))
+    return str(cached("\0".join((text, *compiler, *_FLAGS, features)), ".so", make))

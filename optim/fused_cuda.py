@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -143,12 +144,16 @@ def tables(letters: dict, entries: list[Entry], times: list[Tensor], found_inf: 
 def kernel(signature: Signature, device: torch.device) -> Callable | None:
     """The compiled step, or None where NVRTC or the driver cannot be had: a function like `apply`, without its first two arguments."""
     try:
+        torch.zeros((), device=device)  # binds the device to this thread, which loading a module does not
         with torch.cuda.device(device):
             driver, function = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
             module, (major, minor) = ctypes.c_void_p(), torch.cuda.get_device_capability(device)
             _call(driver.cuModuleLoadData, ctypes.byref(module), _cubin(source(trace(signature), signature), f"sm_{major}{minor}"))
             _call(driver.cuModuleGetFunction, ctypes.byref(function), module, b"step")
-    except (OSError, RuntimeError):
+    except OSError:  # no NVRTC, no driver, no folder for the cache
+        return None
+    except RuntimeError as error:
+        warnings.warn(f"optimizers run on lists of tensors, because their CUDA code cannot be had: {error}", stacklevel=2)
         return None
     return functools.partial(apply, driver.cuLaunchKernel, function)
 
@@ -169,7 +174,12 @@ def apply(launch: Callable, function: ctypes.c_void_p, step: Step, entries: list
         stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
         for table, blocks in tables(letters, entries, step.count(entries, on_device=True), found_inf):
             arguments = (ctypes.c_void_p * 1)(ctypes.addressof(table))
-            _call(launch, function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
+            launched = functools.partial(_call, launch, function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
+            try:
+                launched()
+            except _NoContext:  # a thread that has done nothing on the device so far
+                torch.zeros((), device=device)
+                launched()
     # Autograd must know that they have changed, as it does after torch's own in-place operations.
     torch.autograd.graph.increment_version([tensor for entry in entries for tensor in (entry.theta, *entry.tensors)])
 
@@ -218,6 +228,10 @@ def _nvrtc() -> ctypes.CDLL:
     return ctypes.CDLL(str(next(packages.rglob(name), name)))
 
 
+class _NoContext(RuntimeError):
+    """CUDA_ERROR_INVALID_CONTEXT."""
+
+
 def _call(function: Callable, *arguments) -> None:
     if status := function(*arguments):
-        raise RuntimeError(f"{function.__name__} failed with status {status}")
+        raise (_NoContext if status == 201 else RuntimeError)(f"{function.__name__} failed with status {status}")

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 from collections import Counter
 from collections.abc import Callable
+from numbers import Real
 from typing import ClassVar, NamedTuple, TypedDict, get_type_hints
 
 import torch
@@ -89,9 +89,9 @@ class Formula(NamedTuple):
 class RuleOptimizer(torch.optim.Optimizer):
     """Applies a pure update rule to every parameter that has a gradient.
 
-    Any hyper-parameter may be a tensor of shape [members]. The parameters then hold that many models stacked along their
-    leading axis, and each member is updated with its own value, exactly as if it were trained alone. (torch's schedulers take
-    a learning rate that is one number only; `optim.InverseSqrt` takes both.)
+    Any hyper-parameter may be a tensor of shape [members], best on the device of the parameters. These then hold that many
+    models stacked along their leading axis, and each member is updated with its own value, exactly as if it were trained alone.
+    (torch's schedulers take a learning rate that is one number only; `optim.InverseSqrt` takes both.)
 
     Complex parameters move as pairs of real ones. In half precision each step is calculated in float32. Gradients are left as
     they are. With torch.amp.GradScaler the scale is taken out in the step itself, which is left out where a gradient overflowed.
@@ -115,6 +115,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init_subclass__(cls) -> None:
         """Shows in the signature the options that the constructor takes."""
         signature = inspect.signature(cls.__init__)
+        if "options" not in signature.parameters:
+            return
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=annotation)
             for name, annotation in get_type_hints(Options).items()
@@ -156,38 +158,47 @@ class RuleOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict) -> None:
         """Adds a group of parameters, after checking its hyper-parameters (torch calls this for the first groups too)."""
         if isinstance(param_group, dict):
-            param_group = _with_betas(param_group, self.defaults.get("betas"))
-            self.check_group({**self.defaults, **param_group})
+            joined = _with_betas(param_group, self.defaults.get("betas"))
+            self.check_group({**self.defaults, **joined})
+            param_group.clear()
+            param_group.update(joined)
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes the state of an optimizer of the same class, or of its counterpart in torch.optim.
+        """Takes the state of an optimizer of the same class; Adam and AdaMax also that of their counterparts in torch.optim.
 
-        What torch's group does not know keeps its value. Unlike torch, state keeps the dtype it has in our own state_dict, and
-        tensors are copied.
+        What the loaded groups do not know keeps its value. Unlike torch, state keeps its dtype, and tensors are copied.
 
         Raises:
-            ValueError: groups or shapes do not match.
+            ValueError: groups, names or shapes do not match; nothing has been loaded.
         """
         own = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
-        seen = []  # what other hooks have made of the state_dict
-        hook = self.register_load_state_dict_pre_hook(lambda _, final: seen.append(final))
+        names = {"step": "t", **self.torch_state}
+        loaded: dict[Tensor, dict] = {}
+
+        def translate(_, final: dict) -> None:
+            """Sees what other hooks have made of the state_dict."""
+            sizes = [[len(group["params"]) for group in groups] for groups in (self.param_groups, final["param_groups"])]
+            if sizes[0] != sizes[1]:
+                return  # which torch is about to refuse
+            for group, theirs, before in zip(self.param_groups, final["param_groups"], own, strict=True):
+                settings = {**before, **theirs}
+                for theta, number in zip(group["params"], theirs["params"], strict=True):
+                    if final["state"].get(number):
+                        loaded[theta] = _translated(final["state"][number], names, theta, settings, self.formula(settings).state_names)
+
+        def take(_) -> None:
+            for group, before in zip(self.param_groups, own, strict=True):
+                for key, value in before.items():
+                    group.setdefault(key, value)
+            self.state.update(loaded)
+
+        hooks = self.register_load_state_dict_pre_hook(translate), self.register_load_state_dict_post_hook(take, prepend=True)
         try:
             super().load_state_dict(state_dict)
         finally:
-            hook.remove()
-        for group, before in zip(self.param_groups, own, strict=True):
-            for key, value in before.items():
-                group.setdefault(key, value)
-        names = {"step": "t", **self.torch_state}
-        numbers = itertools.chain.from_iterable(group["params"] for group in seen[0]["param_groups"])
-        thetas = [(theta, group) for group in self.param_groups for theta in group["params"]]
-        for number, (theta, group) in zip(numbers, thetas, strict=True):
-            if number in seen[0]["state"]:
-                loaded = seen[0]["state"][number]
-                self.state[theta] = {
-                    names.get(key, key): _copied(value, names.get(key, key), theta, group) for key, value in loaded.items()
-                }
+            for hook in hooks:
+                hook.remove()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -203,8 +214,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             found_inf = None
         place = 0
         for group in self.param_groups:
-            step = self._prepare(group, scale, found_inf)
-            with torch.set_grad_enabled(step.differentiable):
+            with torch.set_grad_enabled(group["differentiable"]):
+                step = self._prepare(group, scale, found_inf)
                 for path, entries in self._sort(group, step, place).items():
                     path(step, entries)
                     for entry in entries:
@@ -216,13 +227,16 @@ class RuleOptimizer(torch.optim.Optimizer):
     def keep_members(self, kept: Tensor) -> None:
         """Goes on with some members of a population: parameters, state and hyper-parameters of the others are let go.
 
+        Every parameter must be a stack of members. Schedules and averages of the optimizer do not notice (see
+        `InverseSqrt.keep_members`).
+
         Args:
             kept: their indices, int64, shape [kept].
         """
 
         def keep(value):
-            if isinstance(value, tuple):
-                return tuple(map(keep, value))
+            if isinstance(value, (tuple, list)):
+                return type(value)(map(keep, value))
             return value[kept] if isinstance(value, Tensor) and value.ndim else value
 
         for group in self.param_groups:
@@ -258,12 +272,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         exactly = group["differentiable"] or group["capturable"] or compiling
         for letter, h in letters.items():
             if isinstance(h, Tensor):
+                h = h.reshape(()) if h.ndim and h.numel() == 1 else h
                 letters[letter] = h if h.ndim or exactly or h.device.type != "cpu" else h.item()
         return Step(rule, state_names, letters, group["capturable"], group["differentiable"], group["stochastic_rounding"], found_inf)
 
     def _sort(self, group: dict, step: Step, place: int = 0) -> dict[Callable, list[Entry]]:
         """The parameters of the group by the path that moves them; the first has that place in the optimizer."""
-        members = next((h.shape for h in step.letters.values() if isinstance(h, Tensor) and h.ndim), None)
+        members = _members(step.letters)
         known = self._known(group, step, members, place)
         by_path = {}
         for place, theta in enumerate(group["params"], place):  # noqa: B020
@@ -276,7 +291,16 @@ class RuleOptimizer(torch.optim.Optimizer):
             entry = known.get(place)
             if entry is None or not entry.stands_for(theta, state, step.state_names):
                 entry = known[place] = self._enter(group, step, members, place, theta, state)
-            entry.g = g if entry.simple and g.is_contiguous() and g.dtype is theta.dtype else _laid_out(g, entry)
+            as_it_is = (
+                entry.simple
+                and g.is_contiguous()
+                and g.dtype is entry.dtype
+                and g.numel() == entry.size
+                and g.device == entry.device
+                and g.__class__ is Tensor
+                and not g.is_neg()
+            )
+            entry.g = g if as_it_is else _laid_out(g, entry)
             entries = by_path.get(entry.path)
             if entries is None:
                 by_path[entry.path] = [entry]
@@ -308,8 +332,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         tensors_ = [theta, *[state[name] for name in step.state_names]]
         if theta.is_complex():
             tensors_ = [torch.view_as_real(tensor) for tensor in tensors_]
-        path = _kernel(group, step, *tensors_[:2]) if _lie_alike(tensors_, members) else None
-        simple = theta.is_contiguous() and not theta.is_complex()
+        path = _kernel(group, step, *tensors_[:2])
+        if path is not None and not _lie_alike(tensors_, members):
+            path = None
+        simple = path is not None and theta.is_contiguous() and not theta.is_complex()
         return Entry(place, tensors_[0], tensors_[1:], state, path or _path_of_tensors(group, theta), simple)
 
 
@@ -352,7 +378,7 @@ def _compiled(*description) -> Callable | None:
 
 def _path_of_tensors(group: dict, theta: Tensor) -> Callable:
     """The path of a parameter that no compiled step takes."""
-    if group["fused"]:
+    if group["fused"] and not torch.compiler.is_compiling():
         raise RuntimeError(
             f"fused=True needs a compiler, and parameters that are dense in memory, on a CPU or CUDA device: "
             f"one of shape {tuple(theta.shape)} with strides {theta.stride()} is {theta.dtype} on {theta.device}"
@@ -363,19 +389,38 @@ def _path_of_tensors(group: dict, theta: Tensor) -> Callable:
 
 def _lie_alike(stack: list[Tensor], members: torch.Size | None) -> bool:
     """Whether one loop over memory can run over parameter and state."""
-    theta = stack[0]
+    theta, dtype = stack[0], stack[-1].dtype
+    if any(x.__class__ not in (Tensor, torch.nn.Parameter) or x.device != theta.device or x.is_neg() or x.is_conj() for x in stack):
+        return False  # tensors that only look like numbers in memory, or lie elsewhere
+    if any(x.dtype is not dtype for x in stack[1:]):
+        return False
     dense = sum((size - 1) * stride for size, stride in zip(theta.shape, theta.stride(), strict=True)) + 1 == theta.numel()
     if not theta.is_contiguous() and (not dense or members is not None):
         return False
     return all(x.shape == theta.shape and (x.stride() == theta.stride() or (x.is_contiguous() and theta.is_contiguous())) for x in stack)
 
 
+def _members(letters: dict[str, float | Tensor]) -> torch.Size | None:
+    """The shape [members] of hyper-parameters that have a value for each."""
+    shapes = {h.shape for h in letters.values() if isinstance(h, Tensor) and h.ndim}
+    if len(shapes) > 1:
+        raise ValueError(f"hyper-parameters have {' and '.join(str(len_) for (len_,) in sorted(shapes))} values: one per member each")
+    return next(iter(shapes), None)
+
+
 def _laid_out(g: Tensor, entry: Entry) -> Tensor:
     """The gradient as the path takes it: for compiled code, in memory like its parameter."""
     theta = entry.theta
     if g.is_complex():
-        g = torch.view_as_real(g)
-    if entry.path in (tensors.apply_each, tensors.apply_lists) or (g.stride() == theta.stride() and g.dtype is theta.dtype):
+        g = torch.view_as_real(g.resolve_conj())
+    if g.shape != theta.shape or g.device != theta.device:
+        raise ValueError(
+            f"a gradient has shape {tuple(g.shape)} on {g.device}, its parameter {tuple(theta.shape)} on {theta.device}: "
+            "they should be alike"
+        )
+    if entry.path in (tensors.apply_each, tensors.apply_lists):
+        return g
+    if g.stride() == theta.stride() and g.dtype is theta.dtype and g.__class__ is Tensor and not g.is_neg():
         return g
     return torch.empty_like(theta).copy_(g)
 
@@ -391,25 +436,34 @@ def _with_betas(settings: dict, default: tuple | None) -> dict:
     return {**settings, "betas": tuple(old if new is None else new for old, new in zip(default, named, strict=True))}
 
 
-def _copied(value, name: str, theta: Tensor, group: dict):
-    """A loaded entry of the state, as ours: t a number if it need not be a tensor, everything else like theta."""
-    if name == "t":
-        on_device = isinstance(value, Tensor) and (group["capturable"] or value.dtype is torch.float64)
-        return value.to(theta.device, torch.float64, copy=True) if on_device else int(value)
-    if not isinstance(value, Tensor):
-        return value
-    if value.shape != theta.shape:
-        raise ValueError(f"the loaded state {name} has shape {tuple(value.shape)}, its parameter {tuple(theta.shape)}")
-    dtype = theta.dtype if theta.is_complex() else group["state_dtype"] or theta.dtype
-    return value.to(theta.device, dtype, copy=True)
+def _translated(state: dict, names: dict[str, str], theta: Tensor, group: dict, wanted: tuple[str, ...]) -> dict:
+    """A loaded state by our names: tensors like theta, t a number if it need not be a tensor on the device."""
+    ours = {}
+    for theirs, value in state.items():
+        name = names.get(theirs, theirs)
+        if name == "t":
+            on_device = group["capturable"] or theta.is_cuda or (isinstance(value, Tensor) and value.dtype is torch.float64)
+            ours[name] = torch.as_tensor(value).to(theta.device, torch.float64, copy=True) if on_device else int(value)
+        elif not isinstance(value, Tensor):
+            ours[name] = value
+        elif value.shape != theta.shape:
+            raise ValueError(f"the loaded state {name} has shape {tuple(value.shape)}, its parameter {tuple(theta.shape)}")
+        else:
+            dtype = value.dtype if theirs == name else theta.dtype if theta.is_complex() else group["state_dtype"] or theta.dtype
+            ours[name] = value.to(theta.device, dtype, copy=True)
+    if missing := {"t", *wanted} - ours.keys():
+        raise ValueError(f"the loaded state has {', '.join(state)}; {', '.join(sorted(missing))} should be there")
+    return ours
 
 
 def _check(name: str, settings: dict, holds: Callable[[float, float], bool], words: str) -> None:
     if name not in settings or (name == "eps_hat" and settings[name] is None):
         return
     value = settings[name]
-    if not isinstance(value, (int, float, Tensor)):
+    if not isinstance(value, (Real, Tensor)):
         raise TypeError(f"{name}={value!r} should be a number, or a tensor with one value per member")
+    if isinstance(value, Tensor) and (value.ndim > 1 or value.numel() == 0):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, should be a number or have one value per member, shape [members]")
     low, high = (value.min().item(), value.max().item()) if isinstance(value, Tensor) else (value, value)
     if not holds(low, high):
         raise ValueError(f"{name}={value} should {words}")

@@ -25,11 +25,12 @@ class Entry:
         tensors: its state, in the order of the rule.
         state: where the state is kept, and the number of its steps, t.
         path: what moves it.
-        simple: whether it is real and contiguous.
+        simple: whether compiled code moves it, and it is real and contiguous.
         g: the gradient, during a step.
         addresses: of theta and the state.
         size: number of elements.
         dtype: of theta, when this was written down.
+        device: of theta.
     """
 
     place: int
@@ -42,17 +43,18 @@ class Entry:
     addresses: list[int] = field(init=False)
     size: int = field(init=False)
     dtype: torch.dtype = field(init=False)
+    device: torch.device = field(init=False)
 
     def __post_init__(self):
         self.addresses = [tensor.data_ptr() for tensor in (self.theta, *self.tensors)]
-        self.size, self.dtype = self.theta.numel(), self.theta.dtype
+        self.size, self.dtype, self.device = self.theta.numel(), self.theta.dtype, self.theta.device
 
     def stands_for(self, theta: Tensor, state: dict, names: tuple[str, ...]) -> bool:
         """Whether this still describes a parameter and its state; either may have been given other data meanwhile."""
         if not (self.simple and state is self.state and theta.data_ptr() == self.addresses[0]):
             return False
-        for name, tensor in zip(names, self.tensors):  # noqa: B905
-            if state.get(name) is not tensor:
+        for name, tensor, address in zip(names, self.tensors, self.addresses[1:], strict=True):
+            if state.get(name) is not tensor or tensor.data_ptr() != address or tensor.numel() != self.size:
                 return False
         return theta.numel() == self.size and theta.dtype is self.dtype and theta.is_contiguous()
 
@@ -95,14 +97,19 @@ class Step:
         for entry in entries:
             state = entry.state
             t = state["t"]
-            if on_device and not isinstance(t, Tensor):
+            if isinstance(t, Tensor):
+                t = state["t"] = t.to(entry.theta.device, torch.float64)
+            elif on_device:
                 t = state["t"] = torch.full((), float(t), dtype=torch.float64, device=entry.theta.device)
             if not isinstance(t, Tensor) or self.differentiable:  # autograd may have saved it
                 state["t"] = t + 1
             else:
                 held.append(t)
-        if held:
-            torch._foreach_add_(held, 1 if self.found_inf is None else (self.found_inf == 0).to(torch.float64))
+        if held and self.found_inf is None:
+            torch._foreach_add_(held, 1)
+        for device in {t.device for t in held} if self.found_inf is not None else ():
+            moves = (self.found_inf == 0).to(device, torch.float64)
+            torch._foreach_add_([t for t in held if t.device == device], moves)
         return [entry.state["t"] for entry in entries]
 
 
@@ -132,26 +139,29 @@ def _store(step: Step, entry: Entry, t: int | Tensor, results: list[Tensor]) -> 
     theta = entry.theta
     new_theta, *new_state = results
     if step.stochastic_rounding and theta.dtype is torch.bfloat16:
-        new_theta = round_at_random(new_theta, t, entry.place)
+        new_theta = round_at_random(new_theta, t, entry.place, theta.stride())
     for name, old, new in zip((None, *step.state_names), (theta, *entry.tensors), (new_theta, *new_state), strict=True):
         if step.found_inf is not None:
-            new = torch.where(step.found_inf == 0, new, old)
+            new = torch.where(step.found_inf.to(old.device) == 0, new, old)
         if step.differentiable and name:
             entry.state[name] = torch.view_as_complex(new) if entry.state[name].is_complex() else new.to(old.dtype)
         else:
             old.copy_(new)
 
 
-def round_at_random(values: Tensor, t: int | Tensor, place: int) -> Tensor:
+def round_at_random(values: Tensor, t: int | Tensor, place: int, stride: tuple[int, ...]) -> Tensor:
     """float32 rounded to bfloat16, up or down with the probability that makes it right on average.
 
-    The random bits are a function of the element's number, of t and of the parameter's place, so that a run can be repeated
-    and resumed, on any path: `optim.trace` has the same in C.
+    The random bits are a function of the element's number (in memory, as `stride` says, where that is dense), of t and of the
+    parameter's place, so that a run can be repeated and resumed, on any path: `optim.trace` has the same in C.
     """
+    numbers = torch.arange(values.numel(), device=values.device)
+    dense = sum((size - 1) * step for size, step in zip(values.shape, stride, strict=True)) + 1 == values.numel()
+    numbers = numbers.as_strided(values.shape, stride) if dense else numbers.view(values.shape)
     bits = values.contiguous().view(torch.int32).to(torch.int64) & 0xFFFFFFFF
     t = t.to(torch.int64) if isinstance(t, Tensor) else torch.tensor(t, device=values.device)
     key = _mix((t * 0x9E3779B9 + place) & 0xFFFFFFFF)
-    noise = _mix(torch.arange(values.numel(), device=values.device).view(values.shape) ^ key) & 0xFFFF
+    noise = _mix(numbers ^ key) & 0xFFFF
     rounded = ((bits + noise) & 0xFFFF0000).to(torch.int32).view(torch.float32)
     return torch.where(values.isfinite(), rounded, values).to(torch.bfloat16)
 
@@ -197,17 +207,26 @@ class TensorList:
         return cls([function(*(next(values) if isinstance(a, cls) else a for a in args)) for values in map(iter, zip(*lists, strict=True))])
 
     def _with(self, other, name: str, reflected: bool):
-        if isinstance(other, TensorList) or (isinstance(other, (int, float)) and not reflected):
-            together = getattr(torch, f"_foreach_{name}")
-            return TensorList(together(self.tensors, other.tensors if isinstance(other, TensorList) else other))
-        if isinstance(other, (int, float)) and name == "pow":
-            return TensorList(torch._foreach_pow(float(other), self.tensors))
-        if isinstance(other, (int, float)) and name in ("add", "mul"):
-            return self._with(other, name, reflected=False)
-        if isinstance(other, (int, float)) and name == "sub":
-            return -self + other
-        function = {"div": operator.truediv}.get(name) or getattr(operator, name)
-        return TensorList([function(other, tensor) if reflected else function(tensor, other) for tensor in self.tensors])
+        """self (operator) other, or the other way round: as one call for the whole list where torch has that."""
+        number = isinstance(other, (int, float))
+        if self._plain and (number or (isinstance(other, TensorList) and other._plain)):
+            if number and reflected:
+                if name == "pow":
+                    return TensorList(torch._foreach_pow(float(other), self.tensors))
+                if name == "sub":
+                    return -self + other
+                if name == "div":
+                    return TensorList([other / tensor for tensor in self.tensors])
+            return TensorList(getattr(torch, f"_foreach_{name}")(self.tensors, other if number else other.tensors))
+        function = getattr(operator, {"div": "truediv"}.get(name, name))
+        others = other.tensors if isinstance(other, TensorList) else [other] * len(self.tensors)
+        pairs = zip(others, self.tensors, strict=True) if reflected else zip(self.tensors, others, strict=True)
+        return TensorList([function(left, right) for left, right in pairs])
+
+    @property
+    def _plain(self) -> bool:
+        """Whether these are tensors all, not numbers per member."""
+        return all(isinstance(tensor, Tensor) for tensor in self.tensors)
 
 
 for _method, _foreach in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "pow": "pow"}.items():

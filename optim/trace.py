@@ -54,7 +54,7 @@ FUNCTION float load_float16(float16 x) {{ union half u; u.bits = x; return u.val
 FUNCTION float16 store_float16(float x) {{ union half u; u.value = x; return u.bits; }}
 #endif
 
-/* Random bits for stochastic rounding: see optim/rounding.py, which does the same. */
+/* Random bits for stochastic rounding: see round_at_random in optim/tensors.py, which does the same. */
 FUNCTION unsigned int mix(unsigned int x)
 {{
   x ^= x >> 16; x *= 0x21f0aaadu; x ^= x >> 15; x *= 0x735a2d97u; return x ^ x >> 15;

@@ -125,3 +125,20 @@ def test_removed_it_follows_no_more():
     average.remove()
     iterates(optimizer, theta, 2)
     assert average.t == 2
+
+
+@pytest.mark.parametrize("make", [optim.PolyakRuppert, optim.ExponentialAverage])
+def test_steps_that_grad_scaler_left_out_do_not_count(make):
+    theta = torch.ones(2, requires_grad=True)
+    optimizer = optim.Adam([theta], lr=0.1)
+    average, scaler, path = make(optimizer), torch.amp.GradScaler("cpu", init_scale=8.0), []
+    for step in range(4):
+        optimizer.zero_grad()
+        scaler.scale(theta.sum() * (float("inf") if step in (0, 2) else 1.0)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        path.append(theta.detach().clone())
+    assert average.t == 2
+    with average.swapped_in():
+        weights = [0.5, 0.5] if make is optim.PolyakRuppert else [0.999 / 1.999, 1 / 1.999]
+        torch.testing.assert_close(theta.detach(), weights[0] * path[1] + weights[1] * path[3])

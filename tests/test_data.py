@@ -221,7 +221,7 @@ def test_unknown_names_are_answered_with_the_choices():
         data.load("imdb", "standin", words=10, features="bytes")
     with pytest.raises(ValueError, match="data.words=-5 should be a whole number from 1 to 89527"):
         data.load("imdb", "real", words=-5, features="binary")
-    with pytest.raises(ValueError, match="data.foo=1 is unknown to imdb: it takes features, root, source, words"):
+    with pytest.raises(ValueError, match="data.foo=1 is unknown to imdb: it takes examples, features, root, source, words"):
         data.load("imdb", foo=1)
     with pytest.raises(ValueError, match="choose one of mnist, imdb"):
         data.load("minst")
@@ -240,3 +240,16 @@ def test_the_real_data_are_what_the_paper_names():
     # "the" (word 0) occurs 9 times in the first review; 3,163,538 different words are counted over all reviews.
     assert reviews.train.inputs.matrix[0, 0] == 9
     assert reviews.train.inputs.matrix.nnz == 3_163_538
+
+
+@pytest.mark.parametrize("name", ["mnist", "imdb"])
+def test_the_first_examples_alone(name):
+    options = {"words": 50, "features": "counts"} if name == "imdb" else {}
+    whole, part = (data.load(name, "standin", examples=examples, **options) for examples in (None, 100))
+    assert len(part.train) == 100
+    assert len(part.test) == len(whole.test)
+    index = torch.arange(100).unsqueeze(0)
+    ours, theirs = (split.train.inputs.take(index) for split in (part, whole))
+    assert (ours.blocks != theirs.blocks).nnz == 0 if name == "imdb" else torch.equal(ours, theirs)
+    with pytest.raises(ValueError, match="data.examples=0 should be a whole number from 1 to"):
+        data.load(name, "standin", examples=0, **options)

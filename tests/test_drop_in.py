@@ -20,6 +20,18 @@ TWINS = {
 }
 
 
+def test_a_derivative_of_adamax_where_every_gradient_was_zero():
+    theta = torch.ones(2, dtype=torch.float64, requires_grad=True).clone()
+    theta.retain_grad()
+    lr = torch.tensor(0.25, dtype=torch.float64, requires_grad=True)
+    machine = optim.AdaMax([theta], lr=lr, differentiable=True)
+    theta.grad = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    machine.step()
+    derivative, through = torch.autograd.grad(theta.sum(), (lr, theta.grad))
+    assert derivative == -1  # of the one that moves
+    assert through.isfinite().all()
+
+
 def gradients(steps: int, dtype=torch.float64) -> torch.Tensor:
     return torch.randn(steps, 3, 4, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
@@ -114,6 +126,69 @@ def test_state_that_does_not_fit_is_refused():
         optim.Adam([other]).load_state_dict(machine.state_dict())
     with pytest.raises(ValueError, match="different number of parameter groups"):
         optim.Adam([{"params": [other]}, {"params": [theta]}]).load_state_dict(machine.state_dict())
+
+
+def test_a_refused_load_has_changed_nothing():
+    theta, other = (torch.ones(n, requires_grad=True) for n in (3, 5))
+    machine, loaded = optim.Adam([theta], lr=0.5), optim.Adam([other], lr=0.1)
+    run(theta, machine, [torch.ones(3)])
+    with pytest.raises(ValueError, match="the loaded state m has shape"):
+        loaded.load_state_dict(machine.state_dict())
+    assert loaded.param_groups[0]["lr"] == 0.1
+    assert not loaded.state
+    theirs = torch.optim.SGD([theta], momentum=0.9)
+    run(theta, theirs, [torch.ones(3)])
+    with pytest.raises(ValueError, match="the loaded state has momentum_buffer; d, t should be there"):
+        optim.SGDNesterov([theta]).load_state_dict(theirs.state_dict())
+
+
+def test_state_keeps_the_precision_it_had_when_its_parameter_became_bfloat16():
+    theta = torch.ones(3, 4, requires_grad=True)
+    machine = optim.Adam([theta])
+    run(theta, machine, gradients(2, torch.float32))
+    theta.data = theta.data.bfloat16()
+    theta.grad = None
+    run(theta, machine, gradients(2, torch.bfloat16))
+    second = optim.Adam([theta])
+    second.load_state_dict(machine.state_dict())
+    assert second.state[theta]["m"].dtype == torch.float32
+    assert torch.equal(second.state[theta]["m"], machine.state[theta]["m"])
+
+
+def test_a_checkpoint_with_a_number_t_is_taken_by_a_capturable_optimizer():
+    theta = torch.ones(3, requires_grad=True)
+    machine, capturable = optim.Adam([theta]), optim.Adam([theta], capturable=True)
+    run(theta, machine, [torch.ones(3)])
+    state = machine.state_dict()
+    state["param_groups"][0]["capturable"] = True
+    capturable.load_state_dict(state)
+    assert isinstance(capturable.state[theta]["t"], torch.Tensor)
+    assert capturable.state[theta]["t"] == 1
+
+
+def test_hooks_after_loading_have_the_last_word():
+    theta = torch.ones(3, requires_grad=True)
+    machine, second = optim.Adam([theta]), optim.Adam([theta])
+    run(theta, machine, [torch.ones(3)])
+    second.register_load_state_dict_post_hook(lambda optimizer: optimizer.state[theta]["m"].zero_())
+    second.load_state_dict(machine.state_dict())
+    assert not second.state[theta]["m"].any()
+
+
+def test_subclasses_with_a_constructor_of_their_own():
+    class Halved(optim.Adam):
+        def __init__(self, params, lr=1e-3, **anything):
+            super().__init__(params, lr=lr / 2, **anything)
+
+    theta = torch.ones(3, requires_grad=True)
+    assert Halved([theta], lr=0.5, maximize=True).param_groups[0]["lr"] == 0.25
+
+
+def test_the_group_that_was_given_is_the_group_that_is_used():
+    group = {"params": [torch.ones(3, requires_grad=True)], "beta1": 0.5}
+    machine = optim.Adam([group])
+    assert machine.param_groups[0] is group
+    assert group["betas"] == (0.5, 0.999)
 
 
 def test_hooks_on_loading_are_heard():
@@ -356,6 +431,24 @@ def test_wrong_parameters_are_named():
         optim.Adam(torch.ones(2))
     with pytest.raises(TypeError, match="optimizer can only optimize Tensors"):
         optim.Adam([1.0])
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), torch.tensor([0.25]), torch.tensor(0.25)])
+def test_numbers_of_other_kinds(number):
+    theta = torch.ones(3, requires_grad=True)
+    run(theta, optim.AdaMax([theta], lr=number), [torch.ones(3)])
+    assert theta.tolist() == [0.75, 0.75, 0.75]
+
+
+def test_members_must_be_as_many_everywhere():
+    theta = torch.ones(2, 4, requires_grad=True)
+    theta.grad = torch.ones(2, 4)
+    with pytest.raises(ValueError, match="hyper-parameters have 2 and 3 values: one per member each"):
+        optim.Adam([theta], lr=torch.tensor([0.1, 0.1]), eps=torch.tensor([1e-8] * 3)).step()
+    with pytest.raises(ValueError, match=r"lr has shape \(2, 1\), should be a number or have one value per member"):
+        optim.Adam([theta], lr=torch.ones(2, 1))
+    with pytest.raises(ValueError, match=r"lr has shape \(0,\)"):
+        optim.Adam([theta], lr=torch.ones(0))
 
 
 def test_a_population_of_the_wrong_size_is_refused():

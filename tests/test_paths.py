@@ -264,6 +264,97 @@ def test_layouts_are_taken_as_they_lie(name, path):
     assert torch.equal(g, kept)
 
 
+def test_gradients_that_are_negated_lazily(path):
+    """As autograd leaves them behind imaginary parts."""
+    both(
+        optim.Adam, path, [torch.ones(6, 4), torch.ones(())], [[torch._neg_view(torch.ones(6, 4)), torch._neg_view(torch.tensor(2.0))]] * 2
+    )
+    (theta,) = both(optim.AdaMax, path, [torch.ones(3)], [[torch._neg_view(torch.ones(3))]], lr=0.5)
+    assert theta.tolist() == [1.5, 1.5, 1.5]
+    (theta,) = both(
+        optim.AdaMax, path, [torch.ones(3, dtype=torch.complex64)], [[torch.ones(3, dtype=torch.complex64).mul(1j).conj()]], lr=0.5
+    )
+    torch.testing.assert_close(theta.detach(), torch.full((3,), 1 + 0.5j))
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_transposed_parameters_round_at_random_alike(path, transpose):
+    start, gradient = (torch.randn(40, 30, generator=torch.Generator().manual_seed(k)).to(torch.bfloat16) for k in range(2))
+    if transpose:
+        start, gradient = start.t(), gradient.t()
+    both(optim.SGDNesterov, path, [start], [[gradient]] * 10, relative=1e-30, lr=2.0**-5, momentum=0.5, stochastic_rounding=True)
+
+
+def test_members_as_numbers_on_the_device(path):
+    """Every hyper-parameter one per member, and t a tensor."""
+    grid = {key: torch.tensor(values, dtype=torch.float64) for key, values in GRID[optim.Adam].items()}
+    starts, gradients = random([(3, 4), (3, 2, 2)], 20, torch.float32)
+    expected = both(optim.Adam, path, starts, gradients, **grid)
+    got = both(optim.Adam, path, starts, gradients, capturable=True, **grid)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+
+
+REPLACEMENTS = {
+    "state given other data": lambda state: [setattr(state[name], "data", state[name].data.clone()) for name in ("m", "v")],
+    "state shared": lambda state: [state[name].share_memory_() for name in ("m", "v")],
+    "state swapped": lambda state: [torch.utils.swap_tensors(state[name], state[name].clone()) for name in ("m", "v")],
+    "state set": lambda state: [state[name].set_(state[name].clone()) for name in ("m", "v")],
+    "state replaced": lambda state: state.update({name: state[name].clone() for name in ("m", "v")}),
+}
+
+
+@pytest.mark.parametrize("name", REPLACEMENTS)
+def test_state_may_come_to_lie_elsewhere(name, path):
+    """What an earlier step found out about addresses must not outlive them."""
+    moved, kept = (torch.ones(1000, requires_grad=True) for _ in range(2))
+    machines = optim.Adam([moved], **path), optim.Adam([kept], **path)
+    for step in range(4):
+        for theta, machine in zip((moved, kept), machines, strict=True):
+            theta.grad = torch.full((1000,), float(step + 1))
+            machine.step()
+        with torch.no_grad():
+            REPLACEMENTS[name](machines[0].state[moved])
+        junk = [torch.full((1000,), 7.0) for _ in range(4)]  # takes the memory that was let go
+        del junk
+    assert torch.equal(moved, kept)
+
+
+def test_state_of_another_dtype_or_device_is_not_taken_for_numbers():
+    theta = torch.ones(1000, requires_grad=True)
+    theta.grad = torch.ones(1000)
+    machine = optim.Adam([theta])
+    machine.step()
+    machine.state[theta]["v"] = machine.state[theta]["v"].bfloat16()
+    machine.step()
+    assert machine.paths() == {"plain": 1}
+    assert theta.isfinite().all()
+    machine.state[theta]["m"] = machine.state[theta]["m"].to("meta")
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        machine.step()
+
+
+def test_tensors_that_only_wrap_numbers_run_on_tensors():
+    class Wrapped(torch.Tensor):
+        """A subclass, which may keep its numbers anywhere."""
+
+    theta = torch.ones(3).as_subclass(Wrapped).requires_grad_()
+    theta.grad = torch.ones(3).as_subclass(Wrapped)
+    machine = optim.AdaMax([theta], lr=0.25)
+    machine.step()
+    assert machine.paths() == {"plain": 1}
+    assert theta.tolist() == [0.75, 0.75, 0.75]
+
+
+@pytest.mark.parametrize("choice", [{}, dict(fused=False), dict(foreach=True)])
+def test_a_gradient_of_another_shape_is_refused(choice):
+    theta = torch.zeros(4, requires_grad=True)
+    theta.grad = torch.ones(4)
+    theta.data = torch.zeros(8)
+    with pytest.raises(ValueError, match=r"a gradient has shape \(4,\) on cpu, its parameter \(8,\) on cpu"):
+        optim.Adam([theta], **choice).step()
+
+
 def test_parameters_with_gaps_run_on_tensors():
     whole = torch.ones(6, 8)
     theta = whole[:, ::2].requires_grad_()
@@ -398,8 +489,6 @@ def test_what_a_gpu_gets_when_a_gradient_has_overflowed(path):
         step = machine._prepare(group, torch.tensor(4.0), torch.tensor(found))
         with torch.no_grad():
             for move, entries in machine._sort(group, step).items():
-                if getattr(move, "func", None) is fused_cpu.apply:
-                    pytest.skip("on a CPU step() itself leaves the step out")
                 move(step, entries)
         assert torch.equal(before, theta) == bool(found)
         assert machine.state[theta]["t"] == t

@@ -1,0 +1,103 @@
+"""The autoencoder of figure 4: its cost against NumPy in float64 and against torch's own parts, populations against solo runs."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+import optim
+from experiments.training import Plan, train
+from experiments.variational_autoencoder import VariationalAutoencoder, softplus
+
+CPU = torch.device("cpu")
+
+
+def stacked(model, members: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    starts = [model.initial_parameters(generator) for _ in range(members)]
+    return {name: scale * torch.stack([start[name] for start in starts]) + 0.01 for name in starts[0]}
+
+
+def noise(streams: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(10 + stream) for stream in range(streams)]
+
+
+def test_the_lower_bound_written_out():
+    """-log p(x|z) pixel by pixel and KL(N(mu, sigma^2) || N(0, 1)) by its definition, with the draws that the generator makes."""
+    model = VariationalAutoencoder(12, 0, hidden=7, latent=3, initial_std=0.5)
+    parameters = stacked(model, 4)
+    x = torch.rand(2, 5, 12, generator=torch.Generator().manual_seed(1))
+    losses = model.losses(parameters, x, None, noise(2))
+    assert losses.shape == (4, 5)
+    p = {name: value.double().numpy() for name, value in parameters.items()}
+    draws = [torch.randn(3, 5, generator=generator).double().numpy() for generator in noise(2)]
+    for member in range(4):
+        image, eps = x[member // 2].double().numpy().T, draws[member // 2]
+        w = {name: value[member] for name, value in p.items()}
+        hidden = np.log1p(np.exp(w["encode.weight"] @ image + w["encode.bias"]))
+        code = w["code.weight"] @ hidden + w["code.bias"]
+        mean, deviation = code[:3], np.exp(code[3:] / 2)
+        hidden = np.log1p(np.exp(w["decode.weight"] @ (mean + deviation * eps) + w["decode.bias"]))
+        probability = 1 / (1 + np.exp(-(w["image.weight"] @ hidden + w["image.bias"])))
+        fit = (image * np.log(probability) + (1 - image) * np.log(1 - probability)).sum(0)
+        divergence = (np.log(1 / deviation) + (deviation**2 + mean**2) / 2 - 0.5).sum(0)
+        np.testing.assert_allclose(losses[member].detach(), divergence - fit, rtol=1e-5)
+
+
+def test_softplus_and_its_derivative():
+    x = torch.cat([torch.linspace(-30, 30, 2001), torch.tensor([-1e4, -90.0, 0.0, 90.0, 1e4])]).requires_grad_()
+    (derivative,) = torch.autograd.grad(softplus(x).sum(), x)
+    torch.testing.assert_close(softplus(x), functional.softplus(x.double()).float(), rtol=3e-7, atol=2e-7)
+    torch.testing.assert_close(derivative, x.detach().double().sigmoid().float(), rtol=1e-6, atol=1e-7)
+
+
+def test_the_papers_size():
+    parameters = VariationalAutoencoder(784, 10).initial_parameters(torch.Generator().manual_seed(0))
+    # 784 * 500 + 500, 500 * 100 + 100, 50 * 500 + 500, 500 * 784 + 784
+    assert sum(value.numel() for value in parameters.values()) == 392_500 + 50_100 + 25_500 + 392_784
+    for name, value in parameters.items():
+        assert value.std() == pytest.approx(0.01, rel=0.02) if name.endswith("weight") else not value.any()
+
+
+def test_the_other_start_has_weights_of_variance_one_over_inputs():
+    parameters = VariationalAutoencoder(784, 10, start="fan_in").initial_parameters(torch.Generator().manual_seed(0))
+    assert parameters["encode.weight"].std() == pytest.approx(784**-0.5, rel=0.02)
+    assert parameters["decode.weight"].std() == pytest.approx(50**-0.5, rel=0.02)
+
+
+def test_resampled_pixels_are_0_or_1_and_grey_on_average():
+    model = VariationalAutoencoder(3, 0, hidden=2, latent=1, pixels="resampled", initial_std=0.0)
+    zeros = {name: torch.zeros_like(value) for name, value in stacked(model, 1).items()}
+    zeros["image.bias"] += torch.tensor([[5.0], [0.0], [0.0]])
+    x = torch.tensor([0.25, 0.0, 1.0]).expand(1, 20_000, 3)
+    losses = model.losses(zeros, x, None, noise(1))
+    # all but the first pixel cost ln 2; the first costs ln(1 + e^5), less 5 where it is drawn as 1
+    ones = losses[0] < losses.mean()
+    assert losses.unique().numel() == 2
+    assert ones.float().mean().item() == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / 20_000) ** 0.5)
+
+
+@pytest.mark.parametrize("pixels", ["grey", "resampled"])
+def test_members_of_a_population_agree_with_solo_runs(images, pixels):
+    lrs, seeds = [1e-3, 1e-2], [0, 3]
+    plan = Plan(passes=2, batch_size=50, schedule="constant", shuffle=False)
+
+    def run(lr, seeds, per_seed):
+        model = VariationalAutoencoder(12, 3, hidden=8, latent=2, pixels=pixels)
+        make = lambda parameters: optim.Adam(parameters, lr=lr)  # noqa: E731
+        return train(model, make, images, seeds, per_seed, plan, CPU, {"disable": True})[0]
+
+    together = run(torch.tensor(lrs * 2, dtype=torch.float64), seeds, 2)
+    assert {"train_cost", "test_cost"} <= set(together.columns)
+    for member in range(4):
+        alone = run(lrs[member % 2], [seeds[member // 2]], 1)
+        # float32 sums in another order
+        np.testing.assert_allclose(together.loc[together["member"] == member, "cost"], alone["cost"], rtol=1e-5)
+        np.testing.assert_allclose(together.loc[together["member"] == member, "test_cost"].dropna(), alone["test_cost"].dropna(), rtol=1e-5)
+
+
+def test_unknown_choices_are_named():
+    with pytest.raises(ValueError, match="model.pixels=binary is unknown: choose one of grey, resampled"):
+        VariationalAutoencoder(12, 3, pixels="binary")
+    with pytest.raises(ValueError, match="model.start=zero is unknown: choose one of normal, fan_in"):
+        VariationalAutoencoder(12, 3, start="zero")
