@@ -7,7 +7,8 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from optim.optimizer import BETAS, Formula, Hyperparameter, Options, RuleOptimizer
+from optim.optimizer import Formula, RuleOptimizer
+from optim.options import BETAS, Hyperparameter, Options
 
 
 def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:

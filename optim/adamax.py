@@ -7,7 +7,8 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from optim.optimizer import BETAS, Formula, Hyperparameter, Options, RuleOptimizer
+from optim.optimizer import Formula, RuleOptimizer
+from optim.options import BETAS, Hyperparameter, Options
 
 
 def adamax(theta, g, m, u, t, alpha, beta1, beta2, eps=0.0, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +58,8 @@ class AdaMax(RuleOptimizer):
 
     Args:
         params: parameters, named parameters, or groups of them, as for any torch optimizer.
-        lr: the step size alpha; a step is hardly ever longer (section 7.1).
+        lr: the step size alpha. The paper bounds a step by alpha (section 7.1); exactly it is alpha (1 - beta1) / (1 - beta1 / beta2),
+            1.009 alpha at the default betas, which slowly falling gradients attain.
         betas: decay rates (beta1, beta2) of the average m and of the norm u, in [0, 1).
         eps: added to |g|.
         weight_decay: see `Options`.

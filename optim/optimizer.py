@@ -14,68 +14,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from numbers import Real
-from typing import ClassVar, NamedTuple, TypedDict, get_type_hints
+from typing import ClassVar, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
 
 from optim import fused_cpu, fused_cuda, tensors
+from optim.options import DEFAULTS, Hyperparameter, Options, check, with_betas
 from optim.tensors import Entry, Step
 from optim.trace import STORAGE, Signature
-
-# A hyper-parameter: one number, or one value per member of a population (shape [members]).
-Hyperparameter = float | Tensor
-
-BETAS = (0.9, 0.999)
-
-
-class Options(TypedDict, total=False):
-    """What every optimizer of this package takes, as a default or in a group of parameters.
-
-    Attributes:
-        weight_decay: adds weight_decay theta to the gradient, or, decoupled, shrinks theta by the factor 1 - lr weight_decay first.
-        decoupled_weight_decay: which of the two.
-        maximize: go up instead of down.
-        foreach: True takes the path of lists of tensors, a few launches for all parameters; it is also the one that torch.compile gets.
-        fused: True takes compiled code, one pass over memory. False never does. None, for both: compiled where that can be, lists
-            on a GPU where it cannot, else one parameter after another. The numbers of all paths agree to rounding.
-        capturable: keep t on the device of the parameters, so that a CUDA graph can capture the step. (The compiled step on a
-            GPU does so anyway.)
-        differentiable: let autograd see the step.
-        state_dtype: dtype of the state; None: that of the parameters. torch.float32 is for parameters in half precision.
-        stochastic_rounding: round parameters in bfloat16 up or down at random, right on average, so that steps below their
-            resolution are not lost.
-    """
-
-    weight_decay: Hyperparameter
-    decoupled_weight_decay: bool
-    maximize: bool
-    foreach: bool | None
-    fused: bool | None
-    capturable: bool
-    differentiable: bool
-    state_dtype: torch.dtype | None
-    stochastic_rounding: bool
-
-
-_DEFAULTS = Options(
-    weight_decay=0.0,
-    decoupled_weight_decay=False,
-    maximize=False,
-    foreach=None,
-    fused=None,
-    capturable=False,
-    differentiable=False,
-    state_dtype=None,
-    stochastic_rounding=False,
-)
-
-# Keys of groups by the range of their values.
-_UNIT_INTERVAL = ("beta1", "beta2", "rho", "momentum")
-_NOT_NEGATIVE = ("lr", "eps", "eps_hat", "weight_decay")
 
 
 class Formula(NamedTuple):
@@ -118,7 +67,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         if "options" not in signature.parameters:
             return
         options = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=annotation)
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=annotation)
             for name, annotation in get_type_hints(Options).items()
             if name not in signature.parameters
         ]
@@ -127,10 +76,10 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __init__(self, params, defaults: dict, options: Options):
         for name, value in options.items():
-            if name not in _DEFAULTS:
+            if name not in DEFAULTS:
                 known = ", ".join(name for name in type(self).__signature__.parameters if name != "params")
                 raise TypeError(f"{type(self).__name__} takes no {name}={value!r}: it takes {known}")
-        super().__init__(params, {**_DEFAULTS, **_with_betas(defaults, defaults.get("betas")), **options})
+        super().__init__(params, {**DEFAULTS, **with_betas(defaults, defaults.get("betas")), **options})
 
     def formula(self, group: dict) -> Formula:
         """How the parameters of the group move."""
@@ -138,27 +87,12 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def check_group(self, group: dict) -> None:
         """Raises ValueError or TypeError where a value of the group (with all its keys) is not as it should be."""
-        named = dict(group)
-        if "betas" in group:
-            if not isinstance(group["betas"], (tuple, list)) or len(group["betas"]) != 2:
-                raise ValueError(f"betas={group['betas']!r} should be a pair of numbers")
-            named |= zip(("beta1", "beta2"), group["betas"], strict=True)
-        for name in _UNIT_INTERVAL:
-            _check(name, named, lambda low, high: low >= 0 and high < 1, "lie in [0, 1)")
-        for name in _NOT_NEGATIVE:
-            _check(name, named, lambda low, high: low >= 0, "not be negative")
-        _check("beta1_decay", named, lambda low, high: low > 0 and high <= 1, "lie in (0, 1]")
-        _check("p", named, lambda low, high: low >= 1, "be 1 or more")
-        if group["state_dtype"] not in (None, *STORAGE):
-            raise TypeError(f"state_dtype={group['state_dtype']!r} should be None or one of {', '.join(map(str, STORAGE))}")
-        for one, other in (("fused", "foreach"), ("fused", "differentiable"), ("differentiable", "stochastic_rounding")):
-            if group[one] and group[other]:
-                raise ValueError(f"{one}=True and {other}=True exclude each other: choose one")
+        check(group)
 
     def add_param_group(self, param_group: dict) -> None:
         """Adds a group of parameters, after checking its hyper-parameters (torch calls this for the first groups too)."""
         if isinstance(param_group, dict):
-            joined = _with_betas(param_group, self.defaults.get("betas"))
+            joined = with_betas(param_group, self.defaults.get("betas"))
             self.check_group({**self.defaults, **joined})
             param_group.clear()
             param_group.update(joined)
@@ -280,7 +214,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """The parameters of the group by the path that moves them; the first has that place in the optimizer."""
         members = _members(step.letters)
         known = self._known(group, step, members, place)
-        by_path = {}
+        by_path = defaultdict(list)
         for place, theta in enumerate(group["params"], place):  # noqa: B020
             g = theta.grad
             if g is None:
@@ -301,11 +235,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 and not g.is_neg()
             )
             entry.g = g if as_it_is else _laid_out(g, entry)
-            entries = by_path.get(entry.path)
-            if entries is None:
-                by_path[entry.path] = [entry]
-            else:
-                entries.append(entry)
+            by_path[entry.path].append(entry)
         return by_path
 
     def _known(self, group: dict, step: Step, members: torch.Size | None, place: int) -> dict[int, Entry]:
@@ -425,17 +355,6 @@ def _laid_out(g: Tensor, entry: Entry) -> Tensor:
     return torch.empty_like(theta).copy_(g)
 
 
-def _with_betas(settings: dict, default: tuple | None) -> dict:
-    """The settings with beta1 and beta2 joined to betas."""
-    settings = dict(settings)
-    named = [settings.pop(name, None) for name in ("beta1", "beta2")]
-    if default is None or all(beta is None for beta in named):
-        return settings
-    if settings.get("betas", BETAS) is not BETAS:
-        raise ValueError(f"betas={settings['betas']} and beta1={named[0]}, beta2={named[1]} say the same twice: give one of the two")
-    return {**settings, "betas": tuple(old if new is None else new for old, new in zip(default, named, strict=True))}
-
-
 def _translated(state: dict, names: dict[str, str], theta: Tensor, group: dict, wanted: tuple[str, ...]) -> dict:
     """A loaded state by our names: tensors like theta, t a number if it need not be a tensor on the device."""
     ours = {}
@@ -454,16 +373,3 @@ def _translated(state: dict, names: dict[str, str], theta: Tensor, group: dict, 
     if missing := {"t", *wanted} - ours.keys():
         raise ValueError(f"the loaded state has {', '.join(state)}; {', '.join(sorted(missing))} should be there")
     return ours
-
-
-def _check(name: str, settings: dict, holds: Callable[[float, float], bool], words: str) -> None:
-    if name not in settings or (name == "eps_hat" and settings[name] is None):
-        return
-    value = settings[name]
-    if not isinstance(value, (Real, Tensor)):
-        raise TypeError(f"{name}={value!r} should be a number, or a tensor with one value per member")
-    if isinstance(value, Tensor) and (value.ndim > 1 or value.numel() == 0):
-        raise ValueError(f"{name} has shape {tuple(value.shape)}, should be a number or have one value per member, shape [members]")
-    low, high = (value.min().item(), value.max().item()) if isinstance(value, Tensor) else (value, value)
-    if not holds(low, high):
-        raise ValueError(f"{name}={value} should {words}")

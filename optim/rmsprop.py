@@ -4,7 +4,8 @@ from typing import Unpack
 
 from torch import Tensor
 
-from optim.optimizer import Formula, Hyperparameter, Options, RuleOptimizer
+from optim.optimizer import Formula, RuleOptimizer
+from optim.options import Hyperparameter, Options
 
 
 def rmsprop(theta, g, v, d, t, alpha, rho, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:

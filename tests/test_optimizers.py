@@ -1,5 +1,6 @@
 """The update rules: against NumPy oracles in float64, typed-in numbers, torch.optim, and limiting cases from the paper."""
 
+import itertools
 import math
 
 import numpy as np
@@ -209,6 +210,57 @@ def test_a_member_that_diverges_disturbs_nobody():
     # 0.998 per step is the plain factor; momentum brings it well below 1 and above 0 in 20 steps.
     assert (theta[1] < 1).all()
     assert (theta[1] > 0).all()
+
+
+def test_section_2_the_cheaper_order_is_algorithm_1_where_eps_hat_follows_the_correction():
+    """eps_hat = eps sqrt(1 - beta2^t): the same to rounding. One eps_hat for all t: not at the first steps."""
+    g = np.random.default_rng(3).standard_normal((10, 50))
+    for eps, follows, nearest, farthest in ((1e-2, True, 0, 1e-13), (1e-2, False, 0.1, 0.3), (1e-8, False, 1e-8, 1e-6)):
+        theta, other = (torch.zeros(50, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        exact, cheaper = optim.Adam([theta], eps=eps), optim.Adam([other], eps_hat=eps)
+        for t, gradient in enumerate(g, 1):
+            theta.grad, other.grad = torch.tensor(gradient), torch.tensor(gradient)
+            if follows:
+                cheaper.param_groups[0]["eps_hat"] = eps * math.sqrt(1 - 0.999**t)
+            exact.step()
+            cheaper.step()
+        distance = ((other - theta) / theta).abs().median().item()
+        assert nearest <= distance <= farthest
+
+
+def test_section_7_1_the_2_norm_is_adam():
+    start, g = far_from_zero((3, 5)), gradients(100, (3, 5))
+    lp = trajectory(lambda p: optim.LpAdam(p, lr=1e-3, beta2=0.99, p=2.0), start, g)
+    adam = trajectory(lambda p: optim.Adam(p, lr=1e-3, beta2=0.99**2, eps=1e-300), start, g)
+    np.testing.assert_allclose(lp, adam, rtol=RELATIVE, atol=0)
+
+
+def test_section_7_1_adamax_is_the_limit_of_the_family():
+    """A p-norm of n numbers lies within a factor n^(1/p) of their maximum: the distance goes down about as 1 / p."""
+    start, g = np.zeros(20), np.random.default_rng(4).standard_normal((50, 20))
+    adamax = trajectory(lambda p: optim.AdaMax(p, lr=1e-3), start, g)[-1]
+    distances = [
+        np.abs(trajectory(lambda theta, p=p: optim.LpAdam(theta, lr=1e-3, p=p), start, g)[-1] - adamax).max() for p in (8.0, 32.0, 128.0)
+    ]
+    for larger, smaller in itertools.pairwise(distances):
+        assert 3 < larger / smaller < 6
+
+
+def test_section_7_1_large_powers_leave_the_range_of_numbers():
+    """Where |g|^p is 0 in float64 nothing is left to divide by, and the coordinate stands still; AdaMax moves by alpha."""
+    g = np.full((3, 1), 1e-10)
+    assert trajectory(lambda p: optim.LpAdam(p, p=40.0), np.ones(1), g)[-1] == 1.0
+    np.testing.assert_allclose(trajectory(lambda p: optim.AdaMax(p, lr=0.1), np.ones(1), g)[-1], 0.7, rtol=RELATIVE)
+
+
+def test_section_7_1_no_step_of_adamax_is_longer_than_its_bound():
+    """Weights (1-beta1) beta1^i of gradients that are at most u / beta2^i: alpha (1-beta1) / (1 - beta1/beta2), 1.009 alpha, not alpha."""
+    bound = 0.1 / (1 - 0.9 / 0.999)
+    path = np.array(trajectory(lambda p: optim.AdaMax(p, lr=1.0), np.zeros(1000), np.random.default_rng(5).standard_cauchy((300, 1000))))
+    assert np.abs(np.diff(path, axis=0)).max() <= 1 + 1e-12
+    falling = np.cumprod(np.full((300, 1), 0.999), axis=0)  # every gradient just reaches beta2 u
+    worst = np.array(trajectory(lambda p: optim.AdaMax(p, lr=1.0), np.zeros(1), falling))
+    assert np.abs(worst[-1] - worst[-2])[0] == pytest.approx(bound, rel=1e-9)
 
 
 def test_inverse_sqrt_is_alpha_over_the_root_of_t():
