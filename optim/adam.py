@@ -62,7 +62,11 @@ class Adam(RuleOptimizer):
         v_t = beta2 v_(t-1) + (1 - beta2) g_t^2          vhat_t = v_t / (1 - beta2^t)
         theta_t = theta_(t-1) - alpha mhat_t / (sqrt(vhat_t) + eps)
 
-    Takes the place of torch.optim.Adam: the same arguments, the same trajectory to rounding.
+    g_t is the gradient at step t = 1, 2, ..., theta_t the parameters after it; m_0 = v_0 = 0; products, roots and quotients are
+    taken element by element.
+
+    Takes the place of torch.optim.Adam: the same arguments, the same trajectory to rounding. It differs in that half precision is
+    calculated in float32, and 1 - beta^t always in float64.
 
     Args:
         params: parameters, named parameters, or groups of them, as for any torch optimizer.
@@ -78,8 +82,8 @@ class Adam(RuleOptimizer):
         bias_correction: divide m and v by 1 - beta^t. Without it Adam is RMSProp with momentum on the gradient (section 5).
         options: see `Options`.
 
-    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, of its shape: `m`,
-    `v`, with amsgrad `vmax`, and the number of steps `t`. Raises ValueError or TypeError for a value out of range.
+    Numbers may be tensors, of one value or of one value per member of a population. State per parameter: `m`, `v`, with amsgrad
+    `vmax`, of its shape and (or `state_dtype`) its dtype, and the number of steps `t`, an int, or float64 on the device. Raises ValueError or TypeError for a value out of range.
     """
 
     torch_state: ClassVar = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "vmax"}

@@ -52,6 +52,9 @@ class AdaMax(RuleOptimizer):
         u_t = max(beta2 u_(t-1), |g_t|)
         theta_t = theta_(t-1) - alpha / (1 - beta1^t) m_t / u_t
 
+    g_t is the gradient at step t = 1, 2, ..., theta_t the parameters after it; m_0 = u_0 = 0; maxima and quotients are taken
+    element by element.
+
     Takes the place of torch.optim.Adamax, with the same arguments. It differs in its default eps = 0, as in the paper (torch:
     1e-8, added to |g_t|, which shrinks the steps of tiny gradients); where u = 0, the update is 0. With eps equal to torch's
     the trajectory is the same to rounding.
@@ -69,8 +72,8 @@ class AdaMax(RuleOptimizer):
         bias_correction: divide m by 1 - beta1^t.
         options: see `Options`.
 
-    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, of its shape: `m`,
-    `u`, and the number of steps `t`. Raises ValueError or TypeError for a value out of range.
+    Numbers may be tensors, of one value or of one value per member of a population. State per parameter: `m` and `u`, of its
+    shape and (or `state_dtype`) its dtype, and the number of steps `t`, an int, or float64 on the device. Raises ValueError or TypeError for a value out of range.
     """
 
     torch_state: ClassVar = {"exp_avg": "m", "exp_inf": "u"}
@@ -110,7 +113,7 @@ class LpAdam(RuleOptimizer):
     Args:
         params: parameters, named parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
-        betas: decay rates (beta1, beta2), in [0, 1); v decays with beta2^p, so that Adam at beta2 = 0.998 is p = 2 at its root.
+        betas: decay rates (beta1, beta2), in [0, 1); v decays with beta2^p, so that p = 2 is Adam with beta2 squared and eps = 0.
         p: the norm, from 1 up.
         weight_decay: see `Options`.
         beta1: the first of betas, by name.
