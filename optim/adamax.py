@@ -73,7 +73,8 @@ class AdaMax(RuleOptimizer):
         options: see `Options`.
 
     Numbers may be tensors, of one value or of one value per member of a population. State per parameter: `m` and `u`, of its
-    shape and (or `state_dtype`) its dtype, and the number of steps `t`, an int, or float64 on the device. Raises ValueError or TypeError for a value out of range.
+    shape and (or `state_dtype`) its dtype, and the number of steps `t`, an int, or float64 on the device.
+    Raises ValueError or TypeError for a value out of range.
     """
 
     torch_state: ClassVar = {"exp_avg": "m", "exp_inf": "u"}
