@@ -6,6 +6,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # Further settings for run.py, such as ARGS="data.source=standin device=cpu".
 ARGS ?=
+# full or quick, for the figures that take long.
+SCALE ?= full
 
 # The run or folder of runs that `make promote` tracks.
 RUN ?= results/runs/fig1_left/paper
@@ -37,6 +39,10 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) scripts/figure1.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
 
+reproduce-fig4: setup ## Train the sweep of figure 4 and draw it (SCALE=quick: a small one, in minutes)
+	$(PY) run.py experiment=fig4 optimizer=adam settings=$(if $(filter quick,$(SCALE)),quick,paper) $(ARGS)
+	$(PY) scripts/figure4.py --runs results/runs
+
 promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
 	$(PY) scripts/promote.py $(RUN)
 
@@ -60,4 +66,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 promote tune-fig1 bench bench-optim figures clean
+.PHONY: help setup test lint reproduce-fig1 reproduce-fig4 promote tune-fig1 bench bench-optim figures clean

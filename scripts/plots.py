@@ -68,16 +68,17 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, o
         _draw_panel(axis, panel, table, runs(reference, panel.experiment, settings) if own else pd.DataFrame())
     dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
     figure.suptitle(f"settings={settings}; solid: ours, mean and range over seeds{dashed}", fontsize=9)
-    folder = (own or RESULTS) / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     stem = name if settings == "paper" else f"{name}_{settings}"
-    if standin:
-        stem += "_standin"
-    # A fixed salt and no date, so that the same data give the same file.
+    save(figure, (own or RESULTS) / "figures" / (stem + "_standin" * standin))
+
+
+def save(figure: plt.Figure, stem: Path) -> None:
+    """Writes the figure to stem.png and stem.svg; the same data give the same files."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
     plt.rcParams["svg.hashsalt"] = "adam"
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-        figure.savefig(folder / f"{stem}{suffix}", dpi=130, metadata=metadata)
-        print(f"drew {folder / stem}{suffix}")
+        figure.savefig(f"{stem}{suffix}", dpi=130, metadata=metadata)
+        print(f"drew {stem}{suffix}")
     plt.close(figure)
 
 

@@ -263,3 +263,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     assert saves == ([1, 2, 3, 4, 1, 2, 3, 4] if shard == "1" else [1, 2, 3, 4])
     assert path.read_bytes() == whole
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv", ".json"]
+
+
+def test_experiments_change_what_config_yaml_says_for_all(command):
+    """batch_size and evaluate_every stand in config.yaml, shard and seed too; fig4 has its own."""
+    with initialize(version_base="1.3", config_path="../conf"):
+        cfg = compose("config", ["experiment=fig4"])
+        quick = compose("config", ["experiment=fig4", "settings=quick", "optimizer=adamax"])
+    assert (cfg.batch_size, cfg.shard, cfg.seed, cfg.passes, cfg.data.examples) == (100, 12, 0, 10, 50_000)
+    assert len(list(cfg.optimizer.lr)) * len(cfg.optimizer.beta1) * len(cfg.optimizer.beta2) * len(cfg.optimizer.bias_correction) == 84
+    assert (quick.passes, quick.data.examples, list(quick.optimizer.beta2)) == (10, 5_000, [0.99, 0.9999])

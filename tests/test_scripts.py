@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 import agreement
 import curves
 import figure1
+import figure4
 import plots
 import promote
 import tune
@@ -202,3 +203,62 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
         with pytest.raises(SystemExit, match=words):
             call_promote(monkeypatch, runs, target, good, bad)
     assert not target.exists()
+
+
+def write_sweep(root: Path, change, data: str = "real", epochs=(10, 100)) -> Path:
+    """A run with the published losses of figure 4, changed by `change(row)`; 400 (or nearly so) becomes infinite."""
+    paper = figure4.published().drop_duplicates(figure4.SETTINGS[1:]).reset_index(drop=True)
+    losses = figure4.published().set_index(figure4.SETTINGS)["loss"]
+    path = root / ("standin" if data == "standin" else "") / "fig4" / "paper" / "Adam.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for member, row in paper.iterrows():
+        text = f"lr={row.alpha} beta1={row.beta1} beta2={row.beta2} bias_correction={row.bias_correction}"
+        for passes in epochs:
+            loss = losses.get((passes, *row[figure4.SETTINGS[1:]]), 400.0)
+            cost = np.inf if loss > 399 else change(loss, row)
+            rows.append(
+                {"optimizer": "Adam", "data": data, "member": member, "seed": 0, "hyperparameters": text, "pass": passes, "cost": cost}
+            )
+    pd.DataFrame(rows).to_csv(path, index=False)
+    path.with_suffix(".json").write_text("{}")
+    return path
+
+
+def test_figure_4_measures_differences_in_nats_and_agreement_on_divergence(tmp_path):
+    write_sweep(tmp_path, lambda loss, row: loss + (2.0 if row.bias_correction else 0.5))
+    both = figure4.points(figure4.measured(curves.runs(tmp_path, "fig4", "paper")), figure4.published())
+    assert len(both) == len(figure4.published())
+    np.testing.assert_allclose(both.loc[both["bias_correction"], "difference"].dropna(), 2.0, atol=1e-6)
+    np.testing.assert_allclose(both.loc[~both["bias_correction"], "difference"].dropna(), 0.5, atol=1e-6)
+    assert both["difference"].notna().sum() == 101 - (both["kind"].str.startswith("plotted") & both["published_diverged"]).sum()
+    assert (both["published_diverged"] == both["ours_diverged"]).all()
+    assert "divergence agrees in 100%" in figure4.summary(both)
+
+
+def test_figure_4_has_the_papers_layout(tmp_path, monkeypatch, drawn):
+    write_sweep(tmp_path, lambda loss, row: loss, epochs=(10,))
+    monkeypatch.setattr("sys.argv", ["figure4.py", "--runs", str(tmp_path)])
+    figure4.main()
+    (figure,) = drawn
+    assert len(figure.axes) == 12
+    titles = [axis.get_title() for axis in figure.axes[:6]]
+    assert titles[0].startswith("after 10 passes")
+    assert titles[3].startswith("after 100 passes")
+    cell = figure.axes[7]  # beta1 = 0.9, beta2 = 0.999, after 10 passes
+    black, ours = cell.lines[0], cell.lines[2]
+    np.testing.assert_allclose(ours.get_ydata(), black.get_ydata())
+    assert -3 in np.round(ours.get_xdata(), 6)
+    assert (tmp_path / "figures" / "fig4.png").exists()
+    assert len(pd.read_csv(tmp_path / "fig4_points.csv")) == (figure4.published()["epochs"] == 10).sum()
+
+
+def test_figure_4_on_stand_in_data_is_labelled_and_compared_with_nothing(tmp_path, monkeypatch, drawn, capsys):
+    write_sweep(tmp_path, lambda loss, row: loss, data="standin", epochs=(10,))
+    monkeypatch.setattr("sys.argv", ["figure4.py", "--runs", str(tmp_path)])
+    figure4.main()
+    assert "STAND-IN" in drawn[0].get_suptitle()
+    assert not (tmp_path / "fig4_points.csv").exists()
+    monkeypatch.setattr("sys.argv", ["figure4.py", "--runs", str(tmp_path / "nothing")])
+    figure4.main()
+    assert "nothing to draw" in capsys.readouterr().out
