@@ -46,7 +46,10 @@ class TemporalAverage(ABC):
         """Takes the parameters into the average; each step of the optimizer does so."""
         found_inf = getattr(self._optimizer, "found_inf", None)  # set by GradScaler: not 0 where the step was left out
         self.t += 1 if found_inf is None else (found_inf == 0).to(self.t)
-        weight = self._weight() if found_inf is None else torch.where(found_inf.to(self.t.device) == 0, self._weight(), 0.0)
+        weight = self._weight()
+        if found_inf is not None:
+            weight = torch.as_tensor(weight, dtype=torch.float64, device=self.t.device)
+            weight = torch.where(found_inf.to(self.t.device) == 0, weight, 0.0)
         for thetabar, theta in zip(self.thetabars, self.thetas, strict=True):
             here = weight.to(thetabar.device, thetabar.dtype) if isinstance(weight, Tensor) else weight
             thetabar.lerp_(theta.to(thetabar.dtype), here)

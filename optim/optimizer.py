@@ -64,7 +64,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init_subclass__(cls) -> None:
         """Shows in the signature the options that the constructor takes."""
         signature = inspect.signature(cls.__init__)
-        if "options" not in signature.parameters:
+        taken = signature.parameters.get("options")
+        if taken is None or taken.kind is not inspect.Parameter.VAR_KEYWORD:
             return
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=annotation)
@@ -117,6 +118,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 return  # which torch is about to refuse
             for group, theirs, before in zip(self.param_groups, final["param_groups"], own, strict=True):
                 settings = {**before, **theirs}
+                self.check_group(settings)
                 for theta, number in zip(group["params"], theirs["params"], strict=True):
                     if final["state"].get(number):
                         loaded[theta] = _translated(final["state"][number], names, theta, settings, self.formula(settings).state_names)
@@ -166,12 +168,20 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         Args:
             kept: their indices, int64, shape [kept].
+
+        Raises:
+            ValueError: the parameters are not stacks of as many members; nothing has changed.
         """
+
+        sizes = {theta.shape[:1] for group in self.param_groups for theta in group["params"]}
+        if len(sizes) != 1 or torch.Size() in sizes:
+            raise ValueError(f"parameters of one population should agree in their first axis, they have {sorted(map(tuple, sizes))}")
+        members = next(iter(sizes))
 
         def keep(value):
             if isinstance(value, (tuple, list)):
                 return type(value)(map(keep, value))
-            return value[kept] if isinstance(value, Tensor) and value.ndim else value
+            return value[kept] if isinstance(value, Tensor) and value.shape[:1] == members else value
 
         for group in self.param_groups:
             group.update({key: keep(value) for key, value in group.items() if key != "params"})
@@ -229,7 +239,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 entry.simple
                 and g.is_contiguous()
                 and g.dtype is entry.dtype
-                and g.numel() == entry.size
+                and g.shape == entry.shape
                 and g.device == entry.device
                 and g.__class__ is Tensor
                 and not g.is_neg()
@@ -370,6 +380,13 @@ def _translated(state: dict, names: dict[str, str], theta: Tensor, group: dict, 
         else:
             dtype = value.dtype if theirs == name else theta.dtype if theta.is_complex() else group["state_dtype"] or theta.dtype
             ours[name] = value.to(theta.device, dtype, copy=True)
+    wrong = [
+        name
+        for name in wanted
+        if name in ours and not (isinstance(ours[name], Tensor) and ours[name].dtype.is_floating_point != theta.is_complex())
+    ]
+    if wrong:
+        raise ValueError(f"the loaded state {', '.join(wrong)} should be tensors of numbers like those of the parameter")
     if missing := {"t", *wanted} - ours.keys():
         raise ValueError(f"the loaded state has {', '.join(state)}; {', '.join(sorted(missing))} should be there")
     return ours

@@ -18,9 +18,9 @@ class InverseSqrt:
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
-        self.alphas = [group["lr"] for group in optimizer.param_groups]
+        self.alphas = [_own(group["lr"]) for group in optimizer.param_groups]
         for group in optimizer.param_groups:
-            group["lr"] = group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"]
+            group["lr"] = _own(group["lr"])
         self.t = 1
 
     def step(self) -> None:
@@ -34,7 +34,7 @@ class InverseSqrt:
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Takes over what `state_dict` returned."""
-        self.t, self.alphas = state_dict["t"], list(state_dict["alphas"])
+        self.t, self.alphas = state_dict["t"], list(map(_own, state_dict["alphas"]))
         self._apply()
 
     def keep_members(self, kept: Tensor) -> None:
@@ -48,3 +48,7 @@ class InverseSqrt:
                 group["lr"].copy_(alpha / math.sqrt(self.t))
             else:
                 group["lr"] = alpha / math.sqrt(self.t)
+
+
+def _own(lr: float | Tensor) -> float | Tensor:
+    return lr.clone() if isinstance(lr, Tensor) else lr

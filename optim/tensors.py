@@ -29,7 +29,9 @@ class Entry:
         g: the gradient, during a step.
         addresses: of theta and the state.
         size: number of elements.
-        dtype: of theta, when this was written down.
+        shape: of theta and the state, when this was written down.
+        dtype: of theta.
+        state_dtype: of the state.
         device: of theta.
     """
 
@@ -42,21 +44,26 @@ class Entry:
     g: Tensor | None = None
     addresses: list[int] = field(init=False)
     size: int = field(init=False)
+    shape: torch.Size = field(init=False)
     dtype: torch.dtype = field(init=False)
+    state_dtype: torch.dtype = field(init=False)
     device: torch.device = field(init=False)
 
     def __post_init__(self):
         self.addresses = [tensor.data_ptr() for tensor in (self.theta, *self.tensors)]
-        self.size, self.dtype, self.device = self.theta.numel(), self.theta.dtype, self.theta.device
+        self.size, self.shape, self.device = self.theta.numel(), self.theta.shape, self.theta.device
+        self.dtype, self.state_dtype = self.theta.dtype, self.tensors[0].dtype
 
     def stands_for(self, theta: Tensor, state: dict, names: tuple[str, ...]) -> bool:
         """Whether this still describes a parameter and its state; either may have been given other data meanwhile."""
         if not (self.simple and state is self.state and theta.data_ptr() == self.addresses[0]):
             return False
         for name, tensor, address in zip(names, self.tensors, self.addresses[1:], strict=True):
-            if state.get(name) is not tensor or tensor.data_ptr() != address or tensor.numel() != self.size:
+            if state.get(name) is not tensor or tensor.data_ptr() != address or tensor.dtype is not self.state_dtype:
                 return False
-        return theta.numel() == self.size and theta.dtype is self.dtype and theta.is_contiguous()
+            if tensor.shape != self.shape or not tensor.is_contiguous() or tensor.is_neg():
+                return False
+        return theta.shape == self.shape and theta.dtype is self.dtype and theta.is_contiguous()
 
     @property
     def operands(self) -> list[Tensor]:

@@ -175,6 +175,35 @@ def test_hooks_after_loading_have_the_last_word():
     assert not second.state[theta]["m"].any()
 
 
+def test_what_a_constructor_refuses_is_refused_on_loading():
+    theta = torch.ones(3, requires_grad=True)
+    machine = optim.Adam([theta])
+    run(theta, machine, [torch.ones(3)])
+    for spoil, words in (
+        (lambda d: d["param_groups"][0].update(lr=-1.0), "lr=-1.0 should not be negative"),
+        (lambda d: d["param_groups"][0].update(amsgrad=True, eps_hat=1e-8), "exclude each other"),
+        (lambda d: d["state"][0].update(m=3.0), "the loaded state m should be tensors"),
+        (lambda d: d["state"][0].update(v=torch.ones(3, dtype=torch.int64)), "the loaded state v should be tensors"),
+    ):
+        state = copy.deepcopy(machine.state_dict())
+        spoil(state)
+        with pytest.raises(ValueError, match=words):
+            machine.load_state_dict(state)
+    assert machine.param_groups[0]["lr"] == 1e-3
+
+
+def test_members_are_kept_in_all_parameters_or_none():
+    stack, other = torch.ones(3, 2, requires_grad=True), torch.ones(2, 3, requires_grad=True)
+    with pytest.raises(ValueError, match=r"should agree in their first axis, they have \[\(2,\), \(3,\)\]"):
+        optim.Adam([stack, other]).keep_members(torch.tensor([0, 1]))
+    assert stack.shape == (3, 2)
+    machine = optim.Adam([stack], lr=torch.tensor([0.1]), betas=(torch.tensor([0.1, 0.2, 0.3]), 0.9))
+    machine.keep_members(torch.tensor([0, 2]))
+    assert stack.shape == (2, 2)
+    assert machine.param_groups[0]["lr"].tolist() == pytest.approx([0.1])
+    assert machine.param_groups[0]["betas"][0].tolist() == pytest.approx([0.1, 0.3])
+
+
 def test_subclasses_with_a_constructor_of_their_own():
     class Halved(optim.Adam):
         def __init__(self, params, lr=1e-3, **anything):

@@ -320,6 +320,43 @@ def test_state_may_come_to_lie_elsewhere(name, path):
     assert torch.equal(moved, kept)
 
 
+CHANGES = {
+    "transposed": lambda m: m.data.t(),
+    "negated": lambda m: torch._neg_view(m.data),
+    "narrower": lambda m: m.data.view(torch.float16)[:, ::2].copy_(m.data.half()),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_state_at_the_same_address_may_mean_something_else(name, path):
+    runs = []
+    for choice in (path, dict(fused=False)):
+        theta = torch.linspace(1, 2, 4096).view(64, 64).requires_grad_()
+        machine = optim.Adam([theta], lr=0.1, **choice)
+        for step in range(4):
+            theta.grad = torch.linspace(-1, 2, 4096).view(64, 64) * (step + 1)
+            machine.state and step == 2 and setattr(machine.state[theta]["m"], "data", CHANGES[name](machine.state[theta]["m"]))
+            if step == 2:
+                machine.param_groups[0]["fused"] = choice.get("fused") and None
+            machine.step()
+        runs.append(theta.detach())
+    torch.testing.assert_close(*runs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_reshaped_parameter_is_refused(path):
+    theta = torch.zeros(2, 3, requires_grad=True)
+    theta.grad = torch.ones(2, 3)
+    machine = optim.Adam([theta], lr=torch.tensor([0.1, 0.2]), **path)
+    machine.step()
+    theta.data = theta.data.view(3, 2)
+    with pytest.raises(ValueError, match=r"one per member, but a parameter of shape \(3, 2\)|a gradient has shape \(2, 3\)"):
+        machine.step()
+    theta.grad = None
+    theta.grad = torch.ones(3, 2)
+    with pytest.raises(ValueError, match=r"one per member, but a parameter of shape \(3, 2\)"):
+        machine.step()
+
+
 def test_state_of_another_dtype_or_device_is_not_taken_for_numbers():
     theta = torch.ones(1000, requires_grad=True)
     theta.grad = torch.ones(1000)
