@@ -46,6 +46,10 @@ class VariationalAutoencoder:
         pixels: `grey`, or `resampled`: drawn anew as 0 or 1 each time an image is seen.
         start: initial weights: `normal`, of standard deviation `initial_std`, or `fan_in`, N(0, 1) / sqrt(inputs). Biases are 0.
         initial_std: see `start`.
+        l2: the cost gets l2 / 2 * |all parameters|^2; 1 / (number of images) stands for the prior N(0, I) on them.
+
+    Raises:
+        ValueError: an argument that is none of these.
     """
 
     per_member = ()
@@ -59,11 +63,15 @@ class VariationalAutoencoder:
         pixels: str = "grey",
         start: str = "normal",
         initial_std: float = 0.01,
+        l2: float = 0.0,
     ):
         for name, value, known in (("pixels", pixels, PIXELS), ("start", start, STARTS)):
             if value not in known:
                 raise ValueError(f"model.{name}={value} is unknown: choose one of {', '.join(known)}")
-        self.pixels, self.start, self.initial_std = pixels, start, initial_std
+        for name, value in (("initial_std", initial_std), ("l2", l2)):
+            if not (isinstance(value, (int, float)) and value >= 0):
+                raise ValueError(f"model.{name}={value} should be a number from 0 up")
+        self.pixels, self.start, self.initial_std, self.l2 = pixels, start, initial_std, l2
         # outputs x inputs of each layer; the encoder's last layer gives mean and log variance of z.
         self.layers = {"encode": (hidden, features), "code": (2 * latent, hidden), "decode": (hidden, latent), "image": (features, hidden)}
 
@@ -108,6 +116,7 @@ class VariationalAutoencoder:
         return {"cost": self.losses(parameters, inputs, targets, [noise])}
 
     def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
-        """None: 0 for each member, shape [members]."""
-        weight = parameters["encode.weight"]
-        return weight.new_zeros(len(weight))
+        """l2 / 2 * |all parameters|^2, shape [members]."""
+        if not self.l2:
+            return (weight := parameters["encode.weight"]).new_zeros(len(weight))
+        return self.l2 / 2 * sum(parameter.square().sum((1, 2)) for parameter in parameters.values())
