@@ -4,13 +4,14 @@ import hydra
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 import data
 from experiments.config import Population, adapt_optimizer, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
 from experiments.errors import one_sentence_errors
 from experiments.memory import keep_freed_memory
-from experiments.recording import PROJECT, Record, diverged_members, summary, system
-from experiments.training import Plan, train
+from experiments.recording import PROJECT, Record, announce, diverged_members, summary, system
+from experiments.training import Plan, seconds_per_pass, train
 from optim import RuleOptimizer
 
 
@@ -49,16 +50,22 @@ def train_members(
     config: dict, population: Population, dataset: data.Dataset, plan: Plan, device, record: Record
 ) -> tuple[pd.DataFrame, float]:
     """Trains all members, as many at once as `shard` says, or one after another if the optimizer is not ours; see `train`."""
-    bar = {"desc": f"{config['experiment']} {optimizer_name(config)}", "position": HydraConfig.get().job.get("num", 0) % 2}
-    size = config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1
+    name = f"{config['experiment']} {optimizer_name(config)}"
+    shards = population.shards(config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1)
+    checkpoints = [record.checkpoint(number) for number in range(len(shards))]
+    total, done = plan.passes * len(shards), sum(checkpoint.passes() for checkpoint in checkpoints)
     tables, seconds, first = [], 0.0, 0
-    for number, part in enumerate(population.shards(size)):
-        model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
-        make_optimizer, checkpoint = optimizer_maker(config, part, device), record.checkpoint(number)
-        table, spent = train(model, make_optimizer, dataset, part.seeds, len(part.settings), plan, device, bar, checkpoint)
-        tables.append(table.assign(member=table["member"] + first))
-        first += len(part.seeds) * len(part.settings)
-        seconds += spent
+    position = HydraConfig.get().job.get("num", 0) % 2
+    with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
+        for part, checkpoint in zip(shards, checkpoints, strict=True):
+            model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
+            job = model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
+            if first == 0:
+                announce(name, population.members, plan.passes, done / total, (total - done) * seconds_per_pass(*job))
+            table, spent = train(*job, bar, checkpoint)
+            tables.append(table.assign(member=table["member"] + first))
+            first += part.members
+            seconds += spent
     return pd.concat(tables, ignore_index=True), seconds
 
 

@@ -21,10 +21,22 @@ class Checkpoint:
     def __init__(self, path: Path, config: dict):
         self.path, self.config = path, config
 
-    def load(self) -> dict | None:
-        """The state that was saved last, if there is one for this configuration; its tensors are on the CPU."""
+    def passes(self) -> int:
+        """How many passes have been finished; looks at the file without reading its tensors."""
+        state = self.load(lazily=True)
+        return state["passes"] if state else 0
+
+    def load(self, lazily: bool = False) -> dict | None:
+        """The state that was saved last, if there is one for this configuration; its tensors are on the CPU.
+
+        Args:
+            lazily: leave the tensors on disk until they are looked at.
+
+        Raises:
+            OSError: the file is not one of ours, or was damaged.
+        """
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            saved = torch.load(self.path, map_location="cpu", weights_only=True, mmap=lazily)
         except FileNotFoundError:
             return None
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -87,9 +87,14 @@ class Population:
                 raise ConfigError(f"{key}={values} should be a number, or a list of numbers that are trained as a population")
         return cls(seeds, [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())])
 
+    @property
+    def members(self) -> int:
+        """How many there are."""
+        return len(self.seeds) * len(self.settings)
+
     def shards(self, size: int | None) -> list[Population]:
         """Populations of at most `size` members, of one seed each, that together are this one; None: this one itself."""
-        if size is None or size >= len(self.seeds) * len(self.settings):
+        if size is None or size >= self.members:
             return [self]
         return [
             Population([seed], self.settings[first : first + size]) for seed in self.seeds for first in range(0, len(self.settings), size)

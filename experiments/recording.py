@@ -97,6 +97,25 @@ def summary(table: pd.DataFrame, seconds: float) -> str:
     )
 
 
+def announce(name: str, members: int, passes: int, done: float, seconds: float) -> None:
+    """Says how long a run will take, if that is more than a minute.
+
+    Args:
+        name: of the run.
+        members: how many.
+        passes: how many.
+        done: share of the work that was done before.
+        seconds: estimate for the rest.
+    """
+    if seconds > 60:
+        rest = f"; {done:.0%} is done, the rest" if done else ""
+        print(f"{name}: {members} member{'s' * (members > 1)}, {passes} passes{rest}: about {_duration(seconds)} here", flush=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.1f} hours"
+
+
 def system(device: torch.device) -> dict:
     """The code and the machine as they are now: commit, versions, processor, device."""
     packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "hydra-core")

@@ -1,6 +1,8 @@
 """The one training loop: a population of models, trained side by side on data that stay on the device."""
 
+import itertools
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from optim import InverseSqrt, RuleOptimizer
 
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")
 _EVALUATION_BATCH = 5_000
+_FORECAST_STEPS = 7
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def train(
     per_seed: int,
     plan: Plan,
     device: torch.device,
-    bar: dict | None = None,
+    bar: tqdm | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[pd.DataFrame, float]:
     """Trains len(seeds) * per_seed members at once; members of the same seed see the same minibatches and the same noise.
@@ -139,7 +142,7 @@ def train(
         per_seed: members per seed; the members of the first seed come first.
         plan: how to train.
         device: where.
-        bar: options of the progress bar.
+        bar: counts the passes that are trained and shows the lowest cost.
         checkpoint: where to go on from, and what to save after every pass.
 
     Returns:
@@ -152,20 +155,39 @@ def train(
     progress = Progress(model, make_optimizer, seeds, per_seed, device)
     if checkpoint and (saved := checkpoint.load()):
         progress.load_state_dict(saved)
-    options = {"disable": None, "unit": "pass", **(bar or {})}
-    with tqdm(total=plan.passes, initial=progress.passes, **options) as shown:
-        while progress.passes < plan.passes:
-            start = time.perf_counter()
-            cost = _pass(model, progress, dataset.train, plan) if progress.alive else []
-            progress.seconds += time.perf_counter() - start
-            progress.passes += 1
-            evaluated = progress.passes % plan.evaluate_every == 0 or progress.passes == plan.passes
-            progress.record(cost, evaluate(model, progress.parameters, dataset) if evaluated and progress.alive else {})
-            if checkpoint:
-                checkpoint.save(progress.state_dict())
-            shown.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value), default=math.nan):.4f}")
-            shown.update()
+    bar = tqdm(disable=True) if bar is None else bar
+    while progress.passes < plan.passes:
+        start = time.perf_counter()
+        cost = _pass(model, progress, dataset.train, plan) if progress.alive else []
+        progress.seconds += time.perf_counter() - start
+        progress.passes += 1
+        evaluated = progress.passes % plan.evaluate_every == 0 or progress.passes == plan.passes
+        progress.record(cost, evaluate(model, progress.parameters, dataset) if evaluated and progress.alive else {})
+        if checkpoint:
+            checkpoint.save(progress.state_dict())
+        bar.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value), default=math.nan):.4f}")
+        bar.update()
     return pd.DataFrame(progress.rows), progress.seconds
+
+
+def seconds_per_pass(
+    model,
+    make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    dataset: Dataset,
+    seeds: Sequence[int],
+    per_seed: int,
+    plan: Plan,
+    device: torch.device,
+) -> float:
+    """How long a pass of these members will take, from a few steps of a copy that is thrown away; arguments as in `train`."""
+    progress = Progress(model, make_optimizer, seeds, per_seed, device)
+    steps = minibatches(len(dataset.train), plan.batch_size, progress.order, device, plan.shuffle)
+    seconds = []
+    for index in itertools.islice(steps, _FORECAST_STEPS):
+        start = time.perf_counter()
+        _step(model, progress.parameters, progress.optimizer, dataset.train, index, progress.noise).tolist()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * math.ceil(len(dataset.train) / plan.batch_size)
 
 
 def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:

@@ -12,13 +12,12 @@ from experiments.streams import dropout, generator, minibatches
 from experiments.training import Plan, train
 
 CPU = torch.device("cpu")
-QUIET = {"disable": True}
 PLAN = Plan(passes=3, batch_size=32, schedule="inverse_sqrt_pass")  # 300 examples: the last minibatch has 12
 
 
 def run(dataset, make, seeds=(0,), per_seed=1, plan=PLAN, **options) -> pd.DataFrame:
     model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, **options)
-    return train(model, make, dataset, seeds, per_seed, plan, CPU, QUIET)[0]
+    return train(model, make, dataset, seeds, per_seed, plan, CPU)[0]
 
 
 def adam(lr):
@@ -196,7 +195,7 @@ def test_wrong_plans_are_named(change, words):
 def test_on_a_gpu_the_costs_are_those_of_the_cpu(dataset):
     device = torch.device("cuda")
     model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=1e-3)
-    on_gpu = train(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device, QUIET)[0]
+    on_gpu = train(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device)[0]
     # the same order of data, sums in another order
     pd.testing.assert_frame_equal(on_gpu, run(dataset, adam(0.01), [0, 1], l2=1e-3), rtol=1e-4)
 
@@ -232,7 +231,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, 
         return LogisticRegression(12, 3, dropout=0.25, initial_std=0.1)
 
     def go(model, checkpoint):
-        return train(model, lambda p: make(p, lr=lr), images, seeds, per_seed, plan, CPU, QUIET, checkpoint)[0]
+        return train(model, lambda p: make(p, lr=lr), images, seeds, per_seed, plan, CPU, checkpoint=checkpoint)[0]
 
     whole = go(model(), None)
     for losses in (25, 25):
@@ -255,7 +254,7 @@ def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_p
 
     def go(lr, model, checkpoint=None):
         lr = torch.tensor(lr, dtype=torch.float64)
-        return train(model, lambda p: optim.SGDNesterov(p, lr=lr), images, [0], len(lr), plan, CPU, QUIET, checkpoint)[0]
+        return train(model, lambda p: optim.SGDNesterov(p, lr=lr), images, [0], len(lr), plan, CPU, checkpoint=checkpoint)[0]
 
     table = go(lrs, Watched(12, 3))
     assert seen[0] == 3

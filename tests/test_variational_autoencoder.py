@@ -85,7 +85,7 @@ def test_members_of_a_population_agree_with_solo_runs(images, pixels):
     def run(lr, seeds, per_seed):
         model = VariationalAutoencoder(12, 3, hidden=8, latent=2, pixels=pixels)
         make = lambda parameters: optim.Adam(parameters, lr=lr)  # noqa: E731
-        return train(model, make, images, seeds, per_seed, plan, CPU, {"disable": True})[0]
+        return train(model, make, images, seeds, per_seed, plan, CPU)[0]
 
     together = run(torch.tensor(lrs * 2, dtype=torch.float64), seeds, 2)
     assert {"train_cost", "test_cost"} <= set(together.columns)
