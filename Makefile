@@ -16,6 +16,9 @@ GRID := settings=grid seed=0 evaluate_every=1000
 FIG1_LEFT := adam,adamax,adagrad,sgd_nesterov
 FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 
+FIG4_CANDIDATES := seed=0,1 model.initial_std=0.002,0.005,0.01 model.start=fan_in shuffle=false data.examples=50000 \
+	model.pixels=resampled batch_size=128 optimizer.eps=1e-10,1e-6 model.l2=1.667e-5
+
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -39,8 +42,14 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) scripts/figure1.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
 
-reproduce-fig4: setup ## Train the sweep of figure 4 and draw it (SCALE=quick: a small one, in minutes)
-	$(PY) run.py experiment=fig4 optimizer=adam settings=$(if $(filter quick,$(SCALE)),quick,paper) $(ARGS)
+reproduce-fig4: setup ## Train the sweeps of figure 4 and draw it; 100 passes come last and take hours (SCALE=quick: minutes)
+ifeq ($(SCALE),quick)
+	$(PY) run.py -m experiment=fig4 optimizer=adam,adamax,rmsprop settings=quick $(ARGS)
+else
+	$(PY) run.py -m experiment=fig4 optimizer=adam,adamax,rmsprop $(ARGS)
+	$(PY) scripts/figure4.py --runs results/runs
+	$(PY) run.py experiment=fig4_100 $(ARGS)
+endif
 	$(PY) scripts/figure4.py --runs results/runs
 
 promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
@@ -52,18 +61,26 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 20 mi
 	$(PY) run.py -m experiment=fig1_left optimizer=adam,adagrad,sgd_nesterov settings=grid_l2 seed=0 evaluate_every=1000 $(ARGS)
 	$(PY) scripts/tune.py fig1_left fig1_right
 
+tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
+	for candidate in $(FIG4_CANDIDATES); do $(PY) run.py -m experiment=fig4 settings=search $$candidate $(ARGS) || exit; done
+	$(PY) scripts/tune_figure4.py
+
 bench: setup ## Measure how fast training is, side by side with the loop a user would write
 	$(PY) scripts/bench.py
 
 bench-optim: setup ## Measure how fast a step of the optimizers is, side by side with torch's
 	$(PY) scripts/bench_optim.py
 
+bench-population: setup ## Measure how fast the population of figure 4 is, side by side with its members one by one
+	$(PY) scripts/bench_population.py
+
 figures: setup ## Draw the tracked figures and measure the agreement, from the tracked results
 	$(PY) scripts/figure1.py
+	$(PY) scripts/figure4.py
 	$(PY) scripts/agreement.py
 
 clean: ## Remove the virtual environment, caches and your own runs (data sets and tracked results stay)
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 reproduce-fig4 promote tune-fig1 bench bench-optim figures clean
+.PHONY: help setup test lint reproduce-fig1 reproduce-fig4 promote tune-fig1 tune-fig4 bench bench-optim bench-population figures clean

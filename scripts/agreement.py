@@ -55,6 +55,8 @@ def final_costs(root: Path) -> pd.DataFrame:
     for experiment, settings in sorted({(path.parent.parent.name, path.parent.name) for path in root.glob("*/*/*.csv")}):
         table = runs(root, experiment, settings)
         for optimizer, ours in table.groupby("optimizer") if not table.empty else ():
+            if ours["hyperparameters"].nunique() > 1:  # a sweep: its members are no seeds of one setting
+                continue
             last = ours[ours["pass"] == ours["pass"].max()]
             line = {
                 "experiment": experiment,

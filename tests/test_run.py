@@ -15,7 +15,7 @@ import optim
 import run as program
 from experiments import checkpoints, recording
 from experiments.errors import one_sentence_errors
-from experiments.recording import COLUMNS, PROJECT
+from experiments.recording import COLUMNS, PROJECT, announce
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (PROJECT / "conf/experiment").glob("*.yaml"))
@@ -273,3 +273,13 @@ def test_experiments_change_what_config_yaml_says_for_all(command):
     assert (cfg.batch_size, cfg.shard, cfg.seed, cfg.passes, cfg.data.examples) == (100, 12, 0, 10, 60_000)
     assert len(list(cfg.optimizer.lr)) * len(cfg.optimizer.beta1) * len(cfg.optimizer.beta2) * len(cfg.optimizer.bias_correction) == 84
     assert (quick.passes, quick.data.examples, list(quick.optimizer.beta2)) == (10, 5_000, [0.99, 0.9999])
+
+
+def test_long_runs_are_announced_with_what_is_left(capsys):
+    announce("fig4 Adam", 84, 10, 0.0, 2400)
+    announce("fig4 Adam", 84, 10, 0.25, 3 * 3600)
+    announce("fig1_left Adam", 5, 46, 0.0, 30)
+    assert capsys.readouterr().out.splitlines() == [
+        "fig4 Adam: 84 members, 10 passes: about 40 minutes here",
+        "fig4 Adam: 84 members, 10 passes; 25% is done, the rest: about 3.0 hours here",
+    ]

@@ -15,6 +15,7 @@ import figure4
 import plots
 import promote
 import tune
+import tune_figure4
 
 
 def write_run(root: Path, optimizer: str, costs, experiment="fig1_left", settings="paper", data="real", seeds=(0, 1), **columns) -> Path:
@@ -148,6 +149,11 @@ def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
     assert line["highest_of_a_seed"] == pytest.approx(1 + np.log(1.02))
 
 
+def test_a_sweep_has_no_final_costs(tmp_path):
+    write_sweep(tmp_path, lambda loss, row: loss)
+    assert agreement.final_costs(tmp_path).empty
+
+
 def test_final_costs_are_those_of_the_last_pass(tmp_path):
     write_run(tmp_path, "Adam", [9.0, 0.5], seeds=(0, 1, 2), test_cost=0.25, test_error=0.125)
     line = agreement.final_costs(tmp_path).iloc[0]
@@ -205,35 +211,76 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
     assert not target.exists()
 
 
-def write_sweep(root: Path, change, data: str = "real", epochs=(10, 100)) -> Path:
-    """A run with the published losses of figure 4, changed by `change(row)`; 400 (or nearly so) becomes infinite."""
+def write_sweep(root: Path, change, data: str = "real", epochs=(10, 100)) -> None:
+    """Runs with the published losses of figure 4, changed by `change(row)`; 400 (or nearly so) becomes infinite."""
     paper = figure4.published().drop_duplicates(figure4.SETTINGS[1:]).reset_index(drop=True)
     losses = figure4.published().set_index(figure4.SETTINGS)["loss"]
-    path = root / ("standin" if data == "standin" else "") / "fig4" / "paper" / "Adam.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for member, row in paper.iterrows():
-        text = f"lr={row.alpha} beta1={row.beta1} beta2={row.beta2} bias_correction={row.bias_correction}"
-        for passes in epochs:
+    for passes in epochs:
+        folder = root / ("standin" if data == "standin" else "") / figure4.EXPERIMENTS[passes] / "paper"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = []
+        for member, row in paper.iterrows():
+            text = f"lr={row.alpha} beta1={row.beta1} beta2={row.beta2} bias_correction={row.bias_correction}"
             loss = losses.get((passes, *row[figure4.SETTINGS[1:]]), 400.0)
             cost = np.inf if loss > 399 else change(loss, row)
-            rows.append(
-                {"optimizer": "Adam", "data": data, "member": member, "seed": 0, "hyperparameters": text, "pass": passes, "cost": cost}
-            )
-    pd.DataFrame(rows).to_csv(path, index=False)
-    path.with_suffix(".json").write_text("{}")
-    return path
+            given = {"optimizer": "Adam", "data": data, "member": member, "seed": 0, "hyperparameters": text}
+            rows += [given | {"pass": 10, "cost": 1.0}] * (passes == 100) + [given | {"pass": passes, "cost": cost}]
+        pd.DataFrame(rows).to_csv(folder / "Adam.csv", index=False)
+        (folder / "Adam.json").write_text("{}")
 
 
 def test_figure_4_measures_differences_in_nats_and_agreement_on_divergence(tmp_path):
     write_sweep(tmp_path, lambda loss, row: loss + (2.0 if row.bias_correction else 0.5))
-    both = figure4.points(figure4.measured(curves.runs(tmp_path, "fig4", "paper")), figure4.published())
+    both = figure4.points(figure4.measured(figure4.sweeps(tmp_path, "paper")), figure4.published())
     assert len(both) == len(figure4.published())
     np.testing.assert_allclose(both.loc[both["bias_correction"], "difference"].dropna(), 2.0, atol=1e-6)
     np.testing.assert_allclose(both.loc[~both["bias_correction"], "difference"].dropna(), 0.5, atol=1e-6)
     assert both["difference"].notna().sum() == 101 - (both["kind"].str.startswith("plotted") & both["published_diverged"]).sum()
     assert (both["published_diverged"] == both["ours_diverged"]).all()
     assert "divergence agrees in 100%" in figure4.summary(both)
+
+
+def losses_of_cell(beta2: float, corrected: dict, uncorrected: dict) -> list[tuple]:
+    """Lines of a sweep with beta1 = 0.9 after 10 passes, from losses by alpha."""
+    return [(10, 0.9, beta2, c, alpha, loss) for c, kind in ((True, corrected), (False, uncorrected)) for alpha, loss in kind.items()]
+
+
+def test_the_claims_of_section_6_4_are_judged_cell_by_cell():
+    worse = {1e-4: 110.0, 1e-3: 106.0, 1e-2: np.nan}
+    sweep = losses_of_cell(0.99, {1e-4: 110.4, 1e-3: 106.0, 1e-2: 400.0}, worse)
+    sweep += losses_of_cell(0.999, {1e-4: 111.0, 1e-3: 105.0, 1e-2: 120.0}, {1e-4: 110.0, 1e-3: 141.0, 1e-2: 400.0})
+    table = figure4.claims(pd.DataFrame(sweep, columns=[*figure4.SETTINGS, "loss"]))
+    judged = {claim: lines.set_index(["beta2", "alpha"])["holds"].to_dict() for claim, lines in table.groupby("claim")}
+    # 0.4 nats are noise, 1 is not; two that have diverged are equal
+    assert list(judged["never worse, at every alpha"].values()) == [True, True, True, False, True, True]
+    assert list(judged["never worse, each at its best alpha"].values()) == [True, True]
+    # alpha can be as large without correction at 0.99, a hundredth of it at 0.999
+    grows = table[table["claim"].str.contains("instability")]
+    assert grows["holds"].all()
+    assert (grows["corrected"] / grows["uncorrected"]).round().tolist() == [1, 100]
+    best = table[table["claim"].str.startswith("best")]
+    assert best[["beta2", "corrected", "uncorrected", "holds"]].to_numpy().tolist() == [[0.999, 105.0, 106.0, True]]
+
+
+def test_rmsprop_stands_in_figure_4_at_the_length_of_its_steps():
+    text = "lr=0.0003 momentum=0.9 rho=0.99"
+    rows = pd.DataFrame([{"optimizer": "RMSProp", "hyperparameters": text, "seed": 0, "pass": 10, "cost": 110.0}])
+    (line,) = figure4.measured(rows).to_dict("records")
+    assert (line["beta1"], line["beta2"], line["alpha"], line["bias_correction"]) == (0.9, 0.99, 3e-3, False)
+
+
+def test_candidates_of_figure_4_are_summed_up(tmp_path, monkeypatch, capsys):
+    write_sweep(tmp_path, lambda loss, row: loss + 1.5, epochs=(10,))
+    folder = tmp_path / "fig4" / "search"
+    (tmp_path / "fig4" / "paper").rename(folder)
+    for suffix in (".csv", ".json"):
+        (folder / f"Adam{suffix}").rename(folder / f"Adam,shuffle=False{suffix}")
+    monkeypatch.setattr("sys.argv", ["tune_figure4.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out.csv")])
+    tune_figure4.main()
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert set(table["candidate"]) == {"shuffle=False"}
+    np.testing.assert_allclose(table["difference"].dropna(), 1.5, atol=1e-3)
+    assert "1.50 1.50 1.50" in " ".join(capsys.readouterr().out.split())
 
 
 def test_figure_4_has_the_papers_layout(tmp_path, monkeypatch, drawn):

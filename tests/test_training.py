@@ -9,7 +9,7 @@ import optim
 from experiments.checkpoints import Checkpoint
 from experiments.logistic_regression import LogisticRegression
 from experiments.streams import dropout, generator, minibatches
-from experiments.training import Plan, train
+from experiments.training import Plan, seconds_per_pass, train
 
 CPU = torch.device("cpu")
 PLAN = Plan(passes=3, batch_size=32, schedule="inverse_sqrt_pass")  # 300 examples: the last minibatch has 12
@@ -234,9 +234,11 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, 
         return train(model, lambda p: make(p, lr=lr), images, seeds, per_seed, plan, CPU, checkpoint=checkpoint)[0]
 
     whole = go(model(), None)
+    assert checkpoint.passes() == 0
     for losses in (25, 25):
         with pytest.raises(Interrupted):
             go(interrupted_after(losses, model()), checkpoint)
+    assert checkpoint.passes() > 0
     pd.testing.assert_frame_equal(go(model(), checkpoint), whole, check_exact=True)
     pd.testing.assert_frame_equal(go(interrupted_after(0, model()), checkpoint), whole, check_exact=True)  # nothing is left to do
 
@@ -299,3 +301,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
         checkpoint.save({"passes": 2})
     assert checkpoint.load() == {"passes": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_forecast_trains_a_few_steps_of_a_copy(images):
+    model = interrupted_after(10, LogisticRegression(12, 3))
+    assert seconds_per_pass(model, adam(0.1), images, [0], 1, Plan(1000, 10, "constant"), CPU) > 0

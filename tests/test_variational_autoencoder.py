@@ -101,3 +101,14 @@ def test_unknown_choices_are_named():
         VariationalAutoencoder(12, 3, pixels="binary")
     with pytest.raises(ValueError, match="model.start=zero is unknown: choose one of normal, fan_in"):
         VariationalAutoencoder(12, 3, start="zero")
+    for wrong in ({"initial_std": -1}, {"l2": "much"}):
+        with pytest.raises(ValueError, match="should be a number from 0 up"):
+            VariationalAutoencoder(12, 3, **wrong)
+
+
+def test_the_prior_of_the_parameters_is_a_penalty_on_all_of_them():
+    """-log N(0, I) of 1,000 images' parameters is |theta|^2 / 2, of which each image's mean cost bears a thousandth."""
+    model = VariationalAutoencoder(12, 3, hidden=7, latent=3, l2=1e-3)
+    parameters = stacked(model, 2)
+    squares = sum(value.double().square().sum((1, 2)) for value in parameters.values())
+    np.testing.assert_allclose(model.penalty(parameters), squares / 2000, rtol=1e-6)
