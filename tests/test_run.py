@@ -272,7 +272,7 @@ def test_experiments_change_what_config_yaml_says_for_all(command):
         quick = compose("config", ["experiment=fig4", "settings=quick", "optimizer=adamax"])
     assert (cfg.batch_size, cfg.shard, cfg.seed, cfg.passes, cfg.data.examples) == (100, 12, 0, 10, 60_000)
     assert len(list(cfg.optimizer.lr)) * len(cfg.optimizer.beta1) * len(cfg.optimizer.beta2) * len(cfg.optimizer.bias_correction) == 84
-    assert (quick.passes, quick.data.examples, list(quick.optimizer.beta2)) == (10, 5_000, [0.99, 0.9999])
+    assert (quick.passes, quick.data.examples, list(quick.optimizer.beta2)) == (10, 12_000, [0.99, 0.9999])
 
 
 def test_long_runs_are_announced_with_what_is_left(capsys):
