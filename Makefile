@@ -16,7 +16,7 @@ GRID := settings=grid seed=0 evaluate_every=1000
 FIG1_LEFT := adam,adamax,adagrad,sgd_nesterov
 FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 
-FIG4_CANDIDATES := seed=0,1 model.initial_std=0.002,0.005,0.01 model.start=fan_in shuffle=false data.examples=50000 \
+FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
 	model.pixels=resampled batch_size=128 optimizer.eps=1e-10,1e-6 model.l2=1.667e-5
 
 help: ## Show this help

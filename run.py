@@ -41,20 +41,25 @@ def run(cfg: DictConfig) -> None:
     table, seconds = train_members(config, population, dataset.to(device), plan, device, record)
     record.write(
         population.describe(table),
-        {"diverged_members": diverged_members(table), "training_seconds": round(seconds, 4), **origin},
+        {
+            "diverged_members": diverged_members(table),
+            "training_seconds": round(seconds[-1], 4),
+            "seconds_after_pass": [round(value, 4) for value in seconds],
+            **origin,
+        },
     )
-    print(f"{summary(table, seconds)}\nwrote {record}")
+    print(f"{summary(table, seconds[-1])}\nwrote {record}")
 
 
 def train_members(
     config: dict, population: Population, dataset: data.Dataset, plan: Plan, device, record: Record
-) -> tuple[pd.DataFrame, float]:
+) -> tuple[pd.DataFrame, list[float]]:
     """Trains all members, as many at once as `shard` says, or one after another if the optimizer is not ours; see `train`."""
     name = f"{config['experiment']} {optimizer_name(config)}"
     shards = population.shards(config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1)
     checkpoints = [record.checkpoint(number) for number in range(len(shards))]
     total, done = plan.passes * len(shards), sum(checkpoint.passes() for checkpoint in checkpoints)
-    tables, seconds, first = [], 0.0, 0
+    tables, seconds, first = [], [0.0] * plan.passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2
     with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
         for part, checkpoint in zip(shards, checkpoints, strict=True):
@@ -65,7 +70,7 @@ def train_members(
             table, spent = train(*job, bar, checkpoint)
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
-            seconds += spent
+            seconds = [before + more for before, more in zip(seconds, spent, strict=True)]
     return pd.concat(tables, ignore_index=True), seconds
 
 

@@ -154,7 +154,7 @@ def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
     (`overrides`) gave them: those are for `optimizer_maker` to refuse.
     """
     target = optimizer_class(config)
-    if issubclass(target, optim.RuleOptimizer):
+    if issubclass(target, (optim.RuleOptimizer, optim.SFO)):
         return
     known, settings = inspect.signature(target).parameters, config["optimizer"]
     if inspect.signature(target.step).parameters["closure"].default is inspect.Parameter.empty:

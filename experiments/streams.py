@@ -32,14 +32,16 @@ def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torc
     """Inverted dropout (Hinton et al. 2012): sets each input to 0 with probability `rate` and divides the others by 1 - rate.
 
     Args:
-        inputs: shape [streams, ...]; of a sparse batch, only the stored values need random numbers.
+        inputs: shape [streams * members, ...], the members of a stream next to each other: they lose the same ones. Of a sparse
+            batch, of shape [streams, ...], only the stored values need random numbers.
         rate: in [0, 1), rounded to a multiple of 2^-16.
         generators: one per stream, on the inputs' device.
     """
     if isinstance(inputs, SparseBatch):
         return inputs.scaled(torch.cat([_scales(size, rate, generator) for size, generator in zip(inputs.sizes, generators, strict=True)]))
     scales = torch.stack([_scales(inputs[0].numel(), rate, generator) for generator in generators])
-    return inputs * scales.view_as(inputs)
+    by_stream = inputs.view(len(generators), -1, *inputs.shape[1:])
+    return (by_stream * scales.view(len(generators), 1, *inputs.shape[1:])).view_as(inputs)
 
 
 def _scales(size: int, rate: float, generator: torch.Generator) -> Tensor:

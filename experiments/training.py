@@ -4,7 +4,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data import Dataset, Split
 from experiments.checkpoints import Checkpoint
 from experiments.streams import generator, minibatches
-from optim import InverseSqrt, RuleOptimizer
+from optim import SFO, InverseSqrt, RuleOptimizer
 
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")
 _EVALUATION_BATCH = 5_000
@@ -56,20 +56,26 @@ class Progress:
         make_optimizer: gets the parameters, each of shape [members, ...].
         seeds: one stream of data each.
         per_seed: members per seed; the members of the first seed come first.
+        schedule: one of SCHEDULES.
         device: where.
+
+    Raises:
+        ValueError: a schedule other than `constant` for an optimizer without step size.
     """
 
-    def __init__(self, model, make_optimizer, seeds: Sequence[int], per_seed: int, device: torch.device):
+    def __init__(self, model, make_optimizer, seeds: Sequence[int], per_seed: int, schedule: str, device: torch.device):
         starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
         self.parameters = {
             name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
             for name in starts[0]
         }
         self.optimizer = make_optimizer(list(self.parameters.values()))
-        self.schedule = InverseSqrt(self.optimizer)
+        self.schedule = InverseSqrt(self.optimizer) if schedule != "constant" else None
         self.order = [generator(seed, "order of data") for seed in seeds]
         self.noise = [generator(seed, "noise", device) for seed in seeds]
-        self.device, self.members, self.passes, self.seconds, self.rows = device, len(seeds) * per_seed, 0, 0.0, []
+        self.seeds, self.device, self.members = seeds, device, len(seeds) * per_seed
+        self.passes, self.rows = 0, []
+        self.seconds: list[float] = []  # of training until the end of each pass
         # The members that are still trained. Those of a single stream, whose model has nothing of their own, are dropped when they diverge.
         self.alive = list(range(self.members))
         self._can_drop = (
@@ -95,7 +101,7 @@ class Progress:
             "alive": self.alive,
             "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "schedule": self.schedule and self.schedule.state_dict(),
             "generators": [generator.get_state() for generator in (*self.order, *self.noise)],
             **{name: getattr(self, name) for name in ("passes", "seconds", "rows")},
         }
@@ -108,7 +114,8 @@ class Progress:
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
         for stream, numbers in zip((*self.order, *self.noise), state["generators"], strict=True):
             stream.set_state(numbers)
         for name in ("passes", "seconds", "rows"):
@@ -118,7 +125,8 @@ class Progress:
         self.alive = [self.alive[place] for place in places]
         kept = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.optimizer.keep_members(kept)
-        self.schedule.keep_members(kept)
+        if self.schedule:
+            self.schedule.keep_members(kept)
 
 
 def train(
@@ -131,7 +139,7 @@ def train(
     device: torch.device,
     bar: tqdm | None = None,
     checkpoint: Checkpoint | None = None,
-) -> tuple[pd.DataFrame, float]:
+) -> tuple[pd.DataFrame, list[float]]:
     """Trains len(seeds) * per_seed members at once; members of the same seed see the same minibatches and the same noise.
 
     Args:
@@ -147,19 +155,19 @@ def train(
 
     Returns:
         A table with a row for each pass and member (`member`, `pass`, `cost`, and after passes that are evaluated
-        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`), and the seconds spent on training, evaluation
-        left out. Costs are means over examples: `cost` during the pass, each minibatch's before its step and with the
+        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`), and the seconds of training until the end of
+        each pass, evaluation left out. Costs are means over examples: `cost` during the pass, each minibatch's before its step and with the
         noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty. The costs of a
         member that has diverged are infinite or not a number.
     """
-    progress = Progress(model, make_optimizer, seeds, per_seed, device)
+    progress = Progress(model, make_optimizer, seeds, per_seed, plan.schedule, device)
     if checkpoint and (saved := checkpoint.load()):
         progress.load_state_dict(saved)
     bar = tqdm(disable=True) if bar is None else bar
     while progress.passes < plan.passes:
-        start = time.perf_counter()
+        start = time.perf_counter() - (progress.seconds[-1] if progress.seconds else 0.0)
         cost = _pass(model, progress, dataset.train, plan) if progress.alive else []
-        progress.seconds += time.perf_counter() - start
+        progress.seconds.append(time.perf_counter() - start)
         progress.passes += 1
         evaluated = progress.passes % plan.evaluate_every == 0 or progress.passes == plan.passes
         progress.record(cost, evaluate(model, progress.parameters, dataset) if evaluated and progress.alive else {})
@@ -180,36 +188,61 @@ def seconds_per_pass(
     device: torch.device,
 ) -> float:
     """How long a pass of these members will take, from a few steps of a copy that is thrown away; arguments as in `train`."""
-    progress = Progress(model, make_optimizer, seeds, per_seed, device)
-    steps = minibatches(len(dataset.train), plan.batch_size, progress.order, device, plan.shuffle)
-    seconds = []
-    for index in itertools.islice(steps, _FORECAST_STEPS):
-        start = time.perf_counter()
-        _step(model, progress.parameters, progress.optimizer, dataset.train, index, progress.noise).tolist()  # waits for the device
+    progress = Progress(model, make_optimizer, seeds, per_seed, plan.schedule, device)
+    steps = progress.optimizer.minibatches if isinstance(progress.optimizer, SFO) else math.ceil(len(dataset.train) / plan.batch_size)
+    seconds, start = [], time.perf_counter()
+    for cost, _ in itertools.islice(_steps(model, progress, dataset.train, plan), _FORECAST_STEPS):
+        cost.tolist()  # waits for the device
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds) * math.ceil(len(dataset.train) / plan.batch_size)
+        start = time.perf_counter()
+    return statistics.median(seconds) * steps
 
 
 def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
     """One pass over the training examples; returns the mean cost during it of each member that is still trained."""
-    cost = torch.zeros(len(progress.alive), device=progress.device)
-    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device, plan.shuffle):
-        cost += _step(model, progress.parameters, progress.optimizer, split, index, progress.noise) * index.shape[1]
+    total, examples = torch.zeros(len(progress.alive), device=progress.device), 0
+    for cost, batch in _steps(model, progress, split, plan):
+        total += cost * batch
+        examples += batch
         if plan.schedule == "inverse_sqrt_step":
             progress.schedule.step()
     if plan.schedule == "inverse_sqrt_pass":
         progress.schedule.step()
-    return (cost / len(split)).tolist()  # waits for the device, once per pass
+    return (total / examples).tolist()  # waits for the device, once per pass
 
 
-def _step(model, parameters: dict[str, Tensor], optimizer, split: Split, index: Tensor, noise: list[torch.Generator]) -> Tensor:
-    """One step on one minibatch; returns the members' costs before it, [members]."""
-    costs = model.losses(parameters, split.inputs.take(index), split.targets[index], noise).mean(1)
-    for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
-        parameter.grad = None
-    (costs + model.penalty(parameters)).sum().backward()  # members are independent: each gets the gradient of its own
-    optimizer.step()
-    return costs.detach()
+def _steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
+    """Takes the steps of one pass; yields after each the members' costs before it, [members], and the number of examples."""
+    parameters, optimizer = progress.parameters, progress.optimizer
+
+    def differentiate(index: Tensor) -> tuple[Tensor, Tensor]:
+        """Leaves the gradients of a minibatch; returns the members' costs, [members], and the sum that is minimised."""
+        costs = model.losses(parameters, split.inputs.take(index), split.targets[index], progress.noise).mean(1)
+        for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
+            parameter.grad = None
+        objective = (costs + model.penalty(parameters)).sum()  # members are independent: each gets the gradient of its own
+        objective.backward()
+        return costs.detach(), objective.detach()
+
+    if isinstance(optimizer, SFO):
+        # A sum of functions has the same minibatches in every pass, and the optimizer says which one is next.
+        order = torch.randperm(len(split), generator=generator(progress.seeds[0], "order of data")).to(progress.device)
+        parts = order.tensor_split(optimizer.minibatches)
+        for _ in parts:
+            seen = []
+
+            def closure(i: int, seen: list = seen) -> Tensor:
+                costs, objective = differentiate(parts[i].unsqueeze(0))
+                seen.append((costs, len(parts[i])))
+                return objective
+
+            optimizer.step(closure)
+            yield seen[0]
+        return
+    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device, plan.shuffle):
+        cost, _ = differentiate(index)
+        optimizer.step()
+        yield cost, index.shape[1]
 
 
 @torch.no_grad()

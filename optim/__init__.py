@@ -8,9 +8,11 @@ from optim.averaging import ExponentialAverage, PolyakRuppert
 from optim.optimizer import RuleOptimizer
 from optim.rmsprop import RMSProp
 from optim.schedules import InverseSqrt
+from optim.sfo import SFO
 from optim.sgd_nesterov import SGDNesterov
 
 __all__ = [
+    "SFO",
     "AdaDelta",
     "AdaGrad",
     "AdaMax",

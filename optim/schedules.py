@@ -14,9 +14,14 @@ class InverseSqrt:
 
     Args:
         optimizer: its groups' `lr` at this moment is alpha.
+
+    Raises:
+        ValueError: the optimizer has no `lr`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer):
+        if not all("lr" in group for group in optimizer.param_groups):
+            raise ValueError(f"{type(optimizer).__name__} has no step size that a schedule could change: use schedule=constant")
         self.optimizer = optimizer
         self.alphas = [_own(group["lr"]) for group in optimizer.param_groups]
         for group in optimizer.param_groups:

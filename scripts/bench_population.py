@@ -37,7 +37,7 @@ def solo_pass(dataset: data.Dataset, device: torch.device) -> float:
 
 def _pass(dataset: data.Dataset, make_optimizer, members: int, device: torch.device) -> float:
     plan = Plan(passes=1, batch_size=BATCH, schedule="constant")
-    return train(VariationalAutoencoder(784, 10, initial_std=0.003), make_optimizer, dataset, [0], members, plan, device)[1]
+    return train(VariationalAutoencoder(784, 10, initial_std=0.003), make_optimizer, dataset, [0], members, plan, device)[1][-1]
 
 
 class UsersAutoencoder(nn.Module):

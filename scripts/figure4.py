@@ -77,9 +77,11 @@ def summary(both: pd.DataFrame) -> str:
     """The table of points in a sentence."""
     distances = both["difference"].abs().dropna()
     agree = (both["published_diverged"] == both["ours_diverged"]).mean()
+    within = ((both["published"] <= LOSSES[1]) == (both["ours"] <= LOSSES[1])).mean()
     return (
         f"{len(both)} points, {len(distances)} of them to compare: median difference {distances.median():.2f} nats, "
-        f"largest {distances.max():.2f}; divergence agrees in {agree:.0%}"
+        f"largest {distances.max():.2f}; "
+        f"divergence agrees in {agree:.0%}, whether the loss lies on the paper's axis in {within:.0%}"
     )
 
 

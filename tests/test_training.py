@@ -10,6 +10,7 @@ from experiments.checkpoints import Checkpoint
 from experiments.logistic_regression import LogisticRegression
 from experiments.streams import dropout, generator, minibatches
 from experiments.training import Plan, seconds_per_pass, train
+from interruptions import Interrupted, interrupted_after
 
 CPU = torch.device("cpu")
 PLAN = Plan(passes=3, batch_size=32, schedule="inverse_sqrt_pass")  # 300 examples: the last minibatch has 12
@@ -198,24 +199,6 @@ def test_on_a_gpu_the_costs_are_those_of_the_cpu(dataset):
     on_gpu = train(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device)[0]
     # the same order of data, sums in another order
     pd.testing.assert_frame_equal(on_gpu, run(dataset, adam(0.01), [0, 1], l2=1e-3), rtol=1e-4)
-
-
-class Interrupted(Exception):
-    """Stands for a kill."""
-
-
-def interrupted_after(losses: int, model):
-    """The model, which fails after so many minibatches."""
-    original, seen = model.losses, []
-
-    def failing(*arguments):
-        seen.append(1)
-        if len(seen) > losses:
-            raise Interrupted
-        return original(*arguments)
-
-    model.losses = failing
-    return model
 
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])

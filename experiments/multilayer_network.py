@@ -1,0 +1,130 @@
+"""The fully connected network of section 6.2 (figure 2): two hidden layers of ReLU units."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from data.rows import linear
+from experiments.streams import dropout
+
+# Standard deviation of normal initial weights, or half-width of uniform ones, by the number of inputs of the layer.
+STARTS = {"fan_in_uniform": lambda inputs: 1 / math.sqrt(inputs), "he_normal": lambda inputs: math.sqrt(2 / inputs), "normal": None}
+
+
+class MultilayerNetwork:
+    """Scores of the classes after layers of ReLU units, with dropout of inputs and of hidden units (Hinton et al. 2012).
+
+    All methods work on a population: every parameter has a leading axis of members, and the members of one stream of data
+    stand together, so that members = streams * members per stream. Members of a stream drop the same units.
+
+    Args:
+        features: number of inputs.
+        classes: number of classes.
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        dropout: share of the hidden units dropped in training.
+        input_dropout: share of the inputs dropped in training.
+        l2: the cost of a member gets l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
+        start: initial weights: `fan_in_uniform`, U(-1, 1) / sqrt(inputs), biases too, as torch has it; `he_normal`,
+            N(0, 2 / inputs); or `normal`, of standard deviation `initial_std`. Biases of the last two are 0.
+        initial_std: see `start`.
+
+    Raises:
+        ValueError: an argument that is none of these.
+    """
+
+    per_member = ("l2",)
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        hidden: int = 1000,
+        layers: int = 2,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        l2: float | Tensor = 0.0,
+        start: str = "fan_in_uniform",
+        initial_std: float = 0.01,
+    ):
+        for name, rate in (("dropout", dropout), ("input_dropout", input_dropout)):
+            if not (isinstance(rate, (int, float)) and 0 <= rate < 1):
+                raise ValueError(f"model.{name}={rate} should lie in [0, 1)")
+        for name, value in (("l2", l2), ("initial_std", initial_std)):
+            if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and value >= 0):
+                raise ValueError(f"model.{name}={value} should be a number from 0 up")
+        for name, value in (("hidden", hidden), ("layers", layers)):
+            if not (isinstance(value, int) and value > 0):
+                raise ValueError(f"model.{name}={value} should be a whole number above 0")
+        if start not in STARTS:
+            raise ValueError(f"model.start={start} is unknown: choose one of {', '.join(STARTS)}")
+        self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
+        self._penalised = isinstance(l2, Tensor) or l2 > 0
+        widths = [features, *[hidden] * layers, classes]
+        # outputs and inputs of each layer
+        self.layers = {f"layer{number}": (widths[number], widths[number - 1]) for number in range(1, layers + 2)}
+
+    def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """The parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] for each layer."""
+        parameters = {}
+        for layer, (outputs, inputs) in self.layers.items():
+            weight, bias = torch.empty(outputs, inputs), torch.zeros(outputs, 1)
+            if self.start == "fan_in_uniform":
+                for tensor in (weight, bias):
+                    tensor.uniform_(-STARTS[self.start](inputs), STARTS[self.start](inputs), generator=generator)
+            else:
+                deviation = STARTS[self.start](inputs) if STARTS[self.start] else self.initial_std
+                weight.normal_(0, 1, generator=generator).mul_(deviation)
+            parameters |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+        return parameters
+
+    def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
+        """-log p of the true class with dropout on, in nats, shape [members, batch].
+
+        Args:
+            parameters: stacked over members.
+            inputs: shape [streams, batch, features].
+            targets: classes, shape [streams, batch].
+            noise: a generator per stream.
+        """
+        if self.input_dropout:
+            inputs = dropout(inputs, self.input_dropout, noise)
+        return self._losses(self._scores(parameters, inputs, noise if self.dropout else ()), targets)
+
+    def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """With dropout off: `cost`, -log p of the true class in nats, and `error`, 1 where the class is mistaken; [members, batch]."""
+        scores = self._scores(parameters, inputs, ())
+        return {"cost": self._losses(scores, targets), "error": (scores.argmax(1) != _of_members(targets, scores)).float()}
+
+    def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
+        """l2 / 2 * |weights|^2, shape [members]."""
+        weights = [parameters[f"{layer}.weight"] for layer in self.layers]
+        if not self._penalised:
+            return weights[0].new_zeros(len(weights[0]))
+        return self.l2 / 2 * sum(weight.square().sum((1, 2)) for weight in weights)
+
+    def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
+        """Shape [members, classes, batch]; hidden units are dropped where there is noise."""
+        streams, batch, features = inputs.shape
+        first, *others = self.layers
+        # The first layers of a stream's members multiply the same inputs: one wide product.
+        wide = parameters[f"{first}.weight"].view(streams, -1, features)
+        activity = linear(wide, inputs).view(-1, self.layers[first][0], batch) + parameters[f"{first}.bias"]
+        for layer in others:
+            activity = activity.relu()
+            if noise:
+                activity = dropout(activity, self.dropout, noise)
+            activity = torch.baddbmm(parameters[f"{layer}.bias"], parameters[f"{layer}.weight"], activity)
+        return activity
+
+    @staticmethod
+    def _losses(scores: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(scores, _of_members(targets, scores), reduction="none")
+
+
+def _of_members(targets: Tensor, like: Tensor) -> Tensor:
+    """Targets [streams, batch], repeated for the members of each stream: [members, batch]."""
+    return targets.repeat_interleave(len(like) // len(targets), 0)

@@ -1,0 +1,303 @@
+"""SFO against what its paper promises: quadratics, logistic regression beside SGD and L-BFGS, its subspace, its active set, its memory."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch.nn import functional
+
+import optim
+from experiments.checkpoints import Checkpoint
+from experiments.logistic_regression import LogisticRegression
+from experiments.training import Plan, train
+from interruptions import Interrupted, interrupted_after
+from optim.sfo import Subspace, curvature
+
+CPU = torch.device("cpu")
+
+
+def quadratics(minibatches: int, size: int, condition: float) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """A_i and b_i of f_i(x) = x A_i x / 2 - b_i x, the eigenvalues of A_i from 1 to `condition`."""
+    g = torch.Generator().manual_seed(1)
+    spectrum = torch.logspace(0, np.log10(condition), size, dtype=torch.float64)
+    turns = [torch.linalg.qr(torch.randn(size, size, generator=g, dtype=torch.float64))[0] for _ in range(minibatches)]
+    return [turn * spectrum @ turn.T for turn in turns], [torch.randn(size, generator=g, dtype=torch.float64) for _ in turns]
+
+
+def excesses(matrices, vectors, passes: int, dtype=torch.float64, **options) -> tuple[list[float], optim.SFO]:
+    """How far the sum is above its minimum after each pass, relative to what there was to gain; and the optimizer."""
+    minibatches, total, sum_of_vectors = len(matrices), sum(matrices), sum(vectors)
+    solution = torch.linalg.solve(total, sum_of_vectors)
+    gain = (sum_of_vectors @ solution / 2).item()
+    x = torch.zeros(len(solution), dtype=dtype, requires_grad=True)
+    optimizer = optim.SFO([x], minibatches, **options)
+
+    def closure(i):
+        optimizer.zero_grad()
+        loss = x @ matrices[i].to(dtype) @ x / 2 - vectors[i].to(dtype) @ x
+        loss.backward()
+        return loss
+
+    found = []
+    for _ in range(passes):
+        for _ in range(minibatches):
+            optimizer.step(closure)
+        away = x.detach().double() - solution
+        found.append((away @ total @ away / 2).item() / gain)
+    return found, optimizer
+
+
+@pytest.mark.parametrize(("minibatches", "size", "condition"), [(10, 10, 10), (20, 50, 100), (20, 200, 100), (50, 100, 10)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_sum_of_quadratics_is_at_its_minimum_within_ten_passes_and_stays_there(minibatches, size, condition, seed):
+    found, optimizer = excesses(*quadratics(minibatches, size, condition), passes=40, seed=seed)
+    assert found[9] < 1e-10
+    assert max(found[9:]) < 1e-10
+    assert sorted(optimizer.active) == list(range(minibatches))
+
+
+def test_a_single_function_is_minimised_as_by_bfgs():
+    found, _ = excesses(*quadratics(1, 20, 10), passes=40)
+    assert found[-1] < 1e-10
+
+
+def test_single_precision_comes_as_far_as_its_rounding():
+    found, _ = excesses(*quadratics(20, 200, 100), passes=40, dtype=torch.float32)
+    # gradients of 1e-7 relative rounding: the square of that, with room for 20 of them and a condition of 100
+    assert max(found[12:]) < 1e-9
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Minibatches of the digits of scikit-learn, and the cost of logistic regression on some of them."""
+    inputs, targets = load_digits(return_X_y=True)
+    inputs, targets = torch.tensor(inputs / 16), torch.tensor(targets)
+    parts = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0)).tensor_split(20)
+    return parts, lambda w, index: functional.cross_entropy(inputs[index] @ w, targets[index]) + 5e-4 * w.square().sum()
+
+
+def test_it_beats_sgd_and_l_bfgs_per_pass_on_logistic_regression(digits):
+    parts, cost = digits
+    passes = 20
+
+    def start():
+        return torch.zeros(64, 10, dtype=torch.float64, requires_grad=True)
+
+    def whole(w):
+        with torch.no_grad():
+            return sum(cost(w, part) for part in parts).item() / len(parts)
+
+    def batch_gradient(w):
+        w.grad = None
+        loss = sum(cost(w, part) for part in parts) / len(parts)
+        loss.backward()
+        return loss
+
+    def sfo(w):
+        optimizer = optim.SFO([w], len(parts))
+
+        def closure(i):
+            optimizer.zero_grad()
+            loss = cost(w, parts[i])
+            loss.backward()
+            return loss
+
+        for _ in range(passes * len(parts)):
+            optimizer.step(closure)
+        return whole(w)
+
+    def sgd(w, lr):
+        optimizer, generator = torch.optim.SGD([w], lr=lr), torch.Generator().manual_seed(0)
+        for _ in range(passes):
+            for i in torch.randperm(len(parts), generator=generator):
+                optimizer.zero_grad()
+                cost(w, parts[i]).backward()
+                optimizer.step()
+        return whole(w)
+
+    def l_bfgs(w, evaluations):
+        options = {"max_iter": 10_000, "max_eval": evaluations, "tolerance_grad": 1e-13, "tolerance_change": 0}
+        torch.optim.LBFGS([w], **options, line_search_fn="strong_wolfe").step(lambda: batch_gradient(w))
+        return whole(w)
+
+    best = l_bfgs(start(), 5000)
+    ours = sfo(start()) - best
+    assert 0 <= ours < 1e-7
+    assert ours < 1e-4 * min(sgd(start(), lr) - best for lr in (0.1, 0.3, 1.0, 3.0))
+    assert ours < 1e-4 * (l_bfgs(start(), passes) - best)
+
+
+def test_minibatches_become_active_one_by_one():
+    matrices, vectors = quadratics(10, 20, 10)
+    x = torch.zeros(20, dtype=torch.float64, requires_grad=True)
+    optimizer, counts = optim.SFO([x], 10), []
+
+    def closure(i):
+        assert i in optimizer.active
+        x.grad = matrices[i] @ x.detach() - vectors[i]
+        return (x @ matrices[i] @ x / 2 - vectors[i] @ x).detach()
+
+    for _ in range(60):
+        optimizer.step(closure)
+        counts.append(len(optimizer.active))
+    assert counts[0] == 2
+    assert counts[-1] == 10
+    assert set(np.diff(counts)) <= {0, 1}
+    assert optimizer.evaluations == 61  # the first step looks twice
+
+
+def test_a_step_to_where_a_cost_is_not_finite_is_taken_back():
+    """Sum of c_i x - log(x), lowest where x is 1 / mean(c); beyond 0 the costs are not a number."""
+    slopes = torch.tensor([10.0, 20.0, 30.0, 40.0], dtype=torch.float64)
+    x = torch.full((3,), 5.0, dtype=torch.float64, requires_grad=True)
+    optimizer, infinite = optim.SFO([x], 4), []
+
+    def closure(i):
+        optimizer.zero_grad()
+        loss = (slopes[i] * x - x.log()).sum()
+        loss.backward()
+        infinite.append(not loss.isfinite())
+        return loss
+
+    for _ in range(200):
+        optimizer.step(closure)
+    assert sum(infinite) > 0
+    assert optimizer.taken_back >= sum(infinite)
+    np.testing.assert_allclose(x.detach(), 1 / 25, rtol=1e-6)
+
+
+def test_a_far_too_long_step_is_taken_back():
+    """x^4: the curvature found far out is right; found near the minimum it is far too small for a gradient from far out."""
+    x = torch.tensor([0.01, -0.01], dtype=torch.float64, requires_grad=True)
+    optimizer = optim.SFO([x], 3)
+    centres = torch.tensor([[1.0, 2.0], [2.0, 1.0], [0.0, 3.0]], dtype=torch.float64)
+
+    def closure(i):
+        optimizer.zero_grad()
+        loss = ((x - centres[i]) ** 4).sum() * 10.0**i
+        loss.backward()
+        return loss
+
+    for _ in range(120):
+        optimizer.step(closure)
+    gradient = sum(4 * 10.0**i * (x.detach() - centres[i]) ** 3 for i in range(3))
+    assert gradient.norm() < 1e-6
+    assert optimizer.taken_back > 0
+
+
+def test_costs_that_are_not_finite_from_the_beginning_leave_the_parameters_alone():
+    x = torch.ones(3, requires_grad=True)
+    optimizer = optim.SFO([x], 2)
+
+    def closure(i):
+        x.grad = torch.full_like(x, torch.nan)
+        return torch.tensor(torch.nan)
+
+    for _ in range(5):
+        assert optimizer.step(closure).isnan()
+    assert x.tolist() == [1, 1, 1]
+
+
+def test_the_subspace_is_orthonormal_and_keeps_what_it_is_told_to():
+    generator = torch.Generator().manual_seed(0)
+    space = Subspace(12, torch.zeros(40, dtype=torch.float64))
+    vectors = torch.randn(12, 40, generator=generator, dtype=torch.float64)
+    vectors[7] = vectors[:7].sum(0) + 1e-13 * vectors[7]  # nearly in the span: the rest is rounding
+    found = torch.stack([space.coordinates(vector) for vector in vectors])
+    assert space.dimensions in (11, 12)
+    used = space.basis[: space.dimensions]
+    np.testing.assert_allclose(used @ used.T, np.eye(space.dimensions), atol=1e-14)
+    np.testing.assert_allclose(torch.stack([space.vector(c) for c in found]), vectors, atol=1e-12)
+    kept = found[[2, 5, 9]]
+    turn = space.compact(kept)
+    assert space.dimensions == 3
+    np.testing.assert_allclose(torch.stack([space.vector(turn @ c) for c in kept]), vectors[[2, 5, 9]], atol=1e-12)
+
+
+def test_the_curvature_of_a_quadratic_is_found_from_its_history():
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(6, dtype=torch.float64)
+    axes = torch.linalg.eigh(matrix)[1].T
+    hessian, beta = curvature(axes, axes @ matrix, otherwise=1.0)
+    np.testing.assert_allclose(hessian, matrix, rtol=1e-10)  # moves along the axes do not disturb each other
+    assert beta == pytest.approx(torch.linalg.eigvalsh(matrix)[0].item(), rel=1e-10)
+    move = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    hessian, _ = curvature(move, move @ matrix, otherwise=1.0)
+    np.testing.assert_allclose(hessian @ move[-1], matrix @ move[-1], rtol=1e-10)  # the secant equation of the last pair
+    assert torch.linalg.eigvalsh(hessian)[0] > 0
+    hessian, beta = curvature(move, -move @ matrix, otherwise=7.0)  # bent downwards: nothing to learn
+    np.testing.assert_allclose(hessian, 7 * np.eye(6))
+    assert beta == 7
+
+
+@pytest.mark.parametrize("minibatches", [5, 10, 20])
+def test_memory_is_three_numbers_for_each_parameter_and_minibatch(minibatches):
+    x = torch.zeros(1000, requires_grad=True)
+    optimizer = optim.SFO([x], minibatches)
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randn(minibatches, 1000, generator=generator)
+
+    def closure(i):
+        optimizer.zero_grad()
+        loss = (x - targets[i]).cosh().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(8 * minibatches):
+        optimizer.step(closure)
+    assert optimizer.subspace.basis.shape == (3 * minibatches + 2, 1000)
+    assert optimizer.subspace.dimensions > 2 * minibatches - 2
+
+
+def test_with_dropout_it_fails_to_converge_but_does_not_break(images):
+    """Without dropout the weights come to rest; with it they are thrown about to the end."""
+    plan = Plan(passes=30, batch_size=32, schedule="constant")
+
+    def penalties(dropout: float) -> np.ndarray:
+        model = LogisticRegression(12, 3, l2=1e-2, dropout=dropout)
+        table = train(model, lambda p: optim.SFO(p, 6), images, [0], 1, plan, CPU)[0]
+        assert np.isfinite(table["cost"]).all()
+        return table["penalty"].to_numpy()[-6:]
+
+    at_rest, thrown = (np.ptp(values) / values.mean() for values in map(penalties, (0.0, 0.5)))
+    assert at_rest < 1e-4
+    assert thrown > 1e-2
+
+
+def test_an_interrupted_run_goes_on_to_the_bit(images, tmp_path):
+    plan = Plan(passes=9, batch_size=32, schedule="constant", evaluate_every=3)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
+
+    def go(model, checkpoint=None):
+        return train(model, lambda p: optim.SFO(p, 5), images, [3], 1, plan, CPU, checkpoint=checkpoint)[0]
+
+    whole = go(LogisticRegression(12, 3))
+    for losses in (12, 27):
+        with pytest.raises(Interrupted):
+            go(interrupted_after(losses, LogisticRegression(12, 3)), checkpoint)
+    assert 0 < checkpoint.passes() < 9
+    torch.testing.assert_close(torch.tensor(go(LogisticRegression(12, 3), checkpoint)["cost"]), torch.tensor(whole["cost"]), rtol=0, atol=0)
+
+
+def test_wrong_arguments_are_named():
+    x = torch.zeros(3, requires_grad=True)
+    with pytest.raises(ValueError, match="minibatches=0 should be a whole number above 0"):
+        optim.SFO([x], 0)
+    with pytest.raises(ValueError, match="history=1.5 should be a whole number above 0"):
+        optim.SFO([x], 2, history=1.5)
+    with pytest.raises(ValueError, match="one group"):
+        optim.SFO([{"params": [x]}, {"params": [torch.zeros(2, requires_grad=True)]}], 2)
+    with pytest.raises(ValueError, match="one dtype"):
+        optim.SFO([x, torch.zeros(2, dtype=torch.float64, requires_grad=True)], 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_it_does_the_same(images):
+    plan = Plan(passes=4, batch_size=32, schedule="constant")
+
+    def go(device):
+        return train(LogisticRegression(12, 3), lambda p: optim.SFO(p, 5), images.to(device), [0], 1, plan, device)[0]
+
+    np.testing.assert_allclose(go(torch.device("cuda"))["cost"], go(CPU)["cost"], rtol=1e-3)  # rounding grows from step to step
