@@ -104,7 +104,7 @@ def claims(losses: pd.DataFrame) -> pd.DataFrame:
         lines.append({"claim": claim, **given, "holds": bool(holds)})
 
     for (epochs, beta1), row in losses.groupby(["epochs", "beta1"]):
-        stable_before = 1.0  # how many times as large alpha can be with correction
+        most_before = 1.0  # how many times as large alpha can be with correction
         for beta2, cell in row.groupby("beta2"):
             place = epochs, beta1, beta2
             with_it, without = (cell[cell["bias_correction"] == c].set_index("alpha")["loss"] for c in (True, False))
@@ -114,8 +114,8 @@ def claims(losses: pd.DataFrame) -> pd.DataFrame:
             judge("never worse, each at its best alpha", place, with_it.min(), without.min(), with_it.min() <= without.min() + NOISE)
             largest, other = (max(kind.index[kind <= LOSSES[1]], default=0.0) for kind in (with_it, without))
             stable = largest / other if other else np.inf
-            judge("without it the instability grows with beta2", place, largest, other, stable >= stable_before)
-            stable_before = stable
+            judge("without it the instability grows with beta2", place, largest, other, stable >= most_before)
+            most_before = max(most_before, stable)
         small = row[(row["beta2"] > BETA2S[0]) & row["bias_correction"]]
         best, rest = small.loc[small["loss"].idxmin()], row.drop(small.index)["loss"].min()
         judge("best with it and small 1 - beta2", (epochs, beta1, best["beta2"]), best["loss"], rest, best["loss"] <= rest + NOISE)
