@@ -16,8 +16,10 @@ GRID := settings=grid seed=0 evaluate_every=1000
 FIG1_LEFT := adam,adamax,adagrad,sgd_nesterov
 FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 
+FIG2A := adam,adamax,adagrad,rmsprop,sgd_nesterov,adadelta
+FIG2_SETTINGS := $(if $(filter quick,$(SCALE)),settings=quick)
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
-	model.pixels=resampled batch_size=128 optimizer.eps=1e-10,1e-6 model.l2=1.667e-5
+	model.pixels=resampled batch_size=128 optimizer.eps=1e-10 model.l2=1.667e-5
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +43,11 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) $(ARGS)
 	$(PY) scripts/figure1.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
+
+reproduce-fig2: setup ## Train the networks of figure 2 and draw it, some hours on a CPU (SCALE=quick: minutes)
+	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) $(FIG2_SETTINGS) $(ARGS)
+	$(PY) run.py -m experiment=fig2b optimizer=adam,sfo hydra.launcher.n_jobs=1 $(FIG2_SETTINGS) $(ARGS)
+	$(PY) scripts/figure2.py --runs results/runs
 
 reproduce-fig4: setup ## Train the sweeps of figure 4 and draw it; 100 passes come last and take hours (SCALE=quick: minutes)
 ifeq ($(SCALE),quick)
@@ -83,4 +90,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 reproduce-fig4 promote tune-fig1 tune-fig4 bench bench-optim bench-population figures clean
+.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig4 promote tune-fig1 tune-fig4 bench bench-optim bench-population figures clean

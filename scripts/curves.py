@@ -9,6 +9,8 @@ import pandas as pd
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 REFERENCE = RESULTS / "reference"
 RUNS = RESULTS / "runs"
+# Published curves of an experiment whose file has another name.
+PUBLISHED = {"fig2b": "fig2b_top"}
 
 
 def published(experiment: str) -> pd.DataFrame:
@@ -17,7 +19,7 @@ def published(experiment: str) -> pd.DataFrame:
 
     Series are named by their optimizer alone: `Adam+dropout` in figure 1 right becomes `Adam`.
     """
-    path = RESULTS / "published" / f"{experiment}.csv"
+    path = RESULTS / "published" / f"{PUBLISHED.get(experiment, experiment)}.csv"
     curves = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["series", "x", "y", "kind"], dtype=object)
     return curves.assign(optimizer=curves["series"].str.partition("+")[0])
 
@@ -33,11 +35,12 @@ def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
 
 
 def read_run(path: Path) -> pd.DataFrame | None:
-    """The table of one run, or None where the run is not complete."""
+    """The table of one run with `x` and the `seconds` of training until the end of the pass; None where the run is not complete."""
     if not path.with_suffix(".json").exists():
         return None
     table = pd.read_csv(path, dtype={"hyperparameters": "string"}).fillna({"hyperparameters": ""})
-    return table.assign(x=table["pass"] - 1)
+    seconds = dict(enumerate(provenance(path).get("seconds_after_pass", ()), 1))
+    return table.assign(x=table["pass"] - 1, seconds=table["pass"].map(seconds).astype(float))
 
 
 def provenance(path: Path) -> dict:

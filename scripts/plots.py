@@ -19,6 +19,7 @@ COLOURS = {
     "AdaDelta": "#56B4E9",
     "Adam": "#D55E00",
     "AdaMax": "#CC79A7",
+    "SFO": "#332288",
 }
 
 
@@ -33,6 +34,10 @@ class Panel:
         passes: the paper's range of the abscissa.
         costs: the paper's range of the ordinate.
         suffix: what the paper's legend adds to each optimizer.
+        log: whether costs are drawn on a logarithmic axis.
+        published: the file of the published curves, if it is not that of the experiment.
+        other_reading: a file of published values that are read in another way, drawn dotted: `x` and `y_times_divisor`.
+        by_time: whether the abscissa is training time, in passes of Adam, instead of passes.
     """
 
     experiment: str
@@ -41,6 +46,10 @@ class Panel:
     passes: tuple[float, float]
     costs: tuple[float, float]
     suffix: str = ""
+    log: bool = False
+    published: str = ""
+    other_reading: str = ""
+    by_time: bool = False
 
 
 def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, own: Path | None) -> None:
@@ -86,9 +95,20 @@ def _is_standin(table: pd.DataFrame) -> bool:
     return not table.empty and (table["data"] == "standin").any()
 
 
+def _by_time(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with training time for `x`, in units of the mean time of Adam's passes; the first point at 0, as in the paper."""
+    adam = table[table["optimizer"] == "Adam"] if not table.empty else table
+    if adam.empty:
+        return pd.DataFrame()
+    unit = (adam["seconds"] / adam["pass"]).iloc[-1]
+    return table.assign(x=(table["seconds"] - table.groupby("optimizer")["seconds"].transform("min")) / unit)
+
+
 def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
     standin = _is_standin(table)
-    paper = published(panel.experiment)
+    paper = published(panel.published or panel.experiment)
+    if panel.by_time:
+        table, tracked = _by_time(table), _by_time(tracked)
     for optimizer in (*panel.optimizers, "AdaMax"):
         colour, label = COLOURS[optimizer], optimizer + panel.suffix
         if not standin:
@@ -107,7 +127,11 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             label += f", {lost} of {ours['member'].nunique()} diverged"
         axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label + extra, zorder=3, linestyle=":" if extra else "-")
         axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
-    axis.set(xlim=panel.passes, title=panel.title, xlabel="iterations over entire dataset", ylabel="training cost")
+    if panel.other_reading and not standin:
+        other = pd.read_csv(RESULTS / "published" / f"{panel.other_reading}.csv")
+        axis.plot(other["x"], other["y_times_divisor"], color="black", linewidth=0.8, linestyle=":", zorder=2)
+    abscissa = "training time, in passes of Adam" if panel.by_time else "iterations over entire dataset"
+    axis.set(xlim=panel.passes, title=panel.title, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
     if not standin:
         axis.set_ylim(panel.costs)
     axis.grid(alpha=0.3)

@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 import agreement
 import curves
 import figure1
+import figure2
 import figure4
 import plots
 import promote
@@ -309,3 +310,35 @@ def test_figure_4_on_stand_in_data_is_labelled_and_compared_with_nothing(tmp_pat
     monkeypatch.setattr("sys.argv", ["figure4.py", "--runs", str(tmp_path / "nothing")])
     figure4.main()
     assert "nothing to draw" in capsys.readouterr().out
+
+
+def write_race(root: Path) -> None:
+    """Adam takes 2 s for a pass and SFO 10; SFO starts later and ends lower."""
+    for optimizer, costs, seconds in (("Adam", [0.2, 0.05, 0.02], [2.0, 4.0, 6.0]), ("SFO", [2.0, 0.1, 0.001], [10.0, 20.0, 30.0])):
+        path = write_run(root, optimizer, costs, experiment="fig2b", seeds=(0,))
+        path.with_suffix(".json").write_text(json.dumps({"seconds_after_pass": seconds}))
+
+
+def test_the_race_of_figure_2_is_in_passes_and_in_seconds(tmp_path):
+    write_race(tmp_path)
+    adam, sfo = figure2.race(curves.runs(tmp_path, "fig2b", "paper")).to_dict("records")
+    assert (adam["seconds_of_a_pass"], adam["times_adam"], sfo["seconds_of_a_pass"], sfo["times_adam"]) == (2, 1, 10, 5)
+    assert (adam["passes_to_0.1"], adam["seconds_to_0.1"], sfo["passes_to_0.1"], sfo["seconds_to_0.1"]) == (2, 4, 2, 20)
+    assert np.isnan(adam["passes_to_0.01"])
+    assert (sfo["passes_to_0.01"], sfo["seconds_to_0.001"]) == (3, 30)
+
+
+def test_figure_2_shows_both_abscissae_and_both_readings(tmp_path, monkeypatch, drawn):
+    write_race(tmp_path)
+    monkeypatch.setattr("sys.argv", ["figure2.py", "--runs", str(tmp_path)])
+    figure2.main()
+    by_pass, by_time = drawn[0].axes[1:]
+    ours = {line.get_label(): line for line in by_time.lines}
+    assert ours["SFO"].get_xdata().tolist() == [0, 5, 10]  # in passes of Adam, the first point at 0
+    assert ours["Adam"].get_xdata().tolist() == [0, 1, 2]
+    assert {line.get_label(): line for line in by_pass.lines}["SFO"].get_xdata().tolist() == [0, 1, 2]
+    dotted = [line for line in by_pass.lines if line.get_linestyle() == ":" and line.get_color() == "black"]
+    assert any(np.isclose(line.get_ydata(), 0.00024).any() for line in dotted)  # the published 0.000006 times 41.4
+    published_sfo = [line for line in by_time.lines if len(line.get_xdata()) == 24]
+    assert any(line.get_xdata()[1] == 5 for line in published_sfo)
+    assert (tmp_path / "fig2b_race.csv").exists()
