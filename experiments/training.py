@@ -155,10 +155,10 @@ def train(
 
     Returns:
         A table with a row for each pass and member (`member`, `pass`, `cost`, and after passes that are evaluated
-        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`), and the seconds of training until the end of
-        each pass, evaluation left out. Costs are means over examples: `cost` during the pass, each minibatch's before its step and with the
-        noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty. The costs of a
-        member that has diverged are infinite or not a number.
+        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`), and the seconds of training until the end of each
+        pass, evaluation left out. Costs are means over examples: `cost` during the pass, each minibatch's before its step and
+        with the noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty. The
+        costs of a member that has diverged are infinite or not a number.
     """
     progress = Progress(model, make_optimizer, seeds, per_seed, plan.schedule, device)
     if checkpoint and (saved := checkpoint.load()):
@@ -213,36 +213,40 @@ def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
 
 def _steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
     """Takes the steps of one pass; yields after each the members' costs before it, [members], and the number of examples."""
-    parameters, optimizer = progress.parameters, progress.optimizer
-
-    def differentiate(index: Tensor) -> tuple[Tensor, Tensor]:
-        """Leaves the gradients of a minibatch; returns the members' costs, [members], and the sum that is minimised."""
-        costs = model.losses(parameters, split.inputs.take(index), split.targets[index], progress.noise).mean(1)
-        for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
-            parameter.grad = None
-        objective = (costs + model.penalty(parameters)).sum()  # members are independent: each gets the gradient of its own
-        objective.backward()
-        return costs.detach(), objective.detach()
-
-    if isinstance(optimizer, SFO):
-        # A sum of functions has the same minibatches in every pass, and the optimizer says which one is next.
-        order = torch.randperm(len(split), generator=generator(progress.seeds[0], "order of data")).to(progress.device)
-        parts = order.tensor_split(optimizer.minibatches)
-        for _ in parts:
-            seen = []
-
-            def closure(i: int, seen: list = seen) -> Tensor:
-                costs, objective = differentiate(parts[i].unsqueeze(0))
-                seen.append((costs, len(parts[i])))
-                return objective
-
-            optimizer.step(closure)
-            yield seen[0]
+    if isinstance(progress.optimizer, SFO):
+        yield from _steps_of_a_sum_of_functions(model, progress, split)
         return
     for index in minibatches(len(split), plan.batch_size, progress.order, progress.device, plan.shuffle):
-        cost, _ = differentiate(index)
-        optimizer.step()
+        cost, _ = _differentiate(model, progress, split, index)
+        progress.optimizer.step()
         yield cost, index.shape[1]
+
+
+def _steps_of_a_sum_of_functions(model, progress: Progress, split: Split) -> Iterator[tuple[Tensor, int]]:
+    """As `_steps`, for an optimizer that wants the same minibatches in every pass, and says itself which one is next."""
+    order = torch.randperm(len(split), generator=generator(progress.seeds[0], "order of data")).to(progress.device)
+    parts = order.tensor_split(progress.optimizer.minibatches)
+    for _ in parts:
+        seen = []
+
+        def closure(i: int, seen: list = seen) -> Tensor:
+            cost, objective = _differentiate(model, progress, split, parts[i].unsqueeze(0))
+            seen.append((cost, len(parts[i])))
+            return objective
+
+        progress.optimizer.step(closure)
+        yield seen[0]
+
+
+def _differentiate(model, progress: Progress, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Leaves the gradients of one minibatch; returns the members' costs, [members], and what is minimised, summed over members."""
+    parameters = progress.parameters
+    costs = model.losses(parameters, split.inputs.take(index), split.targets[index], progress.noise).mean(1)
+    for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
+        parameter.grad = None
+    objective = (costs + model.penalty(parameters)).sum()  # members are independent: each gets the gradient of its own
+    objective.backward()
+    return costs.detach(), objective.detach()
 
 
 @torch.no_grad()

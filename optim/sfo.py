@@ -275,7 +275,7 @@ class SFO(torch.optim.Optimizer):
         loss, g = self._evaluate(closure, i)
         model, value = self.models[i], loss.item()
         sound = math.isfinite(value) and bool(g.isfinite().all())
-        if self._before is None and sound and model.x_i is None and self.evaluations == 1:
+        if sound and self.evaluations == 1:
             self._probe(closure, i, g)
         trusted = self._limit == math.inf and model.x_i is not None
         if self._before is not None and (not sound or (trusted and model.has_exploded(value, self.x))):
