@@ -216,6 +216,8 @@ def report(source: Path, folder: Path, settings: str) -> None:
     ours = measured(table)
     seeds = ours["seed"].nunique()
     title = f"settings={settings}, {seeds} seed{'s' * (seeds > 1)}{'; STAND-IN DATA' * standin}"
+    if settings == "quick":
+        title += ": fewer images, not to be compared with the paper's points"
     draw(ours, title, folder / "figures" / f"fig4{suffix}")
     if not suffix:
         both = points(ours, published())
