@@ -23,7 +23,7 @@ from torch import Tensor
 _CONDITION = 1e6  # the largest ratio of eigenvalues of an H_i
 _LONGEST = 10.0  # a step is at most so many times as long as the mean of those before
 _SHORTER = 0.25  # after a step that was taken back, the next is at most so much of it
-
+_COLUMNS = 2**16  # of the basis are turned at a time
 
 # Attributes of SFO that change from step to step, besides its models, its basis and its random numbers.
 _PROGRESS = ("x", "waiting", "evaluations", "taken_back", "_since_activation", "_steps", "_way", "_limit", "_before")
@@ -94,7 +94,8 @@ class Subspace:
         turn = torch.zeros(self.capacity, self.capacity, dtype=torch.float64)
         turn[:new] = directions
         used = directions[:, : self.dimensions].to(self.basis.device, self.basis.dtype)
-        self.basis[:new] = used @ self.basis[: self.dimensions]
+        for part in self.basis.split(_COLUMNS, dim=1):  # so that no second basis is needed meanwhile
+            part[:new] = used @ part[: self.dimensions]
         self.dimensions = new
         return turn
 

@@ -6,12 +6,15 @@
 3. A grid of 32 step sizes on the same task as one population, against the same members one after another.
 4. One step of Adam on 1.8 million parameters, compiled to one loop, against torch.optim.Adam(fused=True).
 5. The products of sparse minibatches by SciPy, against torch's own, as in a step of figure 1 right.
+6. A pass of figure 2a on a tenth of the images, against the lean loop that users write, with torch.optim.Adam(fused=True); and its
+   matrix products alone, whose time training cannot go below.
 """
 
 import argparse
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import torch
 from PIL import Image
@@ -23,10 +26,14 @@ import data
 import optim
 from data.rows import linear
 from experiments.logistic_regression import LogisticRegression
+from experiments.memory import keep_freed_memory
+from experiments.multilayer_network import MultilayerNetwork
 from experiments.training import Plan, train
 from timing import medians, timed
 
 MEMBERS = 32
+BATCH = 128
+WIDTHS = (784, 1000, 1000, 10)  # of the network of figure 2
 
 
 def row(name: str, left: str, left_seconds: float, right: str, right_seconds: float) -> None:
@@ -50,10 +57,10 @@ class Images(Dataset):
         return to_tensor(Image.fromarray(self.pixels[index].numpy())).flatten(), int(self.targets[index])
 
 
-def users_loop(loader: DataLoader, device: torch.device) -> None:
+def users_loop(loader: DataLoader, device: torch.device, make_model: Callable, **options) -> None:
     """One pass as in torch's tutorials."""
-    model = torch.nn.Linear(784, 10).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model = make_model().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, **options)
     for images, labels in loader:
         loss = functional.cross_entropy(model(images.to(device)), labels.to(device))
         optimizer.zero_grad()
@@ -62,12 +69,42 @@ def users_loop(loader: DataLoader, device: torch.device) -> None:
     loss.item()  # waits for the device
 
 
-def our_pass(dataset: data.Dataset, steps: list[float], device: torch.device) -> float:
+def users_network() -> torch.nn.Module:
+    """The network of figure 2a, in torch.nn's parts."""
+    parts = [torch.nn.Dropout(0.2)]
+    for inputs, outputs in pairwise(WIDTHS):
+        parts += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU(), torch.nn.Dropout(0.5)]
+    return torch.nn.Sequential(*parts[:-2])
+
+
+def our_pass(model, dataset: data.Dataset, steps: list[float], device: torch.device) -> float:
     """One pass of a population with these step sizes; returns the seconds of training."""
     lr = torch.tensor(steps, dtype=torch.float64, device=device) if len(steps) > 1 else steps[0]
-    model = LogisticRegression(784, 10)
-    plan = Plan(passes=1, batch_size=128, schedule="constant")
+    plan = Plan(passes=1, batch_size=BATCH, schedule="constant")
     return train(model, partial(optim.Adam, lr=lr), dataset, [0], len(steps), plan, device)[1][-1]
+
+
+def products_of_a_step(device: torch.device) -> Callable[[], object]:
+    """All matrix products of one step of figure 2a, forward and backward, and nothing else."""
+    layers = [
+        (torch.randn(outputs, inputs), torch.randn(inputs, BATCH), torch.randn(outputs, BATCH)) for inputs, outputs in pairwise(WIDTHS)
+    ]
+    layers = [[matrix.to(device) for matrix in layer] for layer in layers]
+    out = [[torch.empty_like(matrix) for matrix in layer] for layer in layers]
+
+    def multiply() -> None:
+        for number, ((weight, below, above), (weight_out, below_out, above_out)) in enumerate(zip(layers, out, strict=True)):
+            torch.mm(weight, below, out=above_out)
+            torch.mm(above, below.T, out=weight_out)
+            if number:  # the inputs get no gradient
+                torch.mm(weight.T, above, out=below_out)
+
+    return multiply
+
+
+def ready(split: data.Split) -> TensorDataset:
+    """All images as one tensor."""
+    return TensorDataset(split.inputs.take(torch.arange(len(split)).unsqueeze(0))[0], split.targets)
 
 
 def sparse_products(inputs: data.rows.SparseRows) -> tuple[Callable, Callable]:
@@ -84,7 +121,7 @@ def sparse_products(inputs: data.rows.SparseRows) -> tuple[Callable, Callable]:
 
 def adam_step(make: Callable) -> Callable[[], object]:
     """A step on the parameters of a 784-1000-1000-10 network."""
-    shapes = ((1000, 784), (1000,), (1000, 1000), (1000,), (10, 1000), (10,))
+    shapes = [shape for inputs, outputs in pairwise(WIDTHS) for shape in ((outputs, inputs), (outputs,))]
     parameters = [torch.randn(shape, requires_grad=True) for shape in shapes]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
@@ -97,24 +134,27 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    keep_freed_memory()
     device = torch.device(arguments.device)
     dataset = data.load("mnist")
-    everything = torch.arange(len(dataset.train)).unsqueeze(0)
-    images = TensorDataset(dataset.train.inputs.take(everything)[0], dataset.train.targets)
-    lean = DataLoader(images, batch_size=128, shuffle=True)
-    usual = DataLoader(Images(dataset.train.inputs.values, dataset.train.targets), batch_size=128, shuffle=True)
+    lean = DataLoader(ready(dataset.train), batch_size=BATCH, shuffle=True)
+    usual = DataLoader(Images(dataset.train.inputs.values, dataset.train.targets), batch_size=BATCH, shuffle=True)
     resident = dataset.to(device)
+    regression = LogisticRegression(784, 10)
+    users_regression = partial(torch.nn.Linear, 784, 10)
     steps = torch.logspace(-4, -1, MEMBERS).tolist()
 
     print(f"{torch.get_num_threads()} threads, {arguments.device}, medians of {arguments.rounds}")
     for name, loader in (("usual", usual), ("lean", lean)):
         user, ours = medians(
-            partial(timed, partial(users_loop, loader, device)), partial(our_pass, resident, steps[:1], device), rounds=arguments.rounds
+            partial(timed, partial(users_loop, loader, device, users_regression)),
+            partial(our_pass, regression, resident, steps[:1], device),
+            rounds=arguments.rounds,
         )
         row("pass of figure 1 left", f"{name} loop", user, "ours", ours)
     alone, together = medians(
-        lambda: sum(our_pass(resident, [step], device) for step in steps),
-        partial(our_pass, resident, steps, device),
+        lambda: sum(our_pass(regression, resident, [step], device) for step in steps),
+        partial(our_pass, regression, resident, steps, device),
         rounds=arguments.rounds,
     )
     row(f"pass of {MEMBERS} members", "in turn", alone, "population", together)
@@ -126,6 +166,18 @@ def main() -> None:
         scipy, torchs = (partial(timed, work) for work in sparse_products(data.load("imdb", words=10_000, features="binary").train.inputs))
         scipy, torchs = medians(scipy, torchs, rounds=100)
         row("products, 128 sparse rows", "torch", torchs, "SciPy", scipy)
+    part = data.load("mnist", examples=6000)
+    loader = DataLoader(ready(part.train), batch_size=BATCH, shuffle=True)
+    network = MultilayerNetwork(784, 10, dropout=0.5, input_dropout=0.2)
+    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    user, ours, products = medians(
+        partial(timed, partial(users_loop, loader, device, users_network, fused=True)),
+        partial(our_pass, network, part.to(device), [1e-4], device),
+        partial(timed, products_of_a_step(device), repeats=len(loader), wait=wait),
+        rounds=arguments.rounds,
+    )
+    row("tenth of a pass of figure 2a", "lean loop", user, "ours", ours)
+    print(f"its matrix products alone    {products * len(loader) * 1e3:9.2f} ms, {products * len(loader) / ours:.0%} of ours")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import plots
 from curves import REFERENCE, RESULTS, runs
 
 OPTIMIZERS = ("AdaGrad", "RMSProp", "SGDNesterov", "AdaDelta", "Adam")
-RACE = {"log": True, "costs": (1e-6, 10), "other_reading": "fig2b_adam_rescaling"}
+RACE = {"log": True, "costs": (1e-6, 10)}
 PANELS = (
     plots.Panel("fig2a", "MNIST Multilayer Neural Network + dropout", OPTIMIZERS, (0, 200), (3e-3, 0.2), log=True),
     plots.Panel("fig2b", "MNIST Multilayer Neural Network", ("SFO", "Adam"), (0, 25), **RACE),

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from curves import RESULTS, diverged, published, runs
+from curves import RESULTS, diverged, other_reading, published, runs
 
 # One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
 COLOURS = {
@@ -36,7 +36,6 @@ class Panel:
         suffix: what the paper's legend adds to each optimizer.
         log: whether costs are drawn on a logarithmic axis.
         published: the file of the published curves, if it is not that of the experiment.
-        other_reading: a file of published values that are read in another way, drawn dotted: `x` and `y_times_divisor`.
         by_time: whether the abscissa is training time, in passes of Adam, instead of passes.
     """
 
@@ -48,7 +47,6 @@ class Panel:
     suffix: str = ""
     log: bool = False
     published: str = ""
-    other_reading: str = ""
     by_time: bool = False
 
 
@@ -127,9 +125,9 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             label += f", {lost} of {ours['member'].nunique()} diverged"
         axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label + extra, zorder=3, linestyle=":" if extra else "-")
         axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
-    if panel.other_reading and not standin:
-        other = pd.read_csv(RESULTS / "published" / f"{panel.other_reading}.csv")
-        axis.plot(other["x"], other["y_times_divisor"], color="black", linewidth=0.8, linestyle=":", zorder=2)
+    other = other_reading(panel.experiment)
+    if not standin:
+        axis.plot(other["x"], other["y"], color="black", linewidth=0.8, linestyle=":", zorder=2)
     abscissa = "training time, in passes of Adam" if panel.by_time else "iterations over entire dataset"
     axis.set(xlim=panel.passes, title=panel.title, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
     if not standin:

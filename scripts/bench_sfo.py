@@ -1,0 +1,86 @@
+"""Measures how much memory SFO takes, by the number of minibatches, on the network of figure 2; Adam's beside it.
+
+Each number of minibatches gets a process of its own, which takes steps until the subspace has been full once, and reports by how
+much its memory had grown at most: resident memory on a CPU, allocated memory on a GPU. Of it the network's own parameters,
+gradients and activations are a part, which Adam's line shows. Writes results/sfo_memory.csv, which scripts/figure2.py draws.
+"""
+
+import argparse
+import multiprocessing
+import resource
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+import optim
+from curves import RESULTS
+from experiments.multilayer_network import MultilayerNetwork
+
+FEATURES, CLASSES, BATCH = 784, 10, 128
+
+
+def peak_growth(minibatches: int | None, device: str, hidden: int) -> tuple[int, int]:
+    """Takes steps of SFO, or without a number of minibatches of Adam; returns the parameters and the bytes that this took at most."""
+    model = MultilayerNetwork(FEATURES, CLASSES, hidden=hidden, l2=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    parameters = {name: start.unsqueeze(0).to(device).requires_grad_() for name, start in model.initial_parameters(generator).items()}
+    inputs = torch.rand(minibatches or 1, BATCH, FEATURES, generator=generator).to(device)
+    targets = torch.randint(CLASSES, (minibatches or 1, BATCH), generator=generator).to(device)
+
+    def closure(i: int = 0) -> torch.Tensor:
+        for parameter in parameters.values():
+            parameter.grad = None
+        cost = model.losses(parameters, inputs[i : i + 1], targets[i : i + 1], ()).mean() + model.penalty(parameters).sum()
+        cost.backward()
+        return cost
+
+    before = _in_use(device)
+    optimizer = optim.SFO(parameters.values(), minibatches) if minibatches else optim.Adam(parameters.values())
+    for _ in range(4 * (minibatches or 1)):  # each adds at most one dimension, of which there is room for 3 N + 2
+        optimizer.step(closure)
+    return sum(parameter.numel() for parameter in parameters.values()), _in_use(device, at_most=True) - before
+
+
+def _in_use(device: str, at_most: bool = False) -> int:
+    """Bytes in use by this process, now or at most so far."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) if at_most else torch.cuda.memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(numbers: list[int], device: str, hidden: int) -> pd.DataFrame:
+    """A line for Adam and for each number of minibatches; prints them as they come."""
+    lines = []
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for minibatches in (None, *numbers):
+            parameters, size = pool.apply(peak_growth, (minibatches, device, hidden))
+            lines.append(
+                {
+                    "optimizer": "SFO" if minibatches else "Adam",
+                    "minibatches": minibatches,
+                    "parameters": parameters,
+                    "bytes": size,
+                    "numbers_per_parameter": size / 4 / parameters,
+                }
+            )
+            print(f"{lines[-1]['optimizer']:<5} {minibatches or '':>3}   {size / 2**20:8.0f} MiB   "
+                  f"{lines[-1]['numbers_per_parameter']:6.1f} numbers per parameter", flush=True)  # fmt: skip
+    return pd.DataFrame(lines).astype({"minibatches": "Int64"})
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minibatches", type=int, nargs="+", default=[5, 10, 20, 30, 40])
+    parser.add_argument("--hidden", type=int, default=1000, help="units of each hidden layer")
+    parser.add_argument("--out", type=Path, default=RESULTS / "sfo_memory.csv")
+    arguments = parser.parse_args()
+    table = measure(arguments.minibatches, arguments.device, arguments.hidden)
+    table.to_csv(arguments.out, index=False, float_format="%.1f")
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
