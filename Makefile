@@ -46,8 +46,10 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 
 reproduce-fig2: setup ## Train the networks of figure 2 and draw it, some hours on a CPU (SCALE=quick: minutes)
 	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) $(FIG2_SETTINGS) $(ARGS)
-	$(PY) run.py -m experiment=fig2b optimizer=adam,sfo hydra.launcher.n_jobs=1 $(FIG2_SETTINGS) $(ARGS)
+	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo hydra.launcher.n_jobs=1 $(FIG2_SETTINGS) $(ARGS)
+	$(PY) run.py experiment=fig2a optimizer=sfo $(FIG2_SETTINGS) $(ARGS)
 	$(PY) scripts/figure2.py --runs results/runs
+	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig4: setup ## Train the sweeps of figure 4 and draw it; 100 passes come last and take hours (SCALE=quick: minutes)
 ifeq ($(SCALE),quick)
@@ -81,8 +83,12 @@ bench-optim: setup ## Measure how fast a step of the optimizers is, side by side
 bench-population: setup ## Measure how fast the population of figure 4 is, side by side with its members one by one
 	$(PY) scripts/bench_population.py
 
+bench-sfo: setup ## Measure how much memory SFO takes, by the number of minibatches
+	$(PY) scripts/bench_sfo.py
+
 figures: setup ## Draw the tracked figures and measure the agreement, from the tracked results
 	$(PY) scripts/figure1.py
+	$(PY) scripts/figure2.py
 	$(PY) scripts/figure4.py
 	$(PY) scripts/agreement.py
 
@@ -90,4 +96,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig4 promote tune-fig1 tune-fig4 bench bench-optim bench-population figures clean
+.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig4 promote tune-fig1 tune-fig4 bench bench-optim bench-population bench-sfo figures clean

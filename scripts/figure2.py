@@ -2,13 +2,16 @@
 
 The published abscissa of the last panel is the number of passes, times 5 for SFO; ours is measured. From pass 8 on, the published
 values of Adam in (b) are 2.3 (x - 7) times smaller than a smooth continuation would have them: dotted, they are multiplied by that.
-Beside the figures folder goes fig2b_race.csv: what a pass costs, and how soon costs are reached.
+Beside the figures folder goes fig2b_race.csv: what a pass costs, and how soon costs are reached. A second figure, fig2_sfo, shows what
+section 6.2 says of SFO without a figure: it fails to converge with dropout, and its memory grows with the number of minibatches.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 
 import plots
 from curves import REFERENCE, RESULTS, runs
@@ -30,11 +33,11 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for optimizer, ours in table.groupby("optimizer"):
-        mean = ours.groupby("pass")[["cost", "seconds"]].mean()
+        mean = ours.groupby("pass")[["y", "seconds"]].mean()
         line = {"optimizer": optimizer, "seeds": ours["seed"].nunique(), "passes": mean.index[-1]}
         line["seconds_of_a_pass"] = mean["seconds"].iloc[-1] / mean.index[-1]
         for goal in GOALS:
-            there = mean[mean["cost"] <= goal]
+            there = mean[mean["y"] <= goal]
             line |= {f"passes_to_{goal}": there.index[0] if len(there) else None}
             line |= {f"seconds_to_{goal}": there["seconds"].iloc[0] if len(there) else None}
         lines.append(line)
@@ -44,6 +47,40 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
+    """Draws SFO with and without dropout beside Adam, and the memory they take, if there are such runs.
+
+    Args:
+        root: the folder of runs.
+        memory: what scripts/bench_sfo.py has measured.
+        stem: of the figure's files.
+    """
+    without, dropout = (runs(root, experiment, "paper") for experiment in ("fig2b", "fig2a"))
+    if dropout.empty or "SFO" not in set(dropout["optimizer"]):
+        return
+    figure, (costs, bytes_) = plt.subplots(1, 2, figsize=(12.8, 4.8), layout="constrained")
+    for table, style, name in ((without, "-", ""), (dropout, "--", " with dropout")):
+        for optimizer in ("SFO", "Adam"):
+            ours = table[table["optimizer"] == optimizer].groupby("x")["y"].mean() if not table.empty else pd.Series()
+            costs.plot(ours.index, ours, style, color=plots.COLOURS[optimizer], label=optimizer + name)
+    passes = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
+    costs.set(xlim=(0, passes), yscale="log", xlabel="iterations over entire dataset", ylabel="training cost", title="SFO with dropout")
+    costs.legend(fontsize=8)
+    sfo, adam = (memory[memory["optimizer"] == optimizer] for optimizer in ("SFO", "Adam"))
+    bytes_.plot(sfo["minibatches"], sfo["bytes"] / 2**20, "o", color=plots.COLOURS["SFO"], label="SFO")
+    slope, constant = np.polyfit(sfo["minibatches"].astype(float), sfo["bytes"] / 2**20, 1)
+    line = np.array([0, sfo["minibatches"].max()])
+    per_minibatch = slope * 2**20 / 4 / sfo["parameters"].iloc[0]
+    label = f"{per_minibatch:.1f} numbers for each parameter and minibatch"
+    bytes_.plot(line, constant + slope * line, color=plots.COLOURS["SFO"], linewidth=0.8, label=label)
+    bytes_.axhline(adam["bytes"].iloc[0] / 2**20, color=plots.COLOURS["Adam"], label="Adam")
+    bytes_.set(xlabel="minibatches", ylabel="memory, MiB", title="Memory, 1.8 million parameters", ylim=(0, None))
+    bytes_.legend(fontsize=8)
+    for axis in (costs, bytes_):
+        axis.grid(alpha=0.3)
+    plots.save(figure, stem)
+
+
 def main() -> None:
     """Draws the figure for each of the settings that has runs, and writes the race of the paper's settings."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -51,6 +88,7 @@ def main() -> None:
     own = parser.parse_args().runs
     for settings in ("paper", "best", "quick"):
         plots.draw("fig2", PANELS, settings, REFERENCE, own)
+    draw_sfo(own or REFERENCE, pd.read_csv(RESULTS / "sfo_memory.csv"), (own or RESULTS) / "figures" / "fig2_sfo")
     table = runs(own or REFERENCE, "fig2b", "paper")
     if not table.empty:
         race(table).to_csv((own or RESULTS) / "fig2b_race.csv", index=False, float_format="%.4g")

@@ -1,8 +1,8 @@
 """Sums up grids: one line for each member with its final training cost and its distance to the published curve.
 
-Reads the runs of `settings=grid` and `settings=grid_l2`, writes results/tuning/<experiment>.csv and prints, for each optimizer,
+Reads the runs of `settings=grid`, `grid_l2` and `search`, writes results/tuning/<experiment>.csv and prints, for each optimizer,
 the members that come closest to the paper and those that end lowest. The experiment files take their `paper` and `best`
-settings from there.
+settings from there. The column `candidate` has what tells the runs of a table apart besides hyper-parameters of the optimizer.
 """
 
 import argparse
@@ -17,10 +17,10 @@ COLUMNS = (
     "experiment",
     "optimizer",
     "settings",
-    "schedule",
-    "features",
+    "candidate",
     "hyperparameters",
     "seed",
+    "passes",
     "rms_log_ratio",
     "largest_log_ratio",
     "wiggle",
@@ -28,6 +28,19 @@ COLUMNS = (
     "train_cost",
     "objective",
 )
+# Keys of a configuration that make no candidate.
+NOT_OPEN = ("optimizer.", "model._target_", "experiment", "settings", "seed", "passes", "evaluate_every", "device", "shard")
+
+
+def candidates(paths: list[Path]) -> list[str]:
+    """For each run, the keys in which these runs differ and its values: `schedule=constant data.features=counts`."""
+    flat = pd.json_normalize([provenance(path)["config"] for path in paths])
+    open_keys = [
+        key
+        for key in flat
+        if not key.startswith(NOT_OPEN) and flat[key].astype(str).nunique() > 1 and not flat[key].map(lambda v: isinstance(v, list)).any()
+    ]
+    return [" ".join(f"{key}={value}" for key, value in line.dropna().items()) for _, line in flat[open_keys].iterrows()]
 
 
 def summarise(path: Path) -> pd.DataFrame:
@@ -41,42 +54,45 @@ def summarise(path: Path) -> pd.DataFrame:
     paper = paper[paper["optimizer"] == table["optimizer"].iloc[0]]
     lines = []
     for _, member in table.groupby("member"):
-        ratios = log_ratios(member.set_index("x")["cost"], paper)
+        ratios = log_ratios(member.set_index("x")["y"], paper)
         last = member.iloc[-1]
         lines.append(
             {
                 "experiment": config["experiment"],
                 "optimizer": last["optimizer"],
                 "settings": last["settings"],
-                "schedule": config["schedule"],
-                "features": config["data"].get("features", ""),
                 "hyperparameters": last["hyperparameters"],
                 "seed": last["seed"],
+                "passes": last["pass"],
                 "rms_log_ratio": rms(ratios) if len(ratios) else np.nan,
                 "largest_log_ratio": np.abs(ratios).max() if len(ratios) else np.nan,
-                "wiggle": wiggle(member["cost"]).std(),
+                "wiggle": wiggle(member["y"]).std(),
                 "cost": last["cost"],
                 "train_cost": last["train_cost"],
                 "objective": last["cost"] + last["penalty"],
             }
         )
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return pd.DataFrame(lines)
 
 
 def main() -> None:
     """Writes the table of each experiment named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+")
-    for experiment in parser.parse_args().experiments:
-        paths = [path for path in sorted((RUNS / experiment).glob("grid*/*.csv")) if path.with_suffix(".json").exists()]
+    parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
+    arguments = parser.parse_args()
+    for experiment in arguments.experiments:
+        folders = [*(arguments.runs / experiment).glob("grid*"), arguments.runs / experiment / "search"]
+        paths = [path for folder in sorted(folders) for path in sorted(folder.glob("*.csv")) if path.with_suffix(".json").exists()]
         if not paths:
-            parser.error(f"there are no finished grids of {experiment}: run make tune-fig1")
-        table = pd.concat([summarise(path) for path in paths])
+            parser.error(f"there are no finished grids of {experiment}: run make tune-fig1 or make tune-fig2")
+        named = zip(paths, candidates(paths), strict=True)
+        table = pd.concat([summarise(path).assign(candidate=candidate) for path, candidate in named])[list(COLUMNS)]
         out = RESULTS / "tuning" / f"{experiment}.csv"
         table.to_csv(out, index=False, float_format="%.6g")
         print(f"wrote {out}")
         for optimizer, lines in table.groupby("optimizer"):
-            for criterion, found in (("rms_log_ratio", lines), ("objective", lines[lines["settings"] == "grid"])):
+            for criterion, found in (("rms_log_ratio", lines), ("objective", lines[lines["settings"] != "grid_l2"])):
                 best = found.sort_values(criterion).head(3).drop(columns=["experiment", "optimizer", "seed"])
                 print(f"\n{optimizer}: lowest {criterion}\n{best.to_string(index=False)}")
 

@@ -136,6 +136,36 @@ def test_a_grids_summary_has_a_line_per_member(tmp_path):
     assert lines["objective"].tolist() == pytest.approx([adam[45] + 0.5, adam[45] * 1.01 + 0.5])
 
 
+def test_candidates_are_named_by_what_tells_their_runs_apart(tmp_path):
+    paths = [write_run(tmp_path, f"Adam,{number}", [1.0], settings="search") for number in range(3)]
+    configs = (
+        {"schedule": "constant", "seed": 0, "optimizer": {"lr": [1, 2]}, "model": {"l2": 0.1, "start": "normal"}},
+        {"schedule": "constant", "seed": 1, "optimizer": {"lr": 3}, "model": {"l2": 0.1, "start": "he_normal"}},
+        {"schedule": "inverse_sqrt_pass", "seed": 1, "optimizer": {"lr": 3}, "model": {"l2": 0.1, "start": "he_normal"}},
+    )
+    for path, config in zip(paths, configs, strict=True):
+        path.with_suffix(".json").write_text(json.dumps({"config": config}))
+    assert tune.candidates(paths) == [
+        "schedule=constant model.start=normal",
+        "schedule=constant model.start=he_normal",
+        "schedule=inverse_sqrt_pass model.start=he_normal",
+    ]
+
+
+def test_costs_of_figure_2b_are_those_after_the_pass_and_are_measured_in_both_readings(tmp_path):
+    rescaled = curves.other_reading("fig2b")["y"].to_numpy()
+    write_run(tmp_path, "Adam", rescaled, experiment="fig2b", seeds=(0,))
+    table = curves.runs(tmp_path, "fig2b", "paper").assign(cost=1.0)
+    np.testing.assert_allclose(table["y"], rescaled)  # the column train_cost
+    (line,) = agreement.agreement(table, "fig2b")
+    assert line["rms_other_reading"] == pytest.approx(0, abs=1e-9)
+    assert line["rms_after_the_pass"] == line["rms_log_ratio"]
+    divisors = 2.3 * np.arange(1, 19)  # from x = 8 on
+    assert line["rms_log_ratio"] == pytest.approx(np.sqrt(np.square(np.log(divisors)).sum() / 26), rel=1e-3)  # 5 decimals
+    assert line["rms_during_the_pass"] > 5  # of costs of 1
+    assert curves.other_reading("fig2a").empty
+
+
 def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
     adam = curves.published("fig1_left")
     adam = adam[adam["optimizer"] == "Adam"].sort_values("x")["y"].to_numpy()[:46]
@@ -342,3 +372,19 @@ def test_figure_2_shows_both_abscissae_and_both_readings(tmp_path, monkeypatch, 
     published_sfo = [line for line in by_time.lines if len(line.get_xdata()) == 24]
     assert any(line.get_xdata()[1] == 5 for line in published_sfo)
     assert (tmp_path / "fig2b_race.csv").exists()
+
+
+def test_sfo_is_shown_with_dropout_and_its_memory_by_the_number_of_minibatches(tmp_path, drawn):
+    write_race(tmp_path)
+    memory = pd.DataFrame(
+        {"optimizer": ["Adam", "SFO", "SFO"], "minibatches": [None, 10, 20], "parameters": 1000, "bytes": [8000, 130_000, 250_000]}
+    )
+    figure2.draw_sfo(tmp_path, memory, tmp_path / "fig2_sfo")
+    assert not drawn  # no run with dropout
+    write_run(tmp_path, "SFO", [2.0, 1.5, 1.8], experiment="fig2a", seeds=(0,))
+    figure2.draw_sfo(tmp_path, memory, tmp_path / "fig2_sfo")
+    costs, sizes = drawn[0].axes
+    lines = {line.get_label(): line for line in costs.lines}
+    np.testing.assert_allclose(lines["SFO with dropout"].get_ydata(), [2.0, 1.5, 1.8])
+    assert {"SFO", "Adam"} < set(lines)
+    assert "3.0 numbers for each parameter and minibatch" in [line.get_label() for line in sizes.lines]  # 12,000 bytes for 1000 x 4
