@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.rows import SparseBatch, linear
-from experiments.streams import dropout
+from experiments.streams import dropout, for_members
 
 
 class LogisticRegression:
@@ -59,7 +59,7 @@ class LogisticRegression:
         """With dropout off: `cost`, -log p of the true class in nats, and `error`, 1 where the class is mistaken; [members, batch]."""
         scores = self._scores(parameters, inputs)
         guess = (scores[:, 0] > 0).long() if self.scores == 1 else scores.argmax(1)
-        return {"cost": self._losses(scores, targets), "error": (guess != self._of_members(targets, guess)).float()}
+        return {"cost": self._losses(scores, targets), "error": (guess != for_members(targets, len(guess))).float()}
 
     def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
         """l2 / 2 * |weight|^2, shape [members]."""
@@ -75,11 +75,6 @@ class LogisticRegression:
     def _losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         if self.scores == 1:
             scores = scores[:, 0]
-            targets = self._of_members(targets, scores).to(scores.dtype)
+            targets = for_members(targets, len(scores)).to(scores.dtype)
             return functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
-        return functional.cross_entropy(scores, self._of_members(targets, scores), reduction="none")
-
-    @staticmethod
-    def _of_members(targets: Tensor, like: Tensor) -> Tensor:
-        """Targets [streams, batch], repeated for the members of each stream: [members, batch]."""
-        return targets.repeat_interleave(len(like) // len(targets), 0)
+        return functional.cross_entropy(scores, for_members(targets, len(scores)), reduction="none")

@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.rows import linear
-from experiments.streams import dropout
+from experiments.streams import dropout, for_members
 
-# Standard deviation of normal initial weights, or half-width of uniform ones, by the number of inputs of the layer.
-STARTS = {"fan_in_uniform": lambda inputs: 1 / math.sqrt(inputs), "he_normal": lambda inputs: math.sqrt(2 / inputs), "normal": None}
+STARTS = ("fan_in_uniform", "he_normal", "normal")
 
 
 class MultilayerNetwork:
@@ -74,9 +73,9 @@ class MultilayerNetwork:
             weight, bias = torch.empty(outputs, inputs), torch.zeros(outputs, 1)
             if self.start == "fan_in_uniform":
                 for tensor in (weight, bias):
-                    tensor.uniform_(-STARTS[self.start](inputs), STARTS[self.start](inputs), generator=generator)
+                    tensor.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
             else:
-                deviation = STARTS[self.start](inputs) if STARTS[self.start] else self.initial_std
+                deviation = math.sqrt(2 / inputs) if self.start == "he_normal" else self.initial_std
                 weight.normal_(0, 1, generator=generator).mul_(deviation)
             parameters |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
         return parameters
@@ -97,7 +96,7 @@ class MultilayerNetwork:
     def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """With dropout off: `cost`, -log p of the true class in nats, and `error`, 1 where the class is mistaken; [members, batch]."""
         scores = self._scores(parameters, inputs, ())
-        return {"cost": self._losses(scores, targets), "error": (scores.argmax(1) != _of_members(targets, scores)).float()}
+        return {"cost": self._losses(scores, targets), "error": (scores.argmax(1) != for_members(targets, len(scores))).float()}
 
     def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
         """l2 / 2 * |weights|^2, shape [members]."""
@@ -122,9 +121,4 @@ class MultilayerNetwork:
 
     @staticmethod
     def _losses(scores: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(scores, _of_members(targets, scores), reduction="none")
-
-
-def _of_members(targets: Tensor, like: Tensor) -> Tensor:
-    """Targets [streams, batch], repeated for the members of each stream: [members, batch]."""
-    return targets.repeat_interleave(len(like) // len(targets), 0)
+        return functional.cross_entropy(scores, for_members(targets, len(scores)), reduction="none")

@@ -28,6 +28,11 @@ def minibatches(
     yield from order.to(device).split(batch_size, dim=1)
 
 
+def for_members(values: Tensor, members: int) -> Tensor:
+    """Values [streams, ...], repeated for the members of each stream: [members, ...]."""
+    return values.repeat_interleave(members // len(values), 0)
+
+
 def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torch.Generator]) -> Tensor | SparseBatch:
     """Inverted dropout (Hinton et al. 2012): sets each input to 0 with probability `rate` and divides the others by 1 - rate.
 
