@@ -1,5 +1,7 @@
 """Trains one optimizer on one of the paper's experiments and writes the costs as CSV: see `python run.py --help`."""
 
+from dataclasses import fields
+
 import hydra
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
@@ -30,7 +32,7 @@ def run(cfg: DictConfig) -> None:
     config["device"] = device.type
     adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)
-    plan = Plan(config["passes"], config["batch_size"], config["schedule"], config["evaluate_every"], config["shuffle"])
+    plan = Plan(**{field.name: config[field.name] for field in fields(Plan)})
     dataset = data.load(**config["data"])
 
     record = Record(config, optimizer_name(config), HydraConfig.get().job.override_dirname, dataset.source)

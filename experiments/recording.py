@@ -28,7 +28,7 @@ COLUMNS = (
     "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty",
 )  # fmt: skip
 # Keys that say where and how, not what, is computed; and the table that the settings were taken from.
-_HOUSEKEEPING = ("results", "force", "threads", "hyperparameters")
+_HOUSEKEEPING = ("results", "force", "threads", "cuda_graph", "hyperparameters")
 
 
 class Record:

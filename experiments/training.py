@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from data import Dataset, Split
 from experiments.checkpoints import Checkpoint
+from experiments.step_graphs import StepGraphs
 from experiments.streams import generator, minibatches
 from optim import SFO, InverseSqrt, RuleOptimizer
 
@@ -32,6 +33,7 @@ class Plan:
         schedule: one of SCHEDULES.
         evaluate_every: costs are evaluated after every so many passes, and after the last.
         shuffle: whether every pass has an order of its own; otherwise examples come as they are stored.
+        cuda_graph: whether steps on a GPU are recorded once and replayed, as far as the optimizer is one of ours.
     """
 
     passes: int
@@ -39,6 +41,7 @@ class Plan:
     schedule: str
     evaluate_every: int = 1
     shuffle: bool = True
+    cuda_graph: bool = True
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
@@ -56,24 +59,27 @@ class Progress:
         make_optimizer: gets the parameters, each of shape [members, ...].
         seeds: one stream of data each.
         per_seed: members per seed; the members of the first seed come first.
-        schedule: one of SCHEDULES.
+        plan: how to train.
         device: where.
 
     Raises:
         ValueError: a schedule other than `constant` for an optimizer without step size.
     """
 
-    def __init__(self, model, make_optimizer, seeds: Sequence[int], per_seed: int, schedule: str, device: torch.device):
+    def __init__(self, model, make_optimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
         starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
         self.parameters = {
             name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
             for name in starts[0]
         }
         self.optimizer = make_optimizer(list(self.parameters.values()))
-        self.schedule = InverseSqrt(self.optimizer) if schedule != "constant" else None
-        self.order = [generator(seed, "order of data") for seed in seeds]
-        self.noise = [generator(seed, "noise", device) for seed in seeds]
         self.seeds, self.device, self.members = seeds, device, len(seeds) * per_seed
+        recorded = plan.cuda_graph and device.type == "cuda" and isinstance(self.optimizer, RuleOptimizer)
+        self.noise = [generator(seed, "noise", device) for seed in seeds]
+        self.graphs = StepGraphs(self.noise) if recorded else None
+        self._put_on_device()
+        self.schedule = InverseSqrt(self.optimizer) if plan.schedule != "constant" else None
+        self.order = [generator(seed, "order of data") for seed in seeds]
         self.passes, self.rows = 0, []
         self.seconds: list[float] = []  # of training until the end of each pass
         # The members that are still trained. Those of a single stream, whose model has nothing of their own, are dropped when they diverge.
@@ -114,6 +120,7 @@ class Progress:
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._put_on_device()
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         for stream, numbers in zip((*self.order, *self.noise), state["generators"], strict=True):
@@ -121,12 +128,26 @@ class Progress:
         for name in ("passes", "seconds", "rows"):
             setattr(self, name, state[name])
 
+    def _put_on_device(self) -> None:
+        """Puts what a graph reads anew in every step on the device: learning rates, where they are numbers too, and values of members."""
+
+        def moved(value):
+            if isinstance(value, tuple):  # such as betas
+                return tuple(map(moved, value))
+            return value.to(self.device) if isinstance(value, Tensor) else value
+
+        for group in self.optimizer.param_groups if self.graphs else ():
+            group |= {key: moved(value) for key, value in group.items() if key != "params"}
+            group |= {"lr": torch.as_tensor(group["lr"], dtype=torch.float64, device=self.device), "capturable": True}
+
     def _keep(self, places: list[int]) -> None:
         self.alive = [self.alive[place] for place in places]
         kept = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.optimizer.keep_members(kept)
         if self.schedule:
             self.schedule.keep_members(kept)
+        if self.graphs:
+            self.graphs.forget()
 
 
 def train(
@@ -160,7 +181,7 @@ def train(
         with the noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty. The
         costs of a member that has diverged are infinite or not a number.
     """
-    progress = Progress(model, make_optimizer, seeds, per_seed, plan.schedule, device)
+    progress = Progress(model, make_optimizer, seeds, per_seed, plan, device)
     if checkpoint and (saved := checkpoint.load()):
         progress.load_state_dict(saved)
     bar = tqdm(disable=True) if bar is None else bar
@@ -188,7 +209,7 @@ def seconds_per_pass(
     device: torch.device,
 ) -> float:
     """How long a pass of these members will take, from a few steps of a copy that is thrown away; arguments as in `train`."""
-    progress = Progress(model, make_optimizer, seeds, per_seed, plan.schedule, device)
+    progress = Progress(model, make_optimizer, seeds, per_seed, plan, device)
     steps = progress.optimizer.minibatches if isinstance(progress.optimizer, SFO) else math.ceil(len(dataset.train) / plan.batch_size)
     seconds, start = [], time.perf_counter()
     for cost, _ in itertools.islice(_steps(model, progress, dataset.train, plan), _FORECAST_STEPS):
@@ -216,10 +237,14 @@ def _steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tupl
     if isinstance(progress.optimizer, SFO):
         yield from _steps_of_a_sum_of_functions(model, progress, split)
         return
-    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device, plan.shuffle):
+
+    def step(index: Tensor) -> Tensor:
         cost, _ = _differentiate(model, progress, split, index)
         progress.optimizer.step()
-        yield cost, index.shape[1]
+        return cost
+
+    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device, plan.shuffle):
+        yield progress.graphs.take(step, index) if progress.graphs else step(index), index.shape[1]
 
 
 def _steps_of_a_sum_of_functions(model, progress: Progress, split: Split) -> Iterator[tuple[Tensor, int]]:

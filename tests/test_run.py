@@ -178,7 +178,8 @@ def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_l
                 cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
                 given = cfg.hyperparameters[settings].get(cfg.optimizer._target_.removeprefix("optim."), {})
                 for key, value in given.items():
-                    assert (cfg.schedule if key == "schedule" else cfg.optimizer[key]) == value
+                    places = [place[key] for place in (cfg, cfg.optimizer, cfg.data) if key in place]
+                    assert places == [value]
                 key = "minibatches" if optimizer == "sfo" else "lr"
                 last_words = [f"optimizer.{key}=16", "schedule=constant"]
                 changed = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", *last_words])

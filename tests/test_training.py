@@ -8,6 +8,7 @@ import torch
 import optim
 from experiments.checkpoints import Checkpoint
 from experiments.logistic_regression import LogisticRegression
+from experiments.multilayer_network import MultilayerNetwork
 from experiments.streams import dropout, generator, minibatches
 from experiments.training import Plan, seconds_per_pass, train
 from interruptions import Interrupted, interrupted_after
@@ -199,6 +200,22 @@ def test_on_a_gpu_the_costs_are_those_of_the_cpu(dataset):
     on_gpu = train(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device)[0]
     # the same order of data, sums in another order
     pd.testing.assert_frame_equal(on_gpu, run(dataset, adam(0.01), [0, 1], l2=1e-3), rtol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
+@pytest.mark.parametrize("diverging", [False, True])
+def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(images, schedule, diverging):
+    """With dropout, short last minibatches, and members that are dropped on the way."""
+    device = torch.device("cuda")
+    model = MultilayerNetwork(12, 3, hidden=20, dropout=0.5, input_dropout=0.2)
+    lr = torch.tensor([1e-3, 1e38, 1e-2] if diverging else [1e-3, 1e-2], dtype=torch.float64, device=device)
+
+    def go(cuda_graph):
+        plan = Plan(passes=6, batch_size=32, schedule=schedule, cuda_graph=cuda_graph)
+        return train(model, lambda p: optim.Adam(p, lr=lr), images.to(device), [0], len(lr), plan, device)[0]
+
+    pd.testing.assert_frame_equal(go(True), go(False), check_exact=True)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
