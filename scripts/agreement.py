@@ -2,8 +2,8 @@
 
 The distance is the root mean square of ln(ours / paper) over the published vertices, with ours the mean over seeds: 0.02 is
 about 2 %. Its range is that of single seeds. The wiggle is the standard deviation of a curve around its trend, in the same units.
-Other readings of the published cost are measured too: with the penalty; taken during the pass, with the noise on; taken after it, with
-the noise off; and, where the published numbers themselves can be read in two ways, the second.
+Other readings of the published cost are measured too: with the penalty; taken after the pass with the noise off; and, where the
+published numbers themselves can be read in two ways, the second.
 """
 
 import argparse
@@ -23,9 +23,9 @@ def agreement(table: pd.DataFrame, experiment: str) -> list[dict]:
     paper, other = published(experiment), other_reading(experiment)
     for optimizer in sorted(set(table["optimizer"]) & set(paper["optimizer"])):
         ours, curve = table[table["optimizer"] == optimizer], paper[paper["optimizer"] == optimizer]
-        by_seed = [rms(log_ratios(member.set_index("x")["y"], curve)) for _, member in ours.groupby("member")]
-        ratios = log_ratios(_mean_over_seeds(ours, ours["y"]), curve)
-        other_ratios = log_ratios(_mean_over_seeds(ours, ours["y"]), other[other["optimizer"] == optimizer])
+        by_seed = [rms(log_ratios(member.set_index("x")["cost"], curve)) for _, member in ours.groupby("member")]
+        ratios = log_ratios(_mean_over_seeds(ours, ours["cost"]), curve)
+        other_ratios = log_ratios(_mean_over_seeds(ours, ours["cost"]), other[other["optimizer"] == optimizer])
         evaluated = ours[ours["train_cost"].notna().groupby(ours["x"]).transform("any")]
         lines.append(
             {
@@ -38,11 +38,10 @@ def agreement(table: pd.DataFrame, experiment: str) -> list[dict]:
                 "lowest_of_a_seed": min(by_seed),
                 "highest_of_a_seed": max(by_seed),
                 "largest_log_ratio": np.abs(ratios).max(),
-                "rms_with_penalty": rms(log_ratios(_mean_over_seeds(evaluated, evaluated["y"] + evaluated["penalty"]), curve)),
-                "rms_during_the_pass": rms(log_ratios(_mean_over_seeds(ours, ours["cost"]), curve)),
+                "rms_with_penalty": rms(log_ratios(_mean_over_seeds(evaluated, evaluated["cost"] + evaluated["penalty"]), curve)),
                 "rms_after_the_pass": rms(log_ratios(_mean_over_seeds(evaluated, evaluated["train_cost"]), curve)),
                 "rms_other_reading": rms(other_ratios) if len(other_ratios) else np.nan,
-                "wiggle": ours.groupby("member")["y"].apply(wiggle).groupby(level=0).std().mean(),
+                "wiggle": ours.groupby("member")["cost"].apply(wiggle).groupby(level=0).std().mean(),
                 "published_wiggle": wiggle(curve[curve["kind"] == "plotted"].sort_values("x")["y"]).std(),
             }
         )

@@ -11,8 +11,6 @@ REFERENCE = RESULTS / "reference"
 RUNS = RESULTS / "runs"
 # Published curves of an experiment whose file has another name.
 PUBLISHED = {"fig2b": "fig2b_top"}
-# Which of our columns is the paper's ordinate: figure 2b shows costs of the whole training set after each pass.
-ORDINATES = {"fig2b": "train_cost"}
 
 
 def published(experiment: str) -> pd.DataFrame:
@@ -41,8 +39,7 @@ def other_reading(experiment: str) -> pd.DataFrame:
 def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
     """All complete runs of a panel under `root` that override nothing of their configuration files, one below the other.
 
-    Empty where there are none. `x` and `y` are the paper's axes: its x = 0 is the first pass, not the initial parameters, and its
-    cost is that during the pass or, in some panels, after it.
+    Empty where there are none. `x` is the paper's abscissa: its x = 0 is the first pass, not the initial parameters.
     """
     tables = [read_run(path) for path in sorted((root / experiment / settings).glob("*.csv")) if "," not in path.stem]
     tables = [table for table in tables if table is not None]
@@ -50,13 +47,12 @@ def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
 
 
 def read_run(path: Path) -> pd.DataFrame | None:
-    """The table of one run with `x`, `y` and the `seconds` of training until the end of the pass; None where it is not complete."""
+    """The table of one run with `x` and the `seconds` of training until the end of the pass; None where the run is not complete."""
     if not path.with_suffix(".json").exists():
         return None
     table = pd.read_csv(path, dtype={"hyperparameters": "string"}).fillna({"hyperparameters": ""})
     seconds = dict(enumerate(provenance(path).get("seconds_after_pass", ()), 1))
-    y = table[ORDINATES.get(path.parent.parent.name, "cost")]
-    return table.assign(x=table["pass"] - 1, y=y, seconds=table["pass"].map(seconds).astype(float))
+    return table.assign(x=table["pass"] - 1, seconds=table["pass"].map(seconds).astype(float))
 
 
 def provenance(path: Path) -> dict:

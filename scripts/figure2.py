@@ -33,11 +33,11 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for optimizer, ours in table.groupby("optimizer"):
-        mean = ours.groupby("pass")[["y", "seconds"]].mean()
+        mean = ours.groupby("pass")[["cost", "seconds"]].mean()
         line = {"optimizer": optimizer, "seeds": ours["seed"].nunique(), "passes": mean.index[-1]}
         line["seconds_of_a_pass"] = mean["seconds"].iloc[-1] / mean.index[-1]
         for goal in GOALS:
-            there = mean[mean["y"] <= goal]
+            there = mean[mean["cost"] <= goal]
             line |= {f"passes_to_{goal}": there.index[0] if len(there) else None}
             line |= {f"seconds_to_{goal}": there["seconds"].iloc[0] if len(there) else None}
         lines.append(line)
@@ -61,7 +61,7 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
     figure, (costs, bytes_) = plt.subplots(1, 2, figsize=(12.8, 4.8), layout="constrained")
     for table, style, name in ((without, "-", ""), (dropout, "--", " with dropout")):
         for optimizer in ("SFO", "Adam"):
-            ours = table[table["optimizer"] == optimizer].groupby("x")["y"].mean() if not table.empty else pd.Series()
+            ours = table[table["optimizer"] == optimizer].groupby("x")["cost"].mean() if not table.empty else pd.Series()
             costs.plot(ours.index, ours, style, color=plots.COLOURS[optimizer], label=optimizer + name)
     passes = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
     costs.set(xlim=(0, passes), yscale="log", xlabel="iterations over entire dataset", ylabel="training cost", title="SFO with dropout")

@@ -113,12 +113,12 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             curve = paper[paper["optimizer"] == optimizer]
             axis.plot(curve["x"], curve["y"], color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
             if not tracked.empty:
-                mean = tracked[tracked["optimizer"] == optimizer].groupby("x")["y"].mean()
+                mean = tracked[tracked["optimizer"] == optimizer].groupby("x")["cost"].mean()
                 axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
         ours = table[table["optimizer"] == optimizer] if not table.empty else table
         if ours.empty:
             continue
-        by_pass = ours.groupby("x")["y"]
+        by_pass = ours.groupby("x")["cost"]
         mean, low, high = by_pass.mean(), by_pass.min(), by_pass.max()  # of those that have not diverged
         extra = "" if optimizer in panel.optimizers else " (not in the paper)"
         if lost := diverged(ours):

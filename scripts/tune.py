@@ -54,7 +54,7 @@ def summarise(path: Path) -> pd.DataFrame:
     paper = paper[paper["optimizer"] == table["optimizer"].iloc[0]]
     lines = []
     for _, member in table.groupby("member"):
-        ratios = log_ratios(member.set_index("x")["y"], paper)
+        ratios = log_ratios(member.set_index("x")["cost"], paper)
         last = member.iloc[-1]
         lines.append(
             {
@@ -66,7 +66,7 @@ def summarise(path: Path) -> pd.DataFrame:
                 "passes": last["pass"],
                 "rms_log_ratio": rms(ratios) if len(ratios) else np.nan,
                 "largest_log_ratio": np.abs(ratios).max() if len(ratios) else np.nan,
-                "wiggle": wiggle(member["y"]).std(),
+                "wiggle": wiggle(member["cost"]).std(),
                 "cost": last["cost"],
                 "train_cost": last["train_cost"],
                 "objective": last["cost"] + last["penalty"],
