@@ -2,7 +2,7 @@
 
 Reads the runs of `settings=grid`, `grid_l2` and `search`, writes results/tuning/<experiment>.csv and prints, for each optimizer,
 the members that come closest to the paper and those that end lowest. The experiment files take their `paper` and `best`
-settings from there. The column `candidate` has what tells the runs of a table apart besides hyper-parameters of the optimizer.
+settings from there. The column `candidate` has what tells an optimizer's runs apart, besides the hyper-parameters of their members.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from curves import RESULTS, RUNS, log_ratios, provenance, published, read_run, rms, wiggle
+from curves import RESULTS, RUNS, log_ratios, other_reading, provenance, published, read_run, rms, wiggle
 
 COLUMNS = (
     "experiment",
@@ -23,17 +23,18 @@ COLUMNS = (
     "passes",
     "rms_log_ratio",
     "largest_log_ratio",
+    "rms_other_reading",
     "wiggle",
     "cost",
     "train_cost",
     "objective",
 )
 # Keys of a configuration that make no candidate.
-NOT_OPEN = ("optimizer.", "model._target_", "experiment", "settings", "seed", "passes", "evaluate_every", "device", "shard")
+NOT_OPEN = ("experiment", "settings", "seed", "passes", "evaluate_every", "device", "shard")
 
 
 def candidates(paths: list[Path]) -> list[str]:
-    """For each run, the keys in which these runs differ and its values: `schedule=constant data.features=counts`."""
+    """For each run of an optimizer, the keys in which these runs differ and its values: `schedule=constant data.features=counts`."""
     flat = pd.json_normalize([provenance(path)["config"] for path in paths])
     open_keys = [
         key
@@ -51,10 +52,10 @@ def summarise(path: Path) -> pd.DataFrame:
     """
     table, config = read_run(path), provenance(path)["config"]
     paper = published(config["experiment"])
-    paper = paper[paper["optimizer"] == table["optimizer"].iloc[0]]
+    paper, other = (curves[curves["optimizer"] == table["optimizer"].iloc[0]] for curves in (paper, other_reading(config["experiment"])))
     lines = []
     for _, member in table.groupby("member"):
-        ratios = log_ratios(member.set_index("x")["cost"], paper)
+        ratios, other_ratios = (log_ratios(member.set_index("x")["cost"], curve) for curve in (paper, other))
         last = member.iloc[-1]
         lines.append(
             {
@@ -66,6 +67,7 @@ def summarise(path: Path) -> pd.DataFrame:
                 "passes": last["pass"],
                 "rms_log_ratio": rms(ratios) if len(ratios) else np.nan,
                 "largest_log_ratio": np.abs(ratios).max() if len(ratios) else np.nan,
+                "rms_other_reading": rms(other_ratios) if len(other_ratios) else np.nan,
                 "wiggle": wiggle(member["cost"]).std(),
                 "cost": last["cost"],
                 "train_cost": last["train_cost"],
@@ -86,8 +88,11 @@ def main() -> None:
         paths = [path for folder in sorted(folders) for path in sorted(folder.glob("*.csv")) if path.with_suffix(".json").exists()]
         if not paths:
             parser.error(f"there are no finished grids of {experiment}: run make tune-fig1 or make tune-fig2")
-        named = zip(paths, candidates(paths), strict=True)
-        table = pd.concat([summarise(path).assign(candidate=candidate) for path, candidate in named])[list(COLUMNS)]
+        tables = []
+        for optimizer in sorted({provenance(path)["optimizer"] for path in paths}):
+            of_it = [path for path in paths if provenance(path)["optimizer"] == optimizer]
+            tables += [summarise(path).assign(candidate=name) for path, name in zip(of_it, candidates(of_it), strict=True)]
+        table = pd.concat(tables)[list(COLUMNS)]
         out = RESULTS / "tuning" / f"{experiment}.csv"
         table.to_csv(out, index=False, float_format="%.6g")
         print(f"wrote {out}")

@@ -140,15 +140,15 @@ def test_candidates_are_named_by_what_tells_their_runs_apart(tmp_path):
     paths = [write_run(tmp_path, f"Adam,{number}", [1.0], settings="search") for number in range(3)]
     configs = (
         {"schedule": "constant", "seed": 0, "optimizer": {"lr": [1, 2]}, "model": {"l2": 0.1, "start": "normal"}},
-        {"schedule": "constant", "seed": 1, "optimizer": {"lr": 3}, "model": {"l2": 0.1, "start": "he_normal"}},
-        {"schedule": "inverse_sqrt_pass", "seed": 1, "optimizer": {"lr": 3}, "model": {"l2": 0.1, "start": "he_normal"}},
+        {"schedule": "constant", "seed": 1, "optimizer": {"lr": [3], "rho": 0.9}, "model": {"l2": 0.1, "start": "he_normal"}},
+        {"schedule": "inverse_sqrt_pass", "seed": 1, "optimizer": {"lr": [3], "rho": 0.99}, "model": {"l2": 0.1, "start": "he_normal"}},
     )
     for path, config in zip(paths, configs, strict=True):
         path.with_suffix(".json").write_text(json.dumps({"config": config}))
     assert tune.candidates(paths) == [
         "schedule=constant model.start=normal",
-        "schedule=constant model.start=he_normal",
-        "schedule=inverse_sqrt_pass model.start=he_normal",
+        "schedule=constant model.start=he_normal optimizer.rho=0.9",
+        "schedule=inverse_sqrt_pass model.start=he_normal optimizer.rho=0.99",
     ]
 
 
