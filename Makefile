@@ -70,6 +70,14 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 20 mi
 	$(PY) run.py -m experiment=fig1_left optimizer=adam,adagrad,sgd_nesterov settings=grid_l2 seed=0 evaluate_every=1000 $(ARGS)
 	$(PY) scripts/tune.py fig1_left fig1_right
 
+tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two hours of 2 cores) and sum them up
+	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=search $(ARGS)
+	$(PY) run.py -m experiment=fig2a settings=search model.input_dropout=0 $(ARGS)
+	$(PY) run.py -m experiment=fig2a settings=search data.examples=10000 $(ARGS)
+	$(PY) run.py -m experiment=fig2b settings=search model.start=fan_in_uniform,he_normal data.examples=10000,60000 \
+		schedule=constant,inverse_sqrt_pass $(ARGS)
+	$(PY) scripts/tune.py fig2a fig2b
+
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
 	for candidate in $(FIG4_CANDIDATES); do $(PY) run.py -m experiment=fig4 settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune_figure4.py
@@ -96,4 +104,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig4 promote tune-fig1 tune-fig4 bench bench-optim bench-population bench-sfo figures clean
+.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig4 promote tune-fig1 tune-fig2 tune-fig4 bench bench-optim bench-population bench-sfo figures clean

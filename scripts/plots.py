@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from curves import RESULTS, diverged, other_reading, published, runs
@@ -102,6 +103,13 @@ def _by_time(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(x=(table["seconds"] - table.groupby("optimizer")["seconds"].transform("min")) / unit)
 
 
+def _mean(table: pd.DataFrame, panel: Panel) -> pd.Series:
+    """The mean cost over seeds at each x; on a logarithmic axis the geometric one."""
+    if panel.log:
+        return np.exp(np.log(table["cost"]).groupby(table["x"]).mean())
+    return table.groupby("x")["cost"].mean()
+
+
 def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
     standin = _is_standin(table)
     paper = published(panel.published or panel.experiment)
@@ -113,13 +121,13 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             curve = paper[paper["optimizer"] == optimizer]
             axis.plot(curve["x"], curve["y"], color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
             if not tracked.empty:
-                mean = tracked[tracked["optimizer"] == optimizer].groupby("x")["cost"].mean()
+                mean = _mean(tracked[tracked["optimizer"] == optimizer], panel)
                 axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
         ours = table[table["optimizer"] == optimizer] if not table.empty else table
         if ours.empty:
             continue
         by_pass = ours.groupby("x")["cost"]
-        mean, low, high = by_pass.mean(), by_pass.min(), by_pass.max()  # of those that have not diverged
+        mean, low, high = _mean(ours, panel), by_pass.min(), by_pass.max()  # of those that have not diverged
         extra = "" if optimizer in panel.optimizers else " (not in the paper)"
         if lost := diverged(ours):
             label += f", {lost} of {ours['member'].nunique()} diverged"
