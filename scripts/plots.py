@@ -152,4 +152,7 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
     if not standin:
         handles += axis.plot([], [], color="black", linewidth=0.8, linestyle=(0, (4, 2)))
         labels.append("the paper's curves")
+        if not other.empty:
+            handles += axis.plot([], [], color="black", linewidth=0.8, linestyle=":")
+            labels.append("the paper's Adam, multiplied from pass 8 on")
     axis.legend(handles, labels, fontsize=8, loc="upper right")

@@ -349,7 +349,7 @@ def write_race(root: Path) -> None:
 def test_the_race_of_figure_2_is_in_passes_and_in_seconds(tmp_path):
     write_race(tmp_path)
     adam, sfo = figure2.race(curves.runs(tmp_path, "fig2b", "paper")).to_dict("records")
-    assert (adam["seconds_of_a_pass"], adam["times_adam"], sfo["seconds_of_a_pass"], sfo["times_adam"]) == (2, 1, 10, 5)
+    assert (adam["seconds_of_a_pass"], adam["passes_of_adam"], sfo["seconds_of_a_pass"], sfo["passes_of_adam"]) == (2, 1, 10, 5)
     assert (adam["passes_to_0.1"], adam["seconds_to_0.1"], sfo["passes_to_0.1"], sfo["seconds_to_0.1"]) == (2, 4, 2, 20)
     assert np.isnan(adam["passes_to_0.01"])
     assert (sfo["passes_to_0.01"], sfo["seconds_to_0.001"]) == (3, 30)
