@@ -341,7 +341,7 @@ def test_figure_4_on_stand_in_data_is_labelled_and_compared_with_nothing(tmp_pat
 
 def write_race(root: Path) -> None:
     """Adam takes 2 s for a pass and SFO 10; SFO starts later and ends lower."""
-    for optimizer, costs, seconds in (("Adam", [0.2, 0.05, 0.02], [2.0, 4.0, 6.0]), ("SFO", [2.0, 0.1, 0.001], [10.0, 20.0, 30.0])):
+    for optimizer, costs, seconds in (("Adam", [0.2, 0.05, 0.02], [2.0, 4.0, 6.0]), ("SFO", [2.0, 0.09, 0.0009], [10.0, 20.0, 30.0])):
         path = write_run(root, optimizer, costs, experiment="fig2b", seeds=(0,))
         path.with_suffix(".json").write_text(json.dumps({"seconds_after_pass": seconds}))
 
