@@ -17,7 +17,8 @@ FIG1_LEFT := adam,adamax,adagrad,sgd_nesterov
 FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 
 FIG2A := adam,adamax,adagrad,rmsprop,sgd_nesterov,adadelta
-FIG2_SETTINGS := $(if $(filter quick,$(SCALE)),settings=quick)
+# One after another: a single network takes the whole machine, and seconds of runs are compared.
+FIG2_RUNS = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 $(ARGS)
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
 	model.pixels=resampled batch_size=128 optimizer.eps=1e-10 model.l2=1.667e-5
 
@@ -45,9 +46,11 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig2: setup ## Train the networks of figure 2 and draw it, some hours on a CPU (SCALE=quick: minutes)
-	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) $(FIG2_SETTINGS) $(ARGS)
-	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo hydra.launcher.n_jobs=1 $(FIG2_SETTINGS) $(ARGS)
-	$(PY) run.py experiment=fig2a optimizer=sfo $(FIG2_SETTINGS) $(ARGS)
+	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo $(FIG2_RUNS)
+ifneq ($(SCALE),quick)
+	$(PY) run.py -m experiment=fig2b optimizer=adam,sfo settings=all_images $(FIG2_RUNS)
+endif
+	$(PY) run.py -m experiment=fig2a optimizer=sfo,$(FIG2A) $(FIG2_RUNS)
 	$(PY) scripts/figure2.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
 

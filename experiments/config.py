@@ -53,6 +53,8 @@ def choose_device(name: str, threads: int | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where CUDA graphs are recorded
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name} is not available here ({str(error).splitlines()[0]}): use device=cpu or device=auto") from error
     return device

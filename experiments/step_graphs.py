@@ -29,7 +29,12 @@ class StepGraphs:
         self._recorded: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
 
     def take(self, step: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
-        """Takes the step for the minibatch at `index`; what it returns is overwritten by the next one of that shape."""
+        """Takes the step for the minibatch at `index`; what it returns is overwritten by the next one of that shape.
+
+        Args:
+            step: gets the index and returns a tensor; always the same one, for what is replayed is what was recorded.
+            index: of the examples of the minibatch.
+        """
         self._seen[index.shape] += 1
         if self._seen[index.shape] <= _EAGER:
             return step(index)

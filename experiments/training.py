@@ -20,7 +20,7 @@ from optim import SFO, InverseSqrt, RuleOptimizer
 
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")
 _EVALUATION_BATCH = 5_000
-_FORECAST_STEPS = 7
+_FORECAST_STEPS = 7  # the last three of them count: on a GPU they are replayed
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,12 @@ class Progress:
         }
         self.optimizer = make_optimizer(list(self.parameters.values()))
         self.seeds, self.device, self.members = seeds, device, len(seeds) * per_seed
-        recorded = plan.cuda_graph and device.type == "cuda" and isinstance(self.optimizer, RuleOptimizer)
+        recorded = (
+            plan.cuda_graph
+            and device.type == "cuda"
+            and isinstance(self.optimizer, RuleOptimizer)
+            and not any(group["differentiable"] for group in self.optimizer.param_groups)  # whose state is replaced in every step
+        )
         self.noise = [generator(seed, "noise", device) for seed in seeds]
         self.graphs = StepGraphs(self.noise) if recorded else None
         self._put_on_device()
@@ -129,16 +134,18 @@ class Progress:
             setattr(self, name, state[name])
 
     def _put_on_device(self) -> None:
-        """Puts what a graph reads anew in every step on the device: learning rates, where they are numbers too, and values of members."""
+        """Puts values of members on the device, and whatever else steps that are replayed read anew: learning rates that are numbers."""
 
         def moved(value):
             if isinstance(value, tuple):  # such as betas
                 return tuple(map(moved, value))
             return value.to(self.device) if isinstance(value, Tensor) else value
 
-        for group in self.optimizer.param_groups if self.graphs else ():
+        for group in self.optimizer.param_groups:
             group |= {key: moved(value) for key, value in group.items() if key != "params"}
+        for group in self.optimizer.param_groups if self.graphs else ():
             group |= {"lr": torch.as_tensor(group["lr"], dtype=torch.float64, device=self.device), "capturable": True}
+            self.graphs.forget()
 
     def _keep(self, places: list[int]) -> None:
         self.alive = [self.alive[place] for place in places]
@@ -216,7 +223,7 @@ def seconds_per_pass(
         cost.tolist()  # waits for the device
         seconds.append(time.perf_counter() - start)
         start = time.perf_counter()
-    return statistics.median(seconds) * steps
+    return statistics.median(seconds[-3:]) * steps
 
 
 def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:

@@ -39,7 +39,9 @@ class InverseSqrt:
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Takes over what `state_dict` returned."""
-        self.t, self.alphas = state_dict["t"], list(map(_own, state_dict["alphas"]))
+        groups = self.optimizer.param_groups
+        self.t = state_dict["t"]
+        self.alphas = [_own(alpha, group["lr"]) for alpha, group in zip(state_dict["alphas"], groups, strict=True)]
         self._apply()
 
     def keep_members(self, kept: Tensor) -> None:
@@ -55,5 +57,8 @@ class InverseSqrt:
                 group["lr"] = alpha / math.sqrt(self.t)
 
 
-def _own(lr: float | Tensor) -> float | Tensor:
-    return lr.clone() if isinstance(lr, Tensor) else lr
+def _own(lr: float | Tensor, like: float | Tensor | None = None) -> float | Tensor:
+    """A copy, on the device of another tensor, if there is one."""
+    if not isinstance(lr, Tensor):
+        return lr
+    return lr.to(like.device, copy=True) if isinstance(like, Tensor) else lr.clone()

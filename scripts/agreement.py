@@ -2,8 +2,8 @@
 
 The distance is the root mean square of ln(ours / paper) over the published vertices, with ours the geometric mean over seeds: 0.02
 is about 2 %. Its range is that of single seeds. The wiggle is the standard deviation of a curve around its trend, in the same units.
-Other readings of the published cost are measured too: with the penalty; taken after the pass with the noise off; and, where the
-published numbers themselves can be read in two ways, the second.
+Other readings of the published cost are measured too: with the penalty, and taken after the pass with the noise off, both at the passes
+that were evaluated; and, where the published numbers themselves can be read in two ways, the second.
 """
 
 import argparse

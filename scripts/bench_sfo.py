@@ -1,13 +1,13 @@
 """Measures how much memory SFO takes, by the number of minibatches, on the network of figure 2; Adam's beside it.
 
-Each number of minibatches gets a process of its own, which takes steps until the subspace has been full once, and reports by how
-much its memory had grown at most: resident memory on a CPU, allocated memory on a GPU. Of it the network's own parameters,
-gradients and activations are a part, which Adam's line shows. Writes results/sfo_memory.csv, which scripts/figure2.py draws.
+Each number of minibatches gets a process of its own, which takes steps until the subspace has been full and was compacted, and
+reports by how much its memory had grown at most since before the optimizer was made: resident memory (Linux) or, on a GPU, allocated
+memory. The network's gradients and activations are part of it, as in Adam's line. Writes results/sfo_memory.csv, which
+scripts/figure2.py draws.
 """
 
 import argparse
 import multiprocessing
-import resource
 from pathlib import Path
 
 import pandas as pd
@@ -37,8 +37,12 @@ def peak_growth(minibatches: int | None, device: str, hidden: int) -> tuple[int,
 
     before = _in_use(device)
     optimizer = optim.SFO(parameters.values(), minibatches) if minibatches else optim.Adam(parameters.values())
-    for _ in range(4 * (minibatches or 1)):  # each adds at most one dimension, of which there is room for 3 N + 2
+    optimizer.step(closure)
+    while minibatches:
+        dimensions = optimizer.subspace.dimensions
         optimizer.step(closure)
+        if optimizer.subspace.dimensions < dimensions:  # compacted
+            break
     return sum(parameter.numel() for parameter in parameters.values()), _in_use(device, at_most=True) - before
 
 
@@ -46,7 +50,9 @@ def _in_use(device: str, at_most: bool = False) -> int:
     """Bytes in use by this process, now or at most so far."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) if at_most else torch.cuda.memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    name = "VmHWM" if at_most else "VmRSS"
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
 
 
 def measure(numbers: list[int], device: str, hidden: int) -> pd.DataFrame:
@@ -57,6 +63,7 @@ def measure(numbers: list[int], device: str, hidden: int) -> pd.DataFrame:
             parameters, size = pool.apply(peak_growth, (minibatches, device, hidden))
             lines.append(
                 {
+                    "device": device,
                     "optimizer": "SFO" if minibatches else "Adam",
                     "minibatches": minibatches,
                     "parameters": parameters,

@@ -47,12 +47,12 @@ def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
 
 
 def read_run(path: Path) -> pd.DataFrame | None:
-    """The table of one run with `x` and the `seconds` of training until the end of the pass; None where the run is not complete."""
+    """The table of one run with `x` and the `seconds` of training per member until the end of the pass; None where it is not complete."""
     if not path.with_suffix(".json").exists():
         return None
     table = pd.read_csv(path, dtype={"hyperparameters": "string"}).fillna({"hyperparameters": ""})
     seconds = dict(enumerate(provenance(path).get("seconds_after_pass", ()), 1))
-    return table.assign(x=table["pass"] - 1, seconds=table["pass"].map(seconds).astype(float))
+    return table.assign(x=table["pass"] - 1, seconds=table["pass"].map(seconds).astype(float) / table["member"].nunique())
 
 
 def provenance(path: Path) -> dict:

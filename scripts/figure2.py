@@ -33,9 +33,9 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for optimizer, ours in table.groupby("optimizer"):
-        seeds, by_pass = ours["seed"].nunique(), ours.assign(cost=np.log(ours["cost"])).groupby("pass")
-        mean = pd.DataFrame({"cost": np.exp(by_pass["cost"].mean()), "seconds": by_pass["seconds"].mean() / seeds})
-        line = {"optimizer": optimizer, "seeds": seeds, "passes": mean.index[-1]}
+        by_pass = ours.groupby("pass")
+        mean = pd.DataFrame({"cost": plots.mean_over_seeds(ours, "pass", log=True), "seconds": by_pass["seconds"].mean()})
+        line = {"optimizer": optimizer, "seeds": ours["seed"].nunique(), "passes": mean.index[-1]}
         line["seconds_of_a_pass"] = mean["seconds"].iloc[-1] / mean.index[-1]
         for goal in GOALS:
             there = mean[mean["cost"] <= goal]
@@ -49,7 +49,7 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
-    """Draws SFO with and without dropout beside Adam, and the memory they take, if there are such runs.
+    """Draws SFO with and without dropout beside Adam, and the memory they take, if there are such runs of the paper's settings.
 
     Args:
         root: the folder of runs.
@@ -62,7 +62,9 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
     figure, (costs, bytes_) = plt.subplots(1, 2, figsize=(12.8, 4.8), layout="constrained")
     for table, style, name in ((without, "-", ""), (dropout, "--", " with dropout")):
         for optimizer in ("SFO", "Adam"):
-            ours = table[table["optimizer"] == optimizer].groupby("x")["cost"].mean() if not table.empty else pd.Series()
+            if table.empty:
+                continue
+            ours = plots.mean_over_seeds(table[table["optimizer"] == optimizer], "x", log=True)
             costs.plot(ours.index, ours, style, color=plots.COLOURS[optimizer], label=optimizer + name)
     passes = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
     costs.set(xlim=(0, passes), yscale="log", xlabel="iterations over entire dataset", ylabel="training cost", title="SFO with dropout")
@@ -75,7 +77,12 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
     label = f"{per_minibatch:.1f} numbers for each parameter and minibatch"
     bytes_.plot(line, constant + slope * line, color=plots.COLOURS["SFO"], linewidth=0.8, label=label)
     bytes_.axhline(adam["bytes"].iloc[0] / 2**20, color=plots.COLOURS["Adam"], label="Adam")
-    bytes_.set(xlabel="minibatches", ylabel="memory, MiB", title="Memory, 1.8 million parameters", ylim=(0, None))
+    bytes_.set(
+        xlabel="minibatches",
+        ylabel="memory, MiB",
+        title=f"Memory, {sfo['parameters'].iloc[0] / 1e6:.1f} million parameters",
+        ylim=(0, None),
+    )
     bytes_.legend(fontsize=8)
     for axis in (costs, bytes_):
         axis.grid(alpha=0.3)

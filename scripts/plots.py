@@ -1,4 +1,5 @@
-"""The look of all line figures: the paper's layout, our mean and range over seeds, the published curve dashed beneath."""
+"""The look of all line figures: the paper's layout, our mean (on logarithmic axes the geometric one) and range over seeds, the published
+curve dashed beneath."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, o
     for axis, panel, table in zip(axes[0], panels, tables, strict=True):
         _draw_panel(axis, panel, table, runs(reference, panel.experiment, settings) if own else pd.DataFrame())
     dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
-    figure.suptitle(f"settings={settings}; solid: ours, mean and range over seeds{dashed}", fontsize=9)
+    figure.suptitle(f"settings={settings}; solid: ours, mean (on logarithmic axes geometric) and range over seeds{dashed}", fontsize=9)
     stem = name if settings == "paper" else f"{name}_{settings}"
     save(figure, (own or RESULTS) / "figures" / (stem + "_standin" * standin))
 
@@ -103,11 +104,11 @@ def _by_time(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(x=(table["seconds"] - table.groupby("optimizer")["seconds"].transform("min")) / unit)
 
 
-def _mean(table: pd.DataFrame, panel: Panel) -> pd.Series:
-    """The mean cost over seeds at each x; on a logarithmic axis the geometric one."""
-    if panel.log:
-        return np.exp(np.log(table["cost"]).groupby(table["x"]).mean())
-    return table.groupby("x")["cost"].mean()
+def mean_over_seeds(table: pd.DataFrame, by: str, log: bool) -> pd.Series:
+    """The mean cost for each value of the column `by`, of those that have not diverged; the geometric one for a logarithmic axis."""
+    if log:
+        return np.exp(np.log(table["cost"]).groupby(table[by]).mean())
+    return table.groupby(by)["cost"].mean()
 
 
 def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
@@ -121,13 +122,13 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             curve = paper[paper["optimizer"] == optimizer]
             axis.plot(curve["x"], curve["y"], color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
             if not tracked.empty:
-                mean = _mean(tracked[tracked["optimizer"] == optimizer], panel)
+                mean = mean_over_seeds(tracked[tracked["optimizer"] == optimizer], "x", panel.log)
                 axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
         ours = table[table["optimizer"] == optimizer] if not table.empty else table
         if ours.empty:
             continue
         by_pass = ours.groupby("x")["cost"]
-        mean, low, high = _mean(ours, panel), by_pass.min(), by_pass.max()  # of those that have not diverged
+        mean, low, high = mean_over_seeds(ours, "x", panel.log), by_pass.min(), by_pass.max()  # of those that have not diverged
         extra = "" if optimizer in panel.optimizers else " (not in the paper)"
         if lost := diverged(ours):
             label += f", {lost} of {ours['member'].nunique()} diverged"

@@ -36,12 +36,11 @@ NOT_OPEN = ("experiment", "settings", "seed", "passes", "evaluate_every", "devic
 def candidates(paths: list[Path]) -> list[str]:
     """For each run of an optimizer, the keys in which these runs differ and its values: `schedule=constant data.features=counts`."""
     flat = pd.json_normalize([provenance(path)["config"] for path in paths])
-    open_keys = [
-        key
-        for key in flat
-        if not key.startswith(NOT_OPEN) and flat[key].astype(str).nunique() > 1 and not flat[key].map(lambda v: isinstance(v, list)).any()
+    open_keys = [key for key in flat if not key.startswith(NOT_OPEN) and flat[key].astype(str).nunique() > 1]
+    return [
+        " ".join(f"{key}={value}" for key, value in line.items() if not isinstance(value, list) and pd.notna(value))  # lists: see members
+        for _, line in flat[open_keys].iterrows()
     ]
-    return [" ".join(f"{key}={value}" for key, value in line.dropna().items()) for _, line in flat[open_keys].iterrows()]
 
 
 def summarise(path: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import agreement
+import bench_sfo
 import curves
 import figure1
 import figure2
@@ -141,14 +142,14 @@ def test_candidates_are_named_by_what_tells_their_runs_apart(tmp_path):
     configs = (
         {"schedule": "constant", "seed": 0, "optimizer": {"lr": [1, 2]}, "model": {"l2": 0.1, "start": "normal"}},
         {"schedule": "constant", "seed": 1, "optimizer": {"lr": [3], "rho": 0.9}, "model": {"l2": 0.1, "start": "he_normal"}},
-        {"schedule": "inverse_sqrt_pass", "seed": 1, "optimizer": {"lr": [3], "rho": 0.99}, "model": {"l2": 0.1, "start": "he_normal"}},
+        {"schedule": "inverse_sqrt_pass", "seed": 1, "optimizer": {"lr": 3, "rho": 0.99}, "model": {"l2": 0.1, "start": "he_normal"}},
     )
     for path, config in zip(paths, configs, strict=True):
         path.with_suffix(".json").write_text(json.dumps({"config": config}))
     assert tune.candidates(paths) == [
         "schedule=constant model.start=normal",
         "schedule=constant model.start=he_normal optimizer.rho=0.9",
-        "schedule=inverse_sqrt_pass model.start=he_normal optimizer.rho=0.99",
+        "schedule=inverse_sqrt_pass optimizer.lr=3 model.start=he_normal optimizer.rho=0.99",
     ]
 
 
@@ -369,6 +370,12 @@ def test_figure_2_shows_both_abscissae_and_both_readings(tmp_path, monkeypatch, 
     published_sfo = [line for line in by_time.lines if len(line.get_xdata()) == 24]
     assert any(line.get_xdata()[1] == 5 for line in published_sfo)
     assert (tmp_path / "fig2b_race.csv").exists()
+
+
+def test_memory_is_measured_until_the_subspace_was_compacted(monkeypatch):
+    in_use = iter([1000, 5000])
+    monkeypatch.setattr(bench_sfo, "_in_use", lambda device, at_most=False: next(in_use))
+    assert bench_sfo.peak_growth(3, "cpu", hidden=4) == (784 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10, 4000)
 
 
 def test_sfo_is_shown_with_dropout_and_its_memory_by_the_number_of_minibatches(tmp_path, drawn):

@@ -12,6 +12,7 @@ from experiments.checkpoints import Checkpoint
 from experiments.logistic_regression import LogisticRegression
 from experiments.training import Plan, train
 from interruptions import Interrupted, interrupted_after
+from optim import sfo
 from optim.sfo import Subspace, curvature
 
 CPU = torch.device("cpu")
@@ -199,7 +200,9 @@ def test_costs_that_are_not_finite_from_the_beginning_leave_the_parameters_alone
     assert x.tolist() == [1, 1, 1]
 
 
-def test_the_subspace_is_orthonormal_and_keeps_what_it_is_told_to():
+@pytest.mark.parametrize("columns", [7, 2**16])
+def test_the_subspace_is_orthonormal_and_keeps_what_it_is_told_to(columns, monkeypatch):
+    monkeypatch.setattr(sfo, "_COLUMNS", columns)
     generator = torch.Generator().manual_seed(0)
     space = Subspace(12, torch.zeros(40, dtype=torch.float64))
     vectors = torch.randn(12, 40, generator=generator, dtype=torch.float64)

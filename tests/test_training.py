@@ -9,8 +9,10 @@ import optim
 from experiments.checkpoints import Checkpoint
 from experiments.logistic_regression import LogisticRegression
 from experiments.multilayer_network import MultilayerNetwork
+from experiments.step_graphs import StepGraphs
 from experiments.streams import dropout, generator, minibatches
 from experiments.training import Plan, seconds_per_pass, train
+from experiments.variational_autoencoder import VariationalAutoencoder
 from interruptions import Interrupted, interrupted_after
 
 CPU = torch.device("cpu")
@@ -202,20 +204,72 @@ def test_on_a_gpu_the_costs_are_those_of_the_cpu(dataset):
     pd.testing.assert_frame_equal(on_gpu, run(dataset, adam(0.01), [0, 1], l2=1e-3), rtol=1e-4)
 
 
+def test_a_step_is_recorded_after_three_and_once_for_each_shape_of_minibatch(monkeypatch):
+    """With a recorder that needs no GPU: replaying does what was recorded, to the index as it is then."""
+    recorded = []
+
+    class Replayed:
+        def __init__(self, step, held, result):
+            self.step, self.held, self.result = step, held, result
+
+        def replay(self):
+            self.result.copy_(self.step(self.held))
+
+    def record(self, step, index):
+        recorded.append(tuple(index.shape))
+        held = index.clone()
+        result = torch.zeros(1)
+        return Replayed(step, held, result), held, result
+
+    monkeypatch.setattr(StepGraphs, "_record", record)
+    graphs, taken = StepGraphs([]), []
+
+    def step(index):
+        taken.append(index.tolist())
+        return index.sum().reshape(1).float()
+
+    for number in range(6):
+        assert graphs.take(step, torch.tensor([number, 1])).item() == number + 1
+    assert graphs.take(step, torch.tensor([5])).item() == 5  # another shape: not recorded yet
+    assert taken == [[0, 1], [1, 1], [2, 1], [3, 1], [4, 1], [5, 1], [5]]
+    assert recorded == [(2,)]
+    graphs.forget()
+    for number in range(4):
+        graphs.take(step, torch.tensor([number, 2]))
+    assert recorded == [(2,), (2,)]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
-@pytest.mark.parametrize("diverging", [False, True])
-def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(images, schedule, diverging):
-    """With dropout, short last minibatches, and members that are dropped on the way."""
-    device = torch.device("cuda")
+@pytest.mark.parametrize("case", ["population", "seeds", "diverging", "autoencoder", "lists"])
+def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(images, schedule, case, monkeypatch, tmp_path):
+    """With dropout or draws of a latent variable, short last minibatches, and once more after an interruption."""
+    device, recorded = torch.device("cuda"), []
+    record = StepGraphs._record
+    monkeypatch.setattr(StepGraphs, "_record", lambda self, *step: recorded.append(step) or record(self, *step))
     model = MultilayerNetwork(12, 3, hidden=20, dropout=0.5, input_dropout=0.2)
-    lr = torch.tensor([1e-3, 1e38, 1e-2] if diverging else [1e-3, 1e-2], dtype=torch.float64, device=device)
+    if case == "autoencoder":
+        model = VariationalAutoencoder(12, 3)
+    lr = 1e-2 if case == "seeds" else torch.tensor([1e-3, 1e38 if case == "diverging" else 1e-4, 1e-2], dtype=torch.float64, device=device)
+    beta1 = torch.tensor([0.0, 0.9, 0.5], dtype=torch.float64, device=device) if case == "population" else 0.9
+    seeds, per_seed = ([0, 1], 1) if case == "seeds" else ([0], 3)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
 
-    def go(cuda_graph):
+    def go(cuda_graph, model=model, checkpoint=None):
         plan = Plan(passes=6, batch_size=32, schedule=schedule, cuda_graph=cuda_graph)
-        return train(model, lambda p: optim.Adam(p, lr=lr), images.to(device), [0], len(lr), plan, device)[0]
 
-    pd.testing.assert_frame_equal(go(True), go(False), check_exact=True)
+        def make(p):
+            return optim.Adam(p, lr=lr, beta1=beta1, foreach=True if case == "lists" else None)
+
+        return train(model, make, images.to(device), seeds, per_seed, plan, device, checkpoint=checkpoint)[0]
+
+    eager = go(False)
+    assert not recorded
+    pd.testing.assert_frame_equal(go(True), eager, check_exact=True)
+    assert recorded
+    with pytest.raises(Interrupted):
+        go(False, interrupted_after(25, model), checkpoint)  # in the third pass
+    pd.testing.assert_frame_equal(go(True, model, checkpoint), eager, check_exact=True)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
