@@ -47,7 +47,7 @@ class Dataset:
     """A data set with its provenance.
 
     Attributes:
-        name: `mnist`, `imdb`.
+        name: `mnist`, `imdb` or `cifar10`.
         source: `real` or `standin`.
         train: the training examples.
         test: the test examples.
@@ -76,20 +76,25 @@ def load(name: str, source: str = "auto", root: str | None = None, examples: int
     """Loads a data set, fetching it first where that is needed.
 
     Args:
-        name: `mnist` or `imdb`.
+        name: `mnist`, `imdb` or `cifar10`.
         source: `real` for the real data or an error, `standin` for the embedded stand-in, `auto` for the real data if they
             are there or can be fetched and otherwise, with a warning, the stand-in.
         root: the data root; see `data_root`.
         examples: use the first so many training examples alone; None: all.
-        options: what the data set's own loader takes (`words` and `features` of imdb).
+        options: what the data set's own loader takes: `words` and `features` of imdb; `whitening`, `regulariser` and `contrast`
+            of cifar10.
 
     Raises:
         DataError: the real data are asked for and cannot be had, or a file is corrupt.
         ValueError: unknown name or source.
     """
-    from data import imdb, mnist, standin  # they build on the types of this module
+    from data import cifar10, imdb, mnist, standin  # they build on the types of this module
 
-    loaders = {"mnist": (mnist.load_mnist, standin.digit_images), "imdb": (imdb.load_imdb, standin.bag_of_words)}
+    loaders = {
+        "mnist": (mnist.load_mnist, standin.digit_images),
+        "imdb": (imdb.load_imdb, standin.bag_of_words),
+        "cifar10": (cifar10.load_cifar10, standin.colour_images),
+    }
     if name not in loaders:
         raise ValueError(f"data.name={name} is unknown: choose one of {', '.join(loaders)}")
     if source not in SOURCES:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 class DenseRows:
-    """Rows of small integers, handed out as float32.
+    """Rows of small integers or of float32, handed out as float32.
 
     Args:
-        values: uint8 or int16, shape [examples, features].
+        values: uint8, int16 or float32, shape [examples, features].
         scale: what one unit is worth, 1/255 for pixels.
     """
 

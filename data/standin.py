@@ -6,11 +6,13 @@ They let every command, test and figure run offline. Nothing that is learned on 
 import numpy as np
 import scipy.sparse
 import torch
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 from data.dataset import Dataset, Split
 from data.imdb import check_options
 from data.rows import DenseRows, SparseRows
+from data.whitening import check_options as check_whitening
+from data.whitening import whitened
 
 
 def digit_images(train: int = 60_000, test: int = 10_000) -> Dataset:
@@ -36,6 +38,34 @@ def _grow(large: np.ndarray, labels: np.ndarray, origins: np.ndarray, rng: np.ra
         noisy = large[origins[chosen]] + rng.normal(0, 0.05, size=(len(chosen), 24, 24))
         images[chosen, dy : dy + 24, dx : dx + 24] = (255 * noisy).clip(0, 255)
     return Split(DenseRows(torch.from_numpy(images).flatten(1), scale=1 / 255), torch.from_numpy(labels[origins]))
+
+
+def colour_images(
+    whitening: str = "zca", regulariser: float = 0.1, contrast: bool = False, train: int = 50_000, test: int = 10_000
+) -> Dataset:
+    """Images of CIFAR-10's shape: a digit as in `digit_images`, in a colour of its own, over a piece of a photograph.
+
+    The photographs are scikit-learn's two; training and test images show different halves of them, and different digits.
+    """
+    check_whitening(whitening, regulariser, contrast)
+    rng = np.random.default_rng(20150507)
+    digits = digit_images(train, test)
+    photographs = np.stack(load_sample_images().images).transpose(0, 3, 1, 2)  # 2 of 3 x 427 x 640
+    halves = photographs[..., :320], photographs[..., 320:]
+    splits = [_paint(split, half, rng) for split, half in zip((digits.train, digits.test), halves, strict=True)]
+    return whitened(Dataset("cifar10", "standin", *splits, classes=10, checksums={}), None, whitening, regulariser, contrast)
+
+
+def _paint(digits: Split, photographs: np.ndarray, rng: np.random.Generator) -> Split:
+    count, (_, _, height, width) = len(digits), photographs.shape
+    windows = np.lib.stride_tricks.sliding_window_view(photographs, (32, 32), axis=(2, 3))
+    places = rng.integers(0, len(photographs), count), rng.integers(0, height - 31, count), rng.integers(0, width - 31, count)
+    ground = windows[places[0], :, places[1], places[2]]
+    ink = np.zeros((count, 1, 32, 32), dtype=np.float32)
+    ink[:, 0, 2:30, 2:30] = digits.inputs.values.view(-1, 28, 28).numpy() / 255
+    colours = rng.integers(0, 256, (count, 3, 1, 1))
+    images = (ground * (1 - ink) + colours * ink).astype(np.uint8)
+    return Split(DenseRows(torch.from_numpy(images).flatten(1), scale=1 / 255), digits.targets)
 
 
 def bag_of_words(words: int = 10_000, features: str = "binary", train: int = 25_000, test: int = 25_000) -> Dataset:

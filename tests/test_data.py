@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import pickle
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 import data
-from data import DataError, dataset, download, imdb, mnist, standin
+from data import DataError, Dataset, Split, cifar10, dataset, download, imdb, mnist, standin, whitening
 from data.rows import DenseRows, linear
 
 
@@ -192,8 +194,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypatch):
     """An archive in the official layout: feature k is word k of the vocabulary, ratings above 6 are positive."""
-    import tarfile
-
     files = {
         "aclImdb/train/labeledBow.feat": b"9 0:2 5:1\n1 1:3 89526:1\n7 2:1\n",
         "aclImdb/test/labeledBow.feat": b"4 0:1 1:1\n",
@@ -216,6 +216,133 @@ def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypat
     assert binary.test.targets.tolist() == [0]
 
 
+def write_cifar10(root: Path, monkeypatch) -> None:
+    """A tiny CIFAR-10 in the real format, with checksums to match: image k is all k, but its last blue pixel 255."""
+    folder, lists, number = root / "cifar-10-batches-py", {"train_list": [], "test_list": []}, 0
+    folder.mkdir(parents=True)
+    for name in [name for part in lists for name, _ in getattr(cifar10.CIFAR10, part)]:
+        pixels = np.repeat(np.arange(number, number + 2, dtype=np.uint8)[:, None], 3072, axis=1)
+        pixels[:, -1] = 255
+        content = pickle.dumps({"data": pixels, "labels": [number % 10, (number + 1) % 10]})
+        (folder / name).write_bytes(content)
+        lists["test_list" if name == "test_batch" else "train_list"].append([name, hashlib.md5(content).hexdigest()])
+        number += 2
+    content = pickle.dumps({"label_names": list("abcdefghij")})
+    (folder / "batches.meta").write_bytes(content)
+    meta = dict(cifar10.CIFAR10.meta, md5=hashlib.md5(content).hexdigest())
+    for key, value in (*lists.items(), ("meta", meta)):
+        monkeypatch.setattr(cifar10.CIFAR10, key, value)
+    named = [*lists["train_list"], *lists["test_list"], ("batches.meta", meta["md5"])]
+    monkeypatch.setattr(cifar10, "MD5", {f"cifar-10-batches-py/{name}": md5 for name, md5 in named})
+
+
+def test_cifar10_is_read_from_its_folder_or_from_the_official_archive(tmp_path, monkeypatch):
+    write_cifar10(tmp_path, monkeypatch)
+    options = dict(whitening="none", regulariser=0.1, contrast=False)
+    loaded = data.load("cifar10", "real", str(tmp_path), **options)
+    assert loaded.train.inputs.values[:, 0].tolist() == list(range(10))
+    assert loaded.train.inputs.values[3, 1023:1025].tolist() == [3, 3]
+    assert loaded.train.inputs.values[3, -1] == 255  # planes of red, green, blue
+    assert loaded.test.targets.tolist() == [0, 1]
+    archive = tmp_path / "elsewhere" / "cifar-10-python.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
+    monkeypatch.setattr(cifar10.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    again = data.load("cifar10", "real", str(archive.parent), **options)
+    assert torch.equal(again.train.inputs.values, loaded.train.inputs.values)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="data_batch_3 is corrupt or incomplete"):
+        data.load("cifar10", "auto", str(tmp_path), **options)
+
+
+def coloured(train: int, test: int, size: int) -> Dataset:
+    """Images of strongly correlated pixels, the test images from another distribution."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(size, size)) / size + np.eye(size)
+    splits = []
+    for count, shift in ((train, 128), (test, 90)):
+        pixels = (rng.normal(size=(count, size)) @ mixing * 30 + shift).clip(0, 255).astype(np.uint8)
+        splits.append(Split(DenseRows(torch.from_numpy(pixels), 1 / 255), torch.zeros(count, dtype=torch.int64)))
+    return Dataset("coloured", "real", *splits, classes=1, checksums={})
+
+
+def everything(split: Split) -> np.ndarray:
+    return split.inputs.take(torch.arange(len(split)).unsqueeze(0))[0].double().numpy()
+
+
+def test_zca_makes_the_covariance_of_the_training_set_the_identity():
+    plain = coloured(500, 100, 48)
+    white = whitening.whitened(plain, None, "zca", 0.0, contrast=False)
+    rows = everything(white.train)
+    np.testing.assert_allclose(rows.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(48), atol=1e-4)  # single precision, a condition of some hundreds
+    before, after = everything(plain.train), rows
+    assert min(np.corrcoef(before[:, pixel], after[:, pixel])[0, 1] for pixel in range(48)) > 0.5  # the images are still there
+
+
+def test_the_regulariser_shrinks_directions_of_little_variance_and_the_test_set_has_no_say():
+    plain = coloured(500, 100, 48)
+    rows = everything(plain.train)
+    variances, directions = np.linalg.eigh(np.cov(rows.T, bias=True))
+    white = whitening.whitened(plain, None, "zca", 0.01, contrast=False)
+    turned = everything(white.train) @ directions
+    np.testing.assert_allclose((turned**2).mean(0), variances / (variances + 0.01), rtol=1e-4)
+    expected = (everything(plain.test) - rows.mean(0)) @ directions / np.sqrt(variances + 0.01) @ directions.T
+    np.testing.assert_allclose(everything(white.test), expected, atol=1e-4)
+
+
+def test_contrast_is_normalised_image_by_image_and_a_flat_image_stays_finite():
+    plain = coloured(50, 10, 48)
+    plain.train.inputs.values[7] = 200
+    rows = everything(whitening.whitened(plain, None, "none", 0.1, contrast=True).train)
+    others = np.delete(rows, 7, axis=0)
+    np.testing.assert_allclose(others.mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(others.std(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(rows[7], 0, atol=1e-3)
+    centred = whitening.whitened(plain, None, "centred", 0.1, contrast=False)
+    np.testing.assert_allclose(everything(centred.test), everything(plain.test) - everything(plain.train).mean(0), atol=1e-6)
+
+
+def test_what_whitening_has_fitted_is_kept_for_the_same_images_and_options_alone(tmp_path, monkeypatch):
+    plain, fits = coloured(60, 10, 12), []
+    zca = whitening.zca
+    monkeypatch.setattr(whitening, "zca", lambda *arguments: fits.append(1) or zca(*arguments))
+    first = whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=False)
+    again = whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=False)
+    assert torch.equal(first.test.inputs.values, again.test.inputs.values)
+    assert len(fits) == 1
+    whitening.whitened(plain, tmp_path / "deep", "zca", 0.2, contrast=False)
+    whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=True)
+    plain.train.inputs.values[0, 0] += 1
+    whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=False)
+    assert len(fits) == 4
+    whitening.whitened(plain, Path("/proc/nowhere"), "zca", 0.1, contrast=False)  # where nothing can be kept
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"whitening": "pca"}, "data.whitening=pca is unknown: choose one of zca, centred, none"),
+        ({"regulariser": -1}, "data.regulariser=-1 should be a number from 0 up"),
+        ({"contrast": 1}, "data.contrast=1 should be true or false"),
+    ],
+)
+def test_wrong_options_of_whitening_are_named(options, words):
+    for source in ("real", "standin"):
+        with pytest.raises(ValueError, match=words):
+            data.load("cifar10", source, **{"whitening": "zca", "regulariser": 0.1, "contrast": False} | options)
+
+
+def test_colour_standins_have_the_shape_of_cifar10_and_are_the_same_every_time():
+    first, second = (standin.colour_images("none", train=200, test=100) for _ in range(2))
+    assert (first.train.inputs.shape, first.test.inputs.shape, first.classes) == ((200, 3072), (100, 3072), 10)
+    assert torch.equal(first.train.inputs.values, second.train.inputs.values)
+    planes = first.train.inputs.values.view(200, 3, 32, 32).float()
+    assert (planes[:, 0] - planes[:, 1]).abs().mean() > 10  # coloured
+
+
 def test_unknown_names_are_answered_with_the_choices():
     with pytest.raises(ValueError, match="data.features=bytes is unknown: choose one of binary, counts"):
         data.load("imdb", "standin", words=10, features="bytes")
@@ -223,7 +350,7 @@ def test_unknown_names_are_answered_with_the_choices():
         data.load("imdb", "real", words=-5, features="binary")
     with pytest.raises(ValueError, match="data.foo=1 is unknown to imdb: it takes examples, features, root, source, words"):
         data.load("imdb", foo=1)
-    with pytest.raises(ValueError, match="choose one of mnist, imdb"):
+    with pytest.raises(ValueError, match="choose one of mnist, imdb, cifar10"):
         data.load("minst")
     with pytest.raises(ValueError, match="choose one of auto, real, standin"):
         data.load("mnist", "fake")

