@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.rows import SparseBatch, linear
+from experiments.layers import check_rates, penalty
 from experiments.streams import dropout, for_members
 
 
@@ -27,13 +28,11 @@ class LogisticRegression:
     per_member = ("l2",)
 
     def __init__(self, features: int, classes: int, l2: float | Tensor = 0.0, dropout: float = 0.0, initial_std: float = 0.0):
-        if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
-            raise ValueError(f"model.dropout={dropout} should lie in [0, 1)")
+        check_rates(dropout=dropout)
         if not isinstance(l2, Tensor) and not (isinstance(l2, (int, float)) and l2 >= 0):
             raise ValueError(f"model.l2={l2} should be a number from 0 up, or a list of them")
         self.features, self.scores = features, 1 if classes == 2 else classes
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
-        self._penalised = isinstance(l2, Tensor) or l2 > 0
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """The parameters of one member: weight [scores, features] and bias [scores]."""
@@ -63,8 +62,7 @@ class LogisticRegression:
 
     def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
         """l2 / 2 * |weight|^2, shape [members]."""
-        weight = parameters["weight"]
-        return self.l2 / 2 * weight.square().sum((1, 2)) if self._penalised else weight.new_zeros(len(weight))
+        return penalty(parameters, self.l2)
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch) -> Tensor:
         """Shape [members, scores, batch]: one wide product for all members of a stream."""

@@ -1,6 +1,5 @@
 """The fully connected network of section 6.2 (figure 2): two hidden layers of ReLU units."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -8,9 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.rows import linear
+from experiments.layers import check_counts, check_rates, check_start, initial_layers, penalty
 from experiments.streams import dropout, for_members
-
-STARTS = ("fan_in_uniform", "he_normal", "normal")
 
 
 class MultilayerNetwork:
@@ -27,9 +25,7 @@ class MultilayerNetwork:
         dropout: share of the hidden units dropped in training.
         input_dropout: share of the inputs dropped in training.
         l2: the cost of a member gets l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
-        start: initial weights: `fan_in_uniform`, U(-1, 1) / sqrt(inputs), biases too, as torch has it; `he_normal`,
-            N(0, 2 / inputs); or `normal`, of standard deviation `initial_std`. Biases of the last two are 0.
-        initial_std: see `start`.
+        start, initial_std: initial weights, see `experiments.layers`.
 
     Raises:
         ValueError: an argument that is none of these.
@@ -49,36 +45,17 @@ class MultilayerNetwork:
         start: str = "fan_in_uniform",
         initial_std: float = 0.01,
     ):
-        for name, rate in (("dropout", dropout), ("input_dropout", input_dropout)):
-            if not (isinstance(rate, (int, float)) and 0 <= rate < 1):
-                raise ValueError(f"model.{name}={rate} should lie in [0, 1)")
-        for name, value in (("l2", l2), ("initial_std", initial_std)):
-            if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and value >= 0):
-                raise ValueError(f"model.{name}={value} should be a number from 0 up")
-        for name, value in (("hidden", hidden), ("layers", layers)):
-            if not (isinstance(value, int) and value > 0):
-                raise ValueError(f"model.{name}={value} should be a whole number above 0")
-        if start not in STARTS:
-            raise ValueError(f"model.start={start} is unknown: choose one of {', '.join(STARTS)}")
+        check_rates(dropout=dropout, input_dropout=input_dropout)
+        check_start(start, initial_std, l2)
+        check_counts(hidden=hidden, layers=layers)
         self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
-        self._penalised = isinstance(l2, Tensor) or l2 > 0
         widths = [features, *[hidden] * layers, classes]
         # outputs and inputs of each layer
         self.layers = {f"layer{number}": (widths[number], widths[number - 1]) for number in range(1, layers + 2)}
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """The parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] for each layer."""
-        parameters = {}
-        for layer, (outputs, inputs) in self.layers.items():
-            weight, bias = torch.empty(outputs, inputs), torch.zeros(outputs, 1)
-            if self.start == "fan_in_uniform":
-                for tensor in (weight, bias):
-                    tensor.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
-            else:
-                deviation = math.sqrt(2 / inputs) if self.start == "he_normal" else self.initial_std
-                weight.normal_(0, 1, generator=generator).mul_(deviation)
-            parameters |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
-        return parameters
+        return initial_layers(self.layers, self.start, self.initial_std, generator)
 
     def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """-log p of the true class with dropout on, in nats, shape [members, batch].
@@ -100,10 +77,7 @@ class MultilayerNetwork:
 
     def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
         """l2 / 2 * |weights|^2, shape [members]."""
-        weights = [parameters[f"{layer}.weight"] for layer in self.layers]
-        if not self._penalised:
-            return weights[0].new_zeros(len(weights[0]))
-        return self.l2 / 2 * sum(weight.square().sum((1, 2)) for weight in weights)
+        return penalty(parameters, self.l2)
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Shape [members, classes, batch]; hidden units are dropped where there is noise."""

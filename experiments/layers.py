@@ -1,0 +1,62 @@
+"""What the networks of ReLU units have in common: initial weights, the penalty, checks of their arguments."""
+
+import math
+
+import torch
+from torch import Tensor
+
+STARTS = ("fan_in_uniform", "he_normal", "normal")
+
+
+def initial_layers(shapes: dict[str, tuple[int, ...]], start: str, initial_std: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """A weight and a bias [outputs, 1] for each layer.
+
+    Args:
+        shapes: of each layer's weight, [outputs, inputs] or, for a convolution, [outputs, planes, rows, columns].
+        start: `fan_in_uniform`, U(-1, 1) / sqrt(inputs), biases too, as torch has it; `he_normal`, N(0, 2 / inputs) (He et al.
+            2015); or `normal`, N(0, initial_std^2). Biases of the last two are 0.
+        initial_std: see `start`.
+        generator: of the random numbers.
+    """
+    parameters = {}
+    for layer, shape in shapes.items():
+        weight, bias, inputs = torch.empty(shape), torch.zeros(shape[0], 1), math.prod(shape[1:])
+        if start == "fan_in_uniform":
+            for tensor in (weight, bias):
+                tensor.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
+        else:
+            deviation = math.sqrt(2 / inputs) if start == "he_normal" else initial_std
+            weight.normal_(0, 1, generator=generator).mul_(deviation)
+        parameters |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+    return parameters
+
+
+def penalty(parameters: dict[str, Tensor], l2: float | Tensor) -> Tensor:
+    """l2 / 2 * |weights|^2, shape [members]; biases are free. l2 is a number, or one per member, shape [members]."""
+    weights = [parameter for name, parameter in parameters.items() if name.endswith("weight")]
+    if not isinstance(l2, Tensor) and l2 == 0:
+        return weights[0].new_zeros(len(weights[0]))
+    return l2 / 2 * sum(weight.square().flatten(1).sum(1) for weight in weights)
+
+
+def check_rates(**rates: float) -> None:
+    """Raises ValueError for a share of units to drop that is out of range."""
+    for name, rate in rates.items():
+        if not (isinstance(rate, (int, float)) and 0 <= rate < 1):
+            raise ValueError(f"model.{name}={rate} should lie in [0, 1)")
+
+
+def check_counts(**counts: int) -> None:
+    """Raises ValueError for what is no whole number above 0."""
+    for name, count in counts.items():
+        if not (isinstance(count, int) and count > 0):
+            raise ValueError(f"model.{name}={count} should be a whole number above 0")
+
+
+def check_start(start: str, initial_std: float, l2: float | Tensor) -> None:
+    """Raises ValueError for an unknown start, a negative deviation or a negative weight of the penalty."""
+    if start not in STARTS:
+        raise ValueError(f"model.start={start} is unknown: choose one of {', '.join(STARTS)}")
+    for name, value in (("l2", l2), ("initial_std", initial_std)):
+        if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and value >= 0):
+            raise ValueError(f"model.{name}={value} should be a number from 0 up")
