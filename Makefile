@@ -45,7 +45,7 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) scripts/figure1.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
 
-reproduce-fig2: setup ## Train the networks of figure 2 and draw it, some hours on a CPU (SCALE=quick: minutes)
+reproduce-fig2: setup ## Train the networks of figure 2 and draw it, over two hours of 2 cores (SCALE=quick: minutes)
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo $(FIG2_RUNS)
 ifneq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig2b optimizer=adam,sfo settings=all_images $(FIG2_RUNS)
