@@ -3,7 +3,7 @@
 The published abscissa of the last panel is the number of passes, times 5 for SFO; ours is measured. From pass 8 on, the published
 values of Adam in (b) are 2.3 (x - 7) times smaller than a smooth continuation would have them: dotted, they are multiplied by that.
 Beside the figures folder goes fig2b_race.csv: what a pass costs, and how soon costs are reached. A second figure, fig2_sfo, shows what
-section 6.2 says of SFO without a figure: it fails to converge with dropout, and its memory grows with the number of minibatches.
+section 6.2 says of SFO without a figure: how it fares with dropout, and how its memory grows with the number of minibatches.
 """
 
 import argparse

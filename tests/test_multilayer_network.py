@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from populations import generators, population
 from torch import nn
 from torch.nn import functional
 
@@ -11,16 +12,6 @@ from experiments.multilayer_network import MultilayerNetwork
 from experiments.training import Plan, train
 
 CPU = torch.device("cpu")
-
-
-def generators(streams: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(10 + stream) for stream in range(streams)]
-
-
-def population(model: MultilayerNetwork, members: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    starts = [model.initial_parameters(generator) for _ in range(members)]
-    return {name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]}
 
 
 def network(parameters: dict[str, torch.Tensor], member: int) -> nn.Sequential:
