@@ -19,6 +19,8 @@ FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 FIG2A := adam,adamax,adagrad,rmsprop,sgd_nesterov,adadelta
 # One after another: a single network takes the whole machine, and seconds of runs are compared.
 FIG2_RUNS = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 $(ARGS)
+FIG2A_CANDIDATES := model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
+FIG2B_CANDIDATES := model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
 	model.pixels=resampled batch_size=128 optimizer.eps=1e-10 model.l2=1.667e-5
 
@@ -73,12 +75,12 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 20 mi
 	$(PY) run.py -m experiment=fig1_left optimizer=adam,adagrad,sgd_nesterov settings=grid_l2 seed=0 evaluate_every=1000 $(ARGS)
 	$(PY) scripts/tune.py fig1_left fig1_right
 
-tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two hours of 2 cores) and sum them up
-	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=search $(ARGS)
-	$(PY) run.py -m experiment=fig2a settings=search model.input_dropout=0 $(ARGS)
-	$(PY) run.py -m experiment=fig2a settings=search data.examples=10000 $(ARGS)
-	$(PY) run.py -m experiment=fig2b settings=search model.start=fan_in_uniform,he_normal data.examples=10000,60000 \
-		schedule=constant,inverse_sqrt_pass $(ARGS)
+tune-fig2: setup ## Train the candidates behind the settings of figure 2 (45 minutes of 2 cores) and sum them up
+	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax settings=grid hydra.launcher.n_jobs=1 $(ARGS)
+	$(PY) run.py -m experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=5,10,20,40 hydra.launcher.n_jobs=1 $(ARGS)
+	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=grid hydra.launcher.n_jobs=1 $(ARGS)
+	for candidate in $(FIG2A_CANDIDATES); do $(PY) run.py experiment=fig2a settings=search $$candidate $(ARGS) || exit; done
+	for candidate in $(FIG2B_CANDIDATES); do $(PY) run.py experiment=fig2b settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig2a fig2b
 
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
