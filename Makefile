@@ -18,9 +18,10 @@ FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 
 FIG2A := adam,adamax,adagrad,rmsprop,sgd_nesterov,adadelta
 # One after another: a single network takes the whole machine, and seconds of runs are compared.
-FIG2_RUNS = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 $(ARGS)
+IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 $(ARGS)
 FIG2A_CANDIDATES := model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
 FIG2B_CANDIDATES := model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
+FIG3 := adam,adamax,adagrad,sgd_nesterov
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
 	model.pixels=resampled batch_size=128 optimizer.eps=1e-10 model.l2=1.667e-5
 
@@ -48,12 +49,17 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig2: setup ## Train the networks of figure 2 and draw it, over two hours of 2 cores (SCALE=quick: minutes)
-	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo $(FIG2_RUNS)
+	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo $(IN_TURN)
 ifneq ($(SCALE),quick)
-	$(PY) run.py -m experiment=fig2b optimizer=adam,sfo settings=all_images $(FIG2_RUNS)
+	$(PY) run.py -m experiment=fig2b optimizer=adam,sfo settings=all_images $(IN_TURN)
 endif
-	$(PY) run.py -m experiment=fig2a optimizer=sfo,$(FIG2A) $(FIG2_RUNS)
+	$(PY) run.py -m experiment=fig2a optimizer=sfo,$(FIG2A) $(IN_TURN)
 	$(PY) scripts/figure2.py --runs results/runs
+	$(PY) scripts/agreement.py --runs results/runs
+
+reproduce-fig3: setup ## Train the convolutional network of figure 3 and draw it, 5 hours of 2 cores (ARGS=passes=3: 20 minutes; SCALE=quick: minutes)
+	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) $(IN_TURN)
+	$(PY) scripts/figure3.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig4: setup ## Train the sweeps of figure 4 and draw it; 100 passes come last and take hours (SCALE=quick: minutes)
@@ -65,6 +71,16 @@ else
 	$(PY) run.py experiment=fig4_100 $(ARGS)
 endif
 	$(PY) scripts/figure4.py --runs results/runs
+
+# Five seeds where a CPU has one; figure 2b has five as it is. Everything else is as in the targets above.
+FIVE_SEEDS := seed=[0,1,2,3,4]
+ON_GPU = device=cuda hydra.launcher.n_jobs=1 $(ARGS)
+
+reproduce-gpu: setup ## Train what wants a GPU: figures 2, 3 and 4 with all seeds; stopped at any time, it goes on when started again
+	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) $(FIVE_SEEDS) $(ON_GPU)
+	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A),sfo $(FIVE_SEEDS) $(ON_GPU)
+	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo $(ON_GPU)
+	$(PY) run.py -m experiment=fig4,fig4_100 optimizer=adam,adamax,rmsprop shard=null $(ON_GPU)
 
 promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
 	$(PY) scripts/promote.py $(RUN)
@@ -102,6 +118,7 @@ bench-sfo: setup ## Measure how much memory SFO takes, by the number of minibatc
 figures: setup ## Draw the tracked figures and measure the agreement, from the tracked results
 	$(PY) scripts/figure1.py
 	$(PY) scripts/figure2.py
+	$(PY) scripts/figure3.py
 	$(PY) scripts/figure4.py
 	$(PY) scripts/agreement.py
 
@@ -109,4 +126,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig4 promote tune-fig1 tune-fig2 tune-fig4 bench bench-optim bench-population bench-sfo figures clean
+.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-gpu promote tune-fig1 tune-fig2 tune-fig4 bench bench-optim bench-population bench-sfo figures clean

@@ -28,7 +28,7 @@ def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
     keep_freed_memory()
     config = OmegaConf.to_container(cfg, resolve=True)
-    device = choose_device(config["device"], config["threads"])
+    device = choose_device(config["device"], config["threads"], config["precision"])
     config["device"] = device.type
     adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)

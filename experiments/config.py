@@ -42,8 +42,13 @@ def optimizer_name(cfg) -> str:
     return cfg["optimizer"]["_target_"].rpartition(".")[2]
 
 
-def choose_device(name: str, threads: int | None) -> torch.device:
-    """The torch device of that name; `auto` is a GPU where there is one. Also limits torch to that many threads, if given."""
+def choose_device(name: str, threads: int | None, precision: str = "float32") -> torch.device:
+    """The torch device of that name; `auto` is a GPU where there is one.
+
+    Also limits torch to that many threads, if given, and says whether a GPU may round the factors of products to TF32.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if threads is not None:
         if not (isinstance(threads, int) and threads > 0):
             raise ConfigError(f"threads={threads} should be a whole number above 0, or null for torch's choice")

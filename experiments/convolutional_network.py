@@ -49,13 +49,12 @@ class ConvolutionalNetwork:
         input_dropout: float = 0.0,
         l2: float | Tensor = 0.0,
         start: str = "fan_in_uniform",
-        initial_std: float = 0.01,
+        initial_std: float | dict[str, float] = 0.01,
     ):
         size = math.isqrt(features // planes)
         if planes * size * size != features:
             raise ValueError(f"model.planes={planes} should divide {features} inputs into square images")
         check_rates(dropout=dropout, input_dropout=input_dropout)
-        check_start(start, initial_std, l2)
         if not (isinstance(kernel, int) and kernel > 0 and kernel % 2):
             raise ValueError(f"model.kernel={kernel} should be an odd number above 0")
         check_counts(hidden=hidden)
@@ -70,6 +69,7 @@ class ConvolutionalNetwork:
             self.layers[stage] = (outputs, inputs, kernel, kernel)
             size = (size + 1) // 2
         self.layers |= {"hidden": (hidden, channels[-1] * size * size), "scores": (classes, hidden)}
+        check_start(start, initial_std, l2, self.layers)
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """The parameters of one member: a weight [outputs, inputs, ...] and a bias [outputs, 1] for each layer."""

@@ -1,6 +1,7 @@
 """What the networks of ReLU units have in common: initial weights, the penalty, checks of their arguments."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -8,14 +9,16 @@ from torch import Tensor
 STARTS = ("fan_in_uniform", "he_normal", "normal")
 
 
-def initial_layers(shapes: dict[str, tuple[int, ...]], start: str, initial_std: float, generator: torch.Generator) -> dict[str, Tensor]:
+def initial_layers(
+    shapes: dict[str, tuple[int, ...]], start: str, initial_std: float | dict[str, float], generator: torch.Generator
+) -> dict[str, Tensor]:
     """A weight and a bias [outputs, 1] for each layer.
 
     Args:
         shapes: of each layer's weight, [outputs, inputs] or, for a convolution, [outputs, planes, rows, columns].
         start: `fan_in_uniform`, U(-1, 1) / sqrt(inputs), biases too, as torch has it; `he_normal`, N(0, 2 / inputs) (He et al.
             2015); or `normal`, N(0, initial_std^2). Biases of the last two are 0.
-        initial_std: see `start`.
+        initial_std: see `start`; a number, or one for each layer.
         generator: of the random numbers.
     """
     parameters = {}
@@ -25,8 +28,8 @@ def initial_layers(shapes: dict[str, tuple[int, ...]], start: str, initial_std: 
             for tensor in (weight, bias):
                 tensor.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
         else:
-            deviation = math.sqrt(2 / inputs) if start == "he_normal" else initial_std
-            weight.normal_(0, 1, generator=generator).mul_(deviation)
+            given = initial_std[layer] if isinstance(initial_std, dict) else initial_std
+            weight.normal_(0, 1, generator=generator).mul_(math.sqrt(2 / inputs) if start == "he_normal" else given)
         parameters |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
     return parameters
 
@@ -53,10 +56,15 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"model.{name}={count} should be a whole number above 0")
 
 
-def check_start(start: str, initial_std: float, l2: float | Tensor) -> None:
-    """Raises ValueError for an unknown start, a negative deviation or a negative weight of the penalty."""
+def check_start(start: str, initial_std: float | dict[str, float], l2: float | Tensor, layers: Iterable[str]) -> None:
+    """Raises ValueError for an unknown start, deviations that are negative or lack a layer, or a negative weight of the penalty."""
     if start not in STARTS:
         raise ValueError(f"model.start={start} is unknown: choose one of {', '.join(STARTS)}")
-    for name, value in (("l2", l2), ("initial_std", initial_std)):
+    deviations = {"initial_std": initial_std}
+    if isinstance(initial_std, dict):
+        if initial_std.keys() != set(layers):
+            raise ValueError(f"model.initial_std={initial_std} should have a number for each of {', '.join(layers)}")
+        deviations = {f"initial_std.{layer}": value for layer, value in initial_std.items()}
+    for name, value in {"l2": l2, **deviations}.items():
         if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and value >= 0):
             raise ValueError(f"model.{name}={value} should be a number from 0 up")

@@ -43,15 +43,15 @@ class MultilayerNetwork:
         input_dropout: float = 0.0,
         l2: float | Tensor = 0.0,
         start: str = "fan_in_uniform",
-        initial_std: float = 0.01,
+        initial_std: float | dict[str, float] = 0.01,
     ):
         check_rates(dropout=dropout, input_dropout=input_dropout)
-        check_start(start, initial_std, l2)
         check_counts(hidden=hidden, layers=layers)
         self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
         widths = [features, *[hidden] * layers, classes]
         # outputs and inputs of each layer
         self.layers = {f"layer{number}": (widths[number], widths[number - 1]) for number in range(1, layers + 2)}
+        check_start(start, initial_std, l2, self.layers)
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """The parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] for each layer."""

@@ -1,7 +1,7 @@
 """What a run leaves behind: a tidy CSV and, beside it, where it came from. Both land whole or not at all.
 
-The CSV has a row for each member and pass, with the columns of COLUMNS. A run without the JSON of the same name
-is not complete.
+The CSV has a row for each member and pass, with the columns of COLUMNS, and those of second moments where they are recorded.
+A run without the JSON of the same name is not complete.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Record:
     def complete(self) -> bool:
         """Whether the same run has been finished before."""
         provenance = self.csv.with_suffix(".json")
-        return self.csv.exists() and provenance.exists() and json.loads(provenance.read_text())["config"] == self.config
+        if not (self.csv.exists() and provenance.exists()):
+            return False
+        same = {"shard": None}  # what is written does not depend on it
+        return json.loads(provenance.read_text())["config"] | same == self.config | same
 
     def checkpoint(self, shard: int) -> Checkpoint:
         """Where the training of a shard of members is kept until the run is complete."""
@@ -71,7 +74,9 @@ class Record:
 
     def write(self, table: pd.DataFrame, provenance: dict) -> None:
         """Writes the table, whose columns the run's labels complete, and the provenance: both, or in case of an OSError neither."""
-        table = table.assign(**self.labels).reindex(columns=COLUMNS).sort_values(["member", "pass"])
+        table = table.assign(**self.labels)
+        further = [column for column in table if column not in COLUMNS]
+        table = table.reindex(columns=[*COLUMNS, *further]).sort_values(["member", "pass"])
         try:
             with landing(self.csv.with_suffix(".json")) as provenance_part, landing(self.csv) as table_part:
                 table.to_csv(table_part, index=False, float_format="%.8g")

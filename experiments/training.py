@@ -5,7 +5,9 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import torch
@@ -14,10 +16,12 @@ from tqdm import tqdm
 
 from data import Dataset, Split
 from experiments.checkpoints import Checkpoint
+from experiments.second_moments import second_moments
 from experiments.step_graphs import StepGraphs
 from experiments.streams import generator, minibatches
 from optim import SFO, InverseSqrt, RuleOptimizer
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")
 _EVALUATION_BATCH = 5_000
 _FORECAST_STEPS = 7  # the last three of them count: on a GPU they are replayed
@@ -34,6 +38,8 @@ class Plan:
         evaluate_every: costs are evaluated after every so many passes, and after the last.
         shuffle: whether every pass has an order of its own; otherwise examples come as they are stored.
         cuda_graph: whether steps on a GPU are recorded once and replayed, as far as the optimizer is one of ours.
+        precision: of the products and convolutions in training, one of PRECISIONS; parameters and costs are float32.
+        second_moments: whether `experiments.second_moments` are recorded after every pass.
     """
 
     passes: int
@@ -42,10 +48,14 @@ class Plan:
     evaluate_every: int = 1
     shuffle: bool = True
     cuda_graph: bool = True
+    precision: str = "float32"
+    second_moments: bool = False
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule} is unknown: choose one of {', '.join(SCHEDULES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision} is unknown: choose one of {', '.join(PRECISIONS)}")
         for name in ("passes", "batch_size", "evaluate_every"):
             if not (isinstance(value := getattr(self, name), int) and value > 0):
                 raise ValueError(f"{name}={value} should be a whole number above 0")
@@ -81,6 +91,9 @@ class Progress:
             and not any(group["differentiable"] for group in self.optimizer.param_groups)  # whose state is replaced in every step
         )
         self.noise = [generator(seed, "noise", device) for seed in seeds]
+        # Not the cache of casts: it would keep parameters of the step before.
+        halved = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=False)
+        self.autocast = halved if plan.precision == "bfloat16" else nullcontext
         self.graphs = StepGraphs(self.noise) if recorded else None
         self._put_on_device()
         self.schedule = InverseSqrt(self.optimizer) if plan.schedule != "constant" else None
@@ -183,10 +196,10 @@ def train(
 
     Returns:
         A table with a row for each pass and member (`member`, `pass`, `cost`, and after passes that are evaluated
-        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`), and the seconds of training until the end of each
-        pass, evaluation left out. Costs are means over examples: `cost` during the pass, each minibatch's before its step and
-        with the noise on; the others after the pass with the noise off. What is minimised is the cost plus the penalty. The
-        costs of a member that has diverged are infinite or not a number.
+        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`; where the plan wants them, second moments), and the
+        seconds of training until the end of each pass, evaluation left out. Costs are means over examples: `cost` during the
+        pass, each minibatch's before its step and with the noise on; the others after the pass with the noise off. What is
+        minimised is the cost plus the penalty. The costs of a member that has diverged are infinite or not a number.
     """
     progress = Progress(model, make_optimizer, seeds, per_seed, plan, device)
     if checkpoint and (saved := checkpoint.load()):
@@ -198,7 +211,10 @@ def train(
         progress.seconds.append(time.perf_counter() - start)
         progress.passes += 1
         evaluated = progress.passes % plan.evaluate_every == 0 or progress.passes == plan.passes
-        progress.record(cost, evaluate(model, progress.parameters, dataset) if evaluated and progress.alive else {})
+        measured = evaluate(model, progress.parameters, dataset) if evaluated and progress.alive else {}
+        if plan.second_moments and progress.alive:
+            measured |= second_moments(progress.optimizer, progress.parameters)
+        progress.record(cost, measured)
         if checkpoint:
             checkpoint.save(progress.state_dict())
         bar.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value), default=math.nan):.4f}")
@@ -273,7 +289,8 @@ def _steps_of_a_sum_of_functions(model, progress: Progress, split: Split) -> Ite
 def _differentiate(model, progress: Progress, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
     """Leaves the gradients of one minibatch; returns the members' costs, [members], and what is minimised, summed over members."""
     parameters = progress.parameters
-    costs = model.losses(parameters, split.inputs.take(index), split.targets[index], progress.noise).mean(1)
+    with progress.autocast():
+        costs = model.losses(parameters, split.inputs.take(index), split.targets[index], progress.noise).mean(1)
     for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
         parameter.grad = None
     objective = (costs + model.penalty(parameters)).sum()  # members are independent: each gets the gradient of its own

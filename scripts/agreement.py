@@ -14,7 +14,7 @@ import pandas as pd
 
 from curves import REFERENCE, RESULTS, diverged, log_ratios, other_reading, published, rms, runs, wiggle
 
-EXPERIMENTS = ("fig1_left", "fig1_right", "fig2a", "fig2b")
+EXPERIMENTS = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
 
 
 def agreement(table: pd.DataFrame, experiment: str) -> list[dict]:

@@ -1,6 +1,7 @@
 """Reading curves, ours and the paper's, and measuring how far apart they are. Reads CSV only; no torch."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 REFERENCE = RESULTS / "reference"
 RUNS = RESULTS / "runs"
 # Published curves of an experiment whose file has another name.
-PUBLISHED = {"fig2b": "fig2b_top"}
+PUBLISHED = {"fig2b": "fig2b_top", "fig3": "fig3_right", "fig3_dropout": "fig3_right"}
+# Experiments whose file has the series of another one too: `Adam` and `Adam+dropout`.
+WITH_DROPOUT = {"fig3": False, "fig3_dropout": True}
+# A run that overrides nothing else is a part of the experiment, or more of it, not another setting.
+EXTENT = re.compile(r"(,(passes=\d+|seed=\[?[\d,]+\]?))*")
 
 
 def published(experiment: str) -> pd.DataFrame:
@@ -21,6 +26,8 @@ def published(experiment: str) -> pd.DataFrame:
     """
     path = RESULTS / "published" / f"{PUBLISHED.get(experiment, experiment)}.csv"
     curves = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["series", "x", "y", "kind"], dtype=object)
+    if experiment in WITH_DROPOUT:
+        curves = curves[curves["series"].str.endswith("+dropout") == WITH_DROPOUT[experiment]]
     return curves.assign(optimizer=curves["series"].str.partition("+")[0])
 
 
@@ -37,13 +44,22 @@ def other_reading(experiment: str) -> pd.DataFrame:
 
 
 def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
-    """All complete runs of a panel under `root` that override nothing of their configuration files, one below the other.
+    """A complete run of each optimizer of a panel under `root`, one below the other; empty where there are none.
 
-    Empty where there are none. `x` is the paper's abscissa: its x = 0 is the first pass, not the initial parameters.
+    Runs that override anything but the number of passes and the seeds are left out; of the others, the longest of an optimizer
+    counts, and among these the one with most seeds. `x` is the paper's abscissa: its x = 0 is the first pass, not the initial
+    parameters.
     """
-    tables = [read_run(path) for path in sorted((root / experiment / settings).glob("*.csv")) if "," not in path.stem]
-    tables = [table for table in tables if table is not None]
-    return pd.concat(tables) if tables else pd.DataFrame()
+    tables = [read_run(path) for path in sorted((root / experiment / settings).glob("*.csv")) if is_plain(path)]
+    found: dict[str, pd.DataFrame] = {}
+    for table in sorted((table for table in tables if table is not None), key=lambda table: (table["pass"].max(), table["seed"].nunique())):
+        found[table["optimizer"].iloc[0]] = table
+    return pd.concat(found[optimizer] for optimizer in sorted(found)) if found else pd.DataFrame()
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the run at `path` overrides nothing of its configuration files, but for how many passes and seeds it has."""
+    return EXTENT.fullmatch(path.stem.removeprefix(path.stem.partition(",")[0])) is not None
 
 
 def read_run(path: Path) -> pd.DataFrame | None:

@@ -52,16 +52,17 @@ class Panel:
     by_time: bool = False
 
 
-def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, own: Path | None) -> None:
-    """Draws the panels side by side to `name`.png and .svg, if there is anything to draw.
+def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, own: Path | None, columns: int = 0) -> None:
+    """Draws the panels to `name`.png and .svg, side by side or in rows, if there is anything to draw.
 
     Args:
         name: of the figure; settings other than `paper` are added to it.
-        panels: from left to right.
+        panels: from left to right, and row after row.
         settings: whose runs are drawn.
         reference: the folder of the tracked runs.
         own: a folder of somebody's own runs. They are drawn in front, the tracked ones grey behind them. Runs on stand-in
             data are drawn, labelled and without the published curves, where there are none on real data.
+        columns: panels in a row; 0: all.
     """
     source = own or reference
     tables = [runs(source, panel.experiment, settings) for panel in panels]
@@ -72,8 +73,10 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, o
         print(f"{name}: no complete runs of settings={settings} without overrides in {source}: nothing to draw")
         return
     standin = any(_is_standin(table) for table in tables)
-    figure, axes = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.8), layout="constrained", squeeze=False)
-    for axis, panel, table in zip(axes[0], panels, tables, strict=True):
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(6.4 * columns, 4.8 * rows), layout="constrained", squeeze=False)
+    for axis, panel, table in zip(axes.flat, panels, tables, strict=True):
         _draw_panel(axis, panel, table, runs(reference, panel.experiment, settings) if own else pd.DataFrame())
     dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
     figure.suptitle(f"settings={settings}; solid: ours, mean (on logarithmic axes geometric) and range over seeds{dashed}", fontsize=9)

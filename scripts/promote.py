@@ -5,11 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from curves import REFERENCE, RUNS, provenance
+from curves import REFERENCE, RUNS, is_plain, provenance
 
 
 def is_a_run(path: Path) -> bool:
-    """Whether the CSV below a folder is one to promote: on real data, complete, without overrides."""
+    """Whether the CSV below a folder is one to promote: on real data, complete, without overrides but of passes and seeds."""
     return path.with_suffix(".json").exists() and problem(path) is None
 
 
@@ -21,7 +21,7 @@ def problem(path: Path) -> str | None:
         return "it was trained on stand-in data"
     if provenance(path).get("uncommitted_changes"):
         return "the code had uncommitted changes: commit them and run again, so that others can"
-    if "," in path.stem:
+    if not is_plain(path):
         return "it overrides the experiment's configuration: put the values into conf/experiment first"
     return None
 

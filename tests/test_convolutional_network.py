@@ -83,3 +83,18 @@ def test_inputs_and_units_are_dropped_in_training_alone_and_alike_in_a_stream():
 def test_wrong_arguments_are_named(arguments, words):
     with pytest.raises(ValueError, match=words):
         ConvolutionalNetwork(3072, 10, **arguments)
+
+
+def test_each_layer_may_start_with_a_deviation_of_its_own():
+    deviations = {"stage1": 1e-4, "stage2": 0.01, "hidden": 0.1, "scores": 1.0}
+    sizes = dict(channels=(8, 8), hidden=40, start="normal")
+    start = ConvolutionalNetwork(3 * 64, 10, initial_std=deviations, **sizes).initial_parameters(torch.Generator().manual_seed(0))
+    for layer, deviation in deviations.items():
+        assert start[f"{layer}.weight"].std() == pytest.approx(deviation, rel=0.15)  # of 400 numbers or more
+        assert start[f"{layer}.bias"].abs().max() == 0
+    with pytest.raises(
+        ValueError, match=r"model.initial_std={'stage1': 1} should have a number for each of stage1, stage2, hidden, scores"
+    ):
+        ConvolutionalNetwork(3 * 64, 10, initial_std={"stage1": 1}, **sizes)
+    with pytest.raises(ValueError, match=r"model.initial_std.hidden=-1 should be a number from 0 up"):
+        ConvolutionalNetwork(3 * 64, 10, initial_std=deviations | {"hidden": -1}, **sizes)

@@ -1,5 +1,7 @@
 """Training: populations against solo runs, costs against their definition, randomness that depends on the seed alone."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -360,3 +362,46 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
 def test_a_forecast_trains_a_few_steps_of_a_copy(images):
     model = interrupted_after(10, LogisticRegression(12, 3))
     assert seconds_per_pass(model, adam(0.1), images, [0], 1, Plan(1000, 10, "constant"), CPU) > 0
+
+
+def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_eps(images):
+    model, held, eps = MultilayerNetwork(12, images.classes, hidden=6, layers=1), [], [1e-8, 1e-3]
+
+    def make(parameters):
+        held.append(optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.99), eps=torch.tensor(eps, dtype=torch.float64)))
+        return held[0]
+
+    plan = Plan(passes=2, batch_size=32, schedule="constant", evaluate_every=2, second_moments=True)
+    table = train(model, make, images, [0], 2, plan, CPU)[0].set_index(["member", "pass"])
+    parameters = held[0].param_groups[0]["params"]
+    steps = 2 * 10  # 300 examples
+    for member in range(2):
+        row = table.loc[(member, 2)]
+        for layer, pair in (("layer1", parameters[:2]), ("layer2", parameters[2:])):
+            v = np.concatenate([held[0].state[parameter]["v"][member].double().numpy().ravel() for parameter in pair])
+            vhat = np.sort(v / (1 - 0.99**steps))
+            assert row[f"vhat_{layer}"] == pytest.approx(vhat[(len(vhat) - 1) // 2], rel=1e-5)  # of an even number, torch takes the lower
+            assert row[f"below_eps_{layer}"] == pytest.approx(np.mean(np.sqrt(vhat) < eps[member]), abs=1e-9)
+    assert table.loc[(1, 2), "below_eps_layer1"] > table.loc[(0, 2), "below_eps_layer1"]
+    assert table["vhat_layer1"].notna().all()  # after every pass, evaluated or not
+    plain = train(model, partial(optim.AdaGrad, lr=1e-3), images, [0], 1, plan, CPU)[0]
+    assert not any(column.startswith("vhat") for column in plain)
+
+
+def test_bfloat16_rounds_the_products_of_training_and_nothing_else(images):
+    model, plans = (
+        MultilayerNetwork(12, images.classes, hidden=20),
+        [Plan(1, 32, "constant", precision=name) for name in ("float32", "bfloat16")],
+    )
+    held = []
+
+    def make(parameters):
+        held.append(parameters)
+        return optim.Adam(parameters, lr=1e-3)
+
+    exact, rounded = (train(model, make, images, [0], 1, plan, CPU)[0]["cost"].iloc[0] for plan in plans)
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=1e-2)  # 8 bits, averaged over 300 examples
+    assert {parameter.dtype for parameters in held for parameter in parameters} == {torch.float32}
+    with pytest.raises(ValueError, match="precision=half is unknown: choose one of float32, tf32, bfloat16"):
+        Plan(1, 32, "constant", precision="half")
