@@ -8,6 +8,7 @@
 5. The products of sparse minibatches by SciPy, against torch's own, as in a step of figure 1 right.
 6. A pass of figure 2a on a tenth of the images, against the lean loop that users write, with torch.optim.Adam(fused=True); and its
    matrix products alone, whose time training cannot go below.
+7. A fiftieth of a pass of figure 3, with dropout, against the same lean loop with the convolutional network in torch.nn's parts.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torchvision.transforms.functional import to_tensor
 import data
 import optim
 from data.rows import linear
+from experiments.convolutional_network import ConvolutionalNetwork
 from experiments.logistic_regression import LogisticRegression
 from experiments.memory import keep_freed_memory
 from experiments.multilayer_network import MultilayerNetwork
@@ -75,6 +77,15 @@ def users_network() -> torch.nn.Module:
     for inputs, outputs in pairwise(WIDTHS):
         parts += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU(), torch.nn.Dropout(0.5)]
     return torch.nn.Sequential(*parts[:-2])
+
+
+def users_convolutional_network() -> torch.nn.Module:
+    """The network of figure 3 with dropout, in torch.nn's parts."""
+    parts, channels = [torch.nn.Dropout(0.2), torch.nn.Unflatten(1, (3, 32, 32))], (3, 64, 64, 128)
+    for inputs, outputs in pairwise(channels):
+        parts += [torch.nn.Conv2d(inputs, outputs, 5, padding=2), torch.nn.ReLU(), torch.nn.MaxPool2d(3, stride=2, padding=1)]
+    parts += [torch.nn.Flatten(), torch.nn.Linear(4 * 4 * 128, 1000), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(1000, 10)]
+    return torch.nn.Sequential(*parts)
 
 
 def our_pass(model, dataset: data.Dataset, steps: list[float], device: torch.device) -> float:
@@ -179,6 +190,15 @@ def main() -> None:
     )
     row("tenth of a pass of figure 2a", "lean loop", user, "ours", ours)
     print(f"its matrix products alone    {products * len(loader) * 1e3:9.2f} ms, {products * len(loader) / ours:.0%} of ours")
+    part = data.load("cifar10", examples=1000, whitening="none", regulariser=0.0, contrast=False)
+    loader = DataLoader(ready(part.train), batch_size=BATCH, shuffle=True)
+    network = ConvolutionalNetwork(3072, 10, dropout=0.5, input_dropout=0.2)
+    user, ours = medians(
+        partial(timed, partial(users_loop, loader, device, users_convolutional_network, fused=True)),
+        partial(our_pass, network, part.to(device), [1e-4], device),
+        rounds=arguments.rounds,
+    )
+    row("fiftieth of a pass, figure 3", "lean loop", user, "ours", ours)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     root = Path(os.environ.get("ADAM_DATA", "/nonexistent"))
-    real = all((root / name).exists() for name in ("MNIST/raw", "aclImdb/train/labeledBow.feat"))
+    real = all((root / name).exists() for name in ("MNIST/raw", "aclImdb/train/labeledBow.feat", "cifar-10-batches-py/data_batch_1"))
     for item in items:
         if "realdata" in item.keywords and not real:
-            item.add_marker(pytest.mark.skip(reason="ADAM_DATA names no folder with MNIST and IMDB"))
+            item.add_marker(pytest.mark.skip(reason="ADAM_DATA names no folder with MNIST, IMDB and CIFAR-10"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 

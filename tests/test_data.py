@@ -367,6 +367,21 @@ def test_the_real_data_are_what_the_paper_names():
     # "the" (word 0) occurs 9 times in the first review; 3,163,538 different words are counted over all reviews.
     assert reviews.train.inputs.matrix[0, 0] == 9
     assert reviews.train.inputs.matrix.nnz == 3_163_538
+    colours = data.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False)
+    assert (colours.train.inputs.shape, colours.test.inputs.shape) == ((50_000, 3072), (10_000, 3072))
+    assert (colours.train.targets[:5].tolist(), colours.test.targets[:5].tolist()) == ([6, 9, 9, 4, 1], [3, 8, 8, 0, 6])
+    assert (colours.train.targets.bincount() == 5000).all()
+    means = colours.train.inputs.values.view(50_000, 3, -1).double().mean((0, 2)) / 255
+    np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)  # of red, green and blue, as everybody normalises by
+
+
+@pytest.mark.realdata
+def test_whitened_cifar10_has_the_identity_for_its_covariance(tmp_path):
+    plain = data.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False, examples=10_000)
+    rows = whitening.whitened(plain, tmp_path, "zca", 0.0, contrast=False).train.inputs.values
+    covariance = (rows.T @ rows / len(rows)).double()
+    assert rows.mean(0).abs().max() < 1e-3
+    assert (covariance - torch.eye(3072)).square().mean().sqrt() < 1e-4  # single precision, a condition of some hundred thousand
 
 
 @pytest.mark.parametrize("name", ["mnist", "imdb"])
