@@ -99,6 +99,10 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (45 min
 	for candidate in $(FIG2B_CANDIDATES); do $(PY) run.py experiment=fig2b settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig2a fig2b
 
+tune-fig3: setup ## Train the grid behind the settings of figure 3 (for a GPU; a day of 2 cores) and sum it up
+	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid hydra.launcher.n_jobs=1 $(ARGS)
+	$(PY) scripts/tune.py fig3 fig3_dropout
+
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
 	for candidate in $(FIG4_CANDIDATES); do $(PY) run.py -m experiment=fig4 settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune_figure4.py
@@ -126,4 +130,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-gpu promote tune-fig1 tune-fig2 tune-fig4 bench bench-optim bench-population bench-sfo figures clean
+.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-gpu promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-population bench-sfo figures clean

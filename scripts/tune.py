@@ -86,7 +86,7 @@ def main() -> None:
         folders = [*(arguments.runs / experiment).glob("grid*"), arguments.runs / experiment / "search"]
         paths = [path for folder in sorted(folders) for path in sorted(folder.glob("*.csv")) if path.with_suffix(".json").exists()]
         if not paths:
-            parser.error(f"there are no finished grids of {experiment}: run make tune-fig1 or make tune-fig2")
+            parser.error(f"there are no finished grids of {experiment}: run make tune-fig1, tune-fig2 or tune-fig3")
         tables = []
         for optimizer in sorted({provenance(path)["optimizer"] for path in paths}):
             of_it = [path for path in paths if provenance(path)["optimizer"] == optimizer]

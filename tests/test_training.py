@@ -9,6 +9,7 @@ import torch
 
 import optim
 from experiments.checkpoints import Checkpoint
+from experiments.convolutional_network import ConvolutionalNetwork
 from experiments.logistic_regression import LogisticRegression
 from experiments.multilayer_network import MultilayerNetwork
 from experiments.step_graphs import StepGraphs
@@ -243,7 +244,7 @@ def test_a_step_is_recorded_after_three_and_once_for_each_shape_of_minibatch(mon
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
-@pytest.mark.parametrize("case", ["population", "seeds", "diverging", "autoencoder", "lists"])
+@pytest.mark.parametrize("case", ["population", "seeds", "diverging", "autoencoder", "convolutional", "bfloat16", "lists"])
 def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(images, schedule, case, monkeypatch, tmp_path):
     """With dropout or draws of a latent variable, short last minibatches, and once more after an interruption."""
     device, recorded = torch.device("cuda"), []
@@ -252,13 +253,16 @@ def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(ima
     model = MultilayerNetwork(12, 3, hidden=20, dropout=0.5, input_dropout=0.2)
     if case == "autoencoder":
         model = VariationalAutoencoder(12, 3)
+    elif case == "convolutional":
+        model = ConvolutionalNetwork(12, 3, channels=(4,), hidden=20, dropout=0.5, input_dropout=0.2)
     lr = 1e-2 if case == "seeds" else torch.tensor([1e-3, 1e38 if case == "diverging" else 1e-4, 1e-2], dtype=torch.float64, device=device)
     beta1 = torch.tensor([0.0, 0.9, 0.5], dtype=torch.float64, device=device) if case == "population" else 0.9
     seeds, per_seed = ([0, 1], 1) if case == "seeds" else ([0], 3)
     checkpoint = Checkpoint(tmp_path / "checkpoint", {})
 
     def go(cuda_graph, model=model, checkpoint=None):
-        plan = Plan(passes=6, batch_size=32, schedule=schedule, cuda_graph=cuda_graph)
+        precision = "bfloat16" if case == "bfloat16" else "float32"
+        plan = Plan(passes=6, batch_size=32, schedule=schedule, cuda_graph=cuda_graph, precision=precision)
 
         def make(p):
             return optim.Adam(p, lr=lr, beta1=beta1, foreach=True if case == "lists" else None)
@@ -297,6 +301,21 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, 
     assert checkpoint.passes() > 0
     pd.testing.assert_frame_equal(go(model(), checkpoint), whole, check_exact=True)
     pd.testing.assert_frame_equal(go(interrupted_after(0, model()), checkpoint), whole, check_exact=True)  # nothing is left to do
+
+
+def test_a_convolutional_network_goes_on_to_the_bit_with_its_second_moments(images, tmp_path):
+    plan, checkpoint = Plan(passes=4, batch_size=32, schedule="constant", second_moments=True), Checkpoint(tmp_path / "checkpoint", {})
+
+    def model():
+        return ConvolutionalNetwork(12, 3, channels=(4,), hidden=20, dropout=0.5, input_dropout=0.2)
+
+    def go(model, checkpoint=None):
+        return train(model, adam(1e-3), images, [0], 1, plan, CPU, checkpoint=checkpoint)[0]
+
+    with pytest.raises(Interrupted):
+        go(interrupted_after(25, model()), checkpoint)
+    assert checkpoint.passes() == 2
+    pd.testing.assert_frame_equal(go(model(), checkpoint), go(model()), check_exact=True)
 
 
 def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_path):
