@@ -6,7 +6,9 @@ fitted on the training set alone. The covariance of the whitened training set ha
 lambda / (lambda + regulariser): without a regulariser it is the identity.
 """
 
+import contextlib
 import hashlib
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +79,8 @@ def _pixels(split: Split, contrast: bool) -> Tensor:
 
 def _cached(path: Path | None, train: Tensor, mean: Tensor, regulariser: float) -> Tensor:
     if path is not None and path.exists():
-        return torch.load(path, weights_only=True)
+        with contextlib.suppress(RuntimeError, EOFError, pickle.UnpicklingError):  # a file that was damaged is written anew
+            return torch.load(path, weights_only=True)
     covariance = torch.zeros(train.shape[1], train.shape[1], dtype=torch.float64)
     for part in train.split(_ROWS):
         centred = (part - mean).double()
@@ -87,7 +90,7 @@ def _cached(path: Path | None, train: Tensor, mean: Tensor, regulariser: float) 
         try:
             with landing(path) as part:
                 torch.save(matrix, part)
-        except OSError:  # the data root may be read-only: then it is fitted every time
+        except (OSError, RuntimeError):  # a data root that is read-only or full: then it is fitted every time
             pass
     return matrix
 

@@ -16,11 +16,11 @@ def second_moments(optimizer: torch.optim.Optimizer, parameters: dict[str, Tenso
 
     Returns:
         Two values per layer and member: `vhat_<layer>`, the median of vhat, in squared units of the gradient; `below_eps_<layer>`,
-        the share of the coordinates with sqrt(vhat) < eps, whose steps eps decides. Nothing for optimizers other than Adam.
+        the share of the coordinates with sqrt(vhat) < eps, whose steps eps decides. Nothing for optimizers other than Algorithm 1.
     """
-    if not isinstance(optimizer, Adam):
+    group = optimizer.param_groups[0]
+    if not isinstance(optimizer, Adam) or group["amsgrad"] or group["eps_hat"] is not None:
         return {}
-    (group,) = optimizer.param_groups
     beta2, eps = (_per_member(value) for value in (group["betas"][1], group["eps"]))
     layers: dict[str, list[Tensor]] = {}
     for name, parameter in parameters.items():
@@ -31,7 +31,8 @@ def second_moments(optimizer: torch.optim.Optimizer, parameters: dict[str, Tenso
     for layer, parts in layers.items():
         vhat = torch.cat(parts, 1)
         found[f"vhat_{layer}"] = vhat.median(1).values.tolist()
-        found[f"below_eps_{layer}"] = (vhat.sqrt() < eps).double().mean(1).tolist()
+        shares = (vhat.sqrt() < eps).double().mean(1)
+        found[f"below_eps_{layer}"] = torch.where(vhat.isnan().any(1), torch.nan, shares).tolist()
     return found
 
 

@@ -23,7 +23,7 @@ from optim import SFO, InverseSqrt, RuleOptimizer
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")
-_EVALUATION_BATCH = 5_000
+_EVALUATION_BATCH = 5_000  # examples, counted once for each member
 _FORECAST_STEPS = 7  # the last three of them count: on a GPU they are replayed
 
 
@@ -38,7 +38,7 @@ class Plan:
         evaluate_every: costs are evaluated after every so many passes, and after the last.
         shuffle: whether every pass has an order of its own; otherwise examples come as they are stored.
         cuda_graph: whether steps on a GPU are recorded once and replayed, as far as the optimizer is one of ours.
-        precision: of the products and convolutions in training, one of PRECISIONS; parameters and costs are float32.
+        precision: of the products and convolutions, one of PRECISIONS; parameters are float32.
         second_moments: whether `experiments.second_moments` are recorded after every pass.
     """
 
@@ -56,6 +56,8 @@ class Plan:
             raise ValueError(f"schedule={self.schedule} is unknown: choose one of {', '.join(SCHEDULES)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision} is unknown: choose one of {', '.join(PRECISIONS)}")
+        if not isinstance(self.second_moments, bool):
+            raise ValueError(f"second_moments={self.second_moments} should be true or false")
         for name in ("passes", "batch_size", "evaluate_every"):
             if not (isinstance(value := getattr(self, name), int) and value > 0):
                 raise ValueError(f"{name}={value} should be a whole number above 0")
@@ -301,10 +303,11 @@ def _differentiate(model, progress: Progress, split: Split, index: Tensor) -> tu
 @torch.no_grad()
 def evaluate(model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str, list[float]]:
     """Means over all training and all test examples with the noise off, and the penalty; for each member."""
+    batch = max(1, _EVALUATION_BATCH // len(next(iter(parameters.values()))))
     means = {}
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         sums: dict[str, Tensor] = {}
-        for index in torch.arange(len(split), device=split.targets.device).split(_EVALUATION_BATCH):
+        for index in torch.arange(len(split), device=split.targets.device).split(batch):
             index = index.unsqueeze(0)  # one stream, shared by all members
             for name, values in model.measures(parameters, split.inputs.take(index), split.targets[index]).items():
                 sums[name] = sums.get(name, 0) + values.sum(1, dtype=torch.float64)

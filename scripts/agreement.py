@@ -25,6 +25,8 @@ def agreement(table: pd.DataFrame, experiment: str) -> list[dict]:
         ours, curve = table[table["optimizer"] == optimizer], paper[paper["optimizer"] == optimizer]
         by_seed = [rms(log_ratios(member.set_index("x")["cost"], curve)) for _, member in ours.groupby("member")]
         ratios = log_ratios(_mean_over_seeds(ours, ours["cost"]), curve)
+        if not len(ratios):  # a run of one pass, which some panels of the paper do not show
+            continue
         other_ratios = log_ratios(_mean_over_seeds(ours, ours["cost"]), other[other["optimizer"] == optimizer])
         evaluated = ours[ours["train_cost"].notna().groupby(ours["x"]).transform("any")]
         lines.append(

@@ -15,7 +15,8 @@ PUBLISHED = {"fig2b": "fig2b_top", "fig3": "fig3_right", "fig3_dropout": "fig3_r
 # Experiments whose file has the series of another one too: `Adam` and `Adam+dropout`.
 WITH_DROPOUT = {"fig3": False, "fig3_dropout": True}
 # A run that overrides nothing else is a part of the experiment, or more of it, not another setting.
-EXTENT = re.compile(r"(,(passes=\d+|seed=\[?[\d,]+\]?))*")
+EXTENT = re.compile(r"(,(passes=\d+|seed=\[?[\d,]+\]?|shard=\w+))*")
+_EXTENT_KEYS = ("passes", "seed", "shard", "device")
 
 
 def published(experiment: str) -> pd.DataFrame:
@@ -44,21 +45,37 @@ def other_reading(experiment: str) -> pd.DataFrame:
 
 
 def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
-    """A complete run of each optimizer of a panel under `root`, one below the other; empty where there are none.
+    """The run of each optimizer of a panel under `root` that `chosen` names, one below the other; empty where there are none.
 
-    Runs that override anything but the number of passes and the seeds are left out; of the others, the longest of an optimizer
-    counts, and among these the one with most seeds. `x` is the paper's abscissa: its x = 0 is the first pass, not the initial
-    parameters.
+    `x` is the paper's abscissa: its x = 0 is the first pass, not the initial parameters.
     """
-    tables = [read_run(path) for path in sorted((root / experiment / settings).glob("*.csv")) if is_plain(path)]
-    found: dict[str, pd.DataFrame] = {}
-    for table in sorted((table for table in tables if table is not None), key=lambda table: (table["pass"].max(), table["seed"].nunique())):
-        found[table["optimizer"].iloc[0]] = table
-    return pd.concat(found[optimizer] for optimizer in sorted(found)) if found else pd.DataFrame()
+    tables = [read_run(path) for path in chosen(root / experiment / settings)]
+    return pd.concat(tables) if tables else pd.DataFrame()
+
+
+def chosen(folder: Path) -> list[Path]:
+    """A complete run for each optimizer that has plain ones in the folder.
+
+    Those count whose configuration is that of the newest; of these the longest, then the one with most seeds, then the newest.
+    """
+    plain = [path for path in sorted(folder.glob("*.csv")) if is_plain(path) and path.with_suffix(".json").exists()]
+    found: dict[str, list[Path]] = {}
+    for path in sorted(plain, key=lambda path: provenance(path).get("started", "")):
+        found.setdefault(path.stem.partition(",")[0], []).append(path)
+    return [max((path for path in paths if _setting(path) == _setting(paths[-1])), key=_extent) for paths in found.values()]
+
+
+def _setting(path: Path) -> dict:
+    return {key: value for key, value in provenance(path).get("config", {}).items() if key not in _EXTENT_KEYS}
+
+
+def _extent(path: Path) -> tuple:
+    table = pd.read_csv(path, usecols=["pass", "seed"])
+    return table["pass"].max(), table["seed"].nunique(), "shard=" not in path.stem, provenance(path).get("started", "")
 
 
 def is_plain(path: Path) -> bool:
-    """Whether the run at `path` overrides nothing of its configuration files, but for how many passes and seeds it has."""
+    """Whether the run at `path` overrides nothing of its configuration files but how many passes and seeds it has, and how many at once."""
     return EXTENT.fullmatch(path.stem.removeprefix(path.stem.partition(",")[0])) is not None
 
 

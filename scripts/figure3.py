@@ -28,6 +28,8 @@ PANELS = tuple(
 FIRST = 1
 # Costs that differ by less, about what seeds do, are equal.
 EQUAL = 0.05
+# Where a median of vhat that is exactly 0 is drawn.
+_SMALLEST = 1e-24
 
 
 def claims(costs: pd.DataFrame) -> list[dict]:
@@ -36,6 +38,8 @@ def claims(costs: pd.DataFrame) -> list[dict]:
     Args:
         costs: a column for each optimizer, a row for each x.
     """
+    if FIRST not in costs.index:
+        return []
     first, last = costs.loc[FIRST], costs.iloc[-1]
     ahead = min(np.log(first["SGDNesterov"] / first[name]) for name in ("Adam", "AdaGrad"))
     behind = min(np.log(last["AdaGrad"] / last[name]) for name in ("Adam", "SGDNesterov"))
@@ -56,10 +60,12 @@ def judge(root: Path) -> pd.DataFrame:
         if ours.empty or not set(OPTIMIZERS) <= set(ours["optimizer"]):
             continue
         ours = ours[ours["optimizer"].isin(OPTIMIZERS)]
-        mean = np.exp(np.log(ours["cost"]).groupby([ours["x"], ours["optimizer"]]).mean()).unstack().dropna()
+        mean = ours.groupby(["x", "optimizer"])["cost"].agg(lambda costs: np.exp(np.log(costs).mean(skipna=False))).unstack().dropna()
+        if mean.empty:  # an optimizer diverged in the first pass
+            continue
         paper = published(experiment).pivot(index="x", columns="optimizer", values="y")
         for source, costs in (("ours", mean), ("paper", paper.loc[: mean.index[-1]]), ("paper", paper)):
-            seeds = ours["seed"].nunique() if source == "ours" else None
+            seeds = ours.groupby("optimizer")["seed"].nunique().min() if source == "ours" else None
             lines += [
                 {"experiment": experiment, "source": source, "seeds": seeds, "passes": int(costs.index[-1]) + 1, **line}
                 for line in claims(costs)
@@ -79,7 +85,7 @@ def draw_moments(root: Path, stem: Path) -> None:
         layers = [column.removeprefix("vhat_") for column in table if column.startswith("vhat_")]
         for number, layer in enumerate(layers):
             for axis, name in zip(axes, ("vhat", "below_eps"), strict=True):
-                mean = table.groupby("x")[f"{name}_{layer}"].mean()
+                mean = table.groupby("x")[f"{name}_{layer}"].mean().clip(lower=_SMALLEST if name == "vhat" else 0)
                 axis.plot(mean.index, mean, style, color=f"C{number}", label=f"{layer}, {dropout}")
     axes[0].set(yscale="log", ylabel="median of vhat, squared units of the gradient", title="Adam's second moments, layer by layer")
     axes[1].set(ylim=(0, 1), ylabel="share of the coordinates", title="sqrt(vhat) < eps")

@@ -5,12 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from curves import REFERENCE, RUNS, is_plain, provenance
-
-
-def is_a_run(path: Path) -> bool:
-    """Whether the CSV below a folder is one to promote: on real data, complete, without overrides but of passes and seeds."""
-    return path.with_suffix(".json").exists() and problem(path) is None
+from curves import REFERENCE, RUNS, chosen, is_plain, provenance
 
 
 def problem(path: Path) -> str | None:
@@ -26,13 +21,19 @@ def problem(path: Path) -> str | None:
     return None
 
 
+def runs_below(folder: Path) -> list[Path]:
+    """Those of the runs that figures are drawn from which can be tracked."""
+    folders = sorted({path.parent for path in folder.rglob("*.csv")})
+    return [path for settings in folders for path in chosen(settings) if problem(path) is None]
+
+
 def main() -> None:
     """Copies the given runs, or none of them if one cannot be tracked; from folders, those runs that can be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="+", type=Path, help="CSV files, or folders such as results/runs/fig1_left/paper")
     parser.add_argument("--root", type=Path, default=RUNS, help="the folder of runs that the paths lie in")
     arguments = parser.parse_args()
-    files = [file for path in arguments.paths for file in (filter(is_a_run, sorted(path.rglob("*.csv"))) if path.is_dir() else [path])]
+    files = [file for path in arguments.paths for file in (runs_below(path) if path.is_dir() else [path])]
     problems = [f"{file}: {why}" for file in files if (why := problem(file))]
     if problems or not files:
         sys.exit("\n".join(["error: nothing was promoted", *problems] if problems else ["error: there are no complete runs there"]))

@@ -356,7 +356,7 @@ def test_unknown_names_are_answered_with_the_choices():
         data.load("mnist", "fake")
 
 
-@pytest.mark.realdata
+@pytest.mark.realdata("mnist", "imdb")
 def test_the_real_data_are_what_the_paper_names():
     images = data.load("mnist", "real")
     assert (len(images.train), len(images.test), images.train.inputs.shape[1]) == (60_000, 10_000, 784)
@@ -367,6 +367,10 @@ def test_the_real_data_are_what_the_paper_names():
     # "the" (word 0) occurs 9 times in the first review; 3,163,538 different words are counted over all reviews.
     assert reviews.train.inputs.matrix[0, 0] == 9
     assert reviews.train.inputs.matrix.nnz == 3_163_538
+
+
+@pytest.mark.realdata("cifar10")
+def test_the_real_cifar10_is_what_everybody_has():
     colours = data.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False)
     assert (colours.train.inputs.shape, colours.test.inputs.shape) == ((50_000, 3072), (10_000, 3072))
     assert (colours.train.targets[:5].tolist(), colours.test.targets[:5].tolist()) == ([6, 9, 9, 4, 1], [3, 8, 8, 0, 6])
@@ -375,7 +379,7 @@ def test_the_real_data_are_what_the_paper_names():
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)  # of red, green and blue, as everybody normalises by
 
 
-@pytest.mark.realdata
+@pytest.mark.realdata("cifar10")
 def test_whitened_cifar10_has_the_identity_for_its_covariance(tmp_path):
     plain = data.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False, examples=10_000)
     rows = whitening.whitened(plain, tmp_path, "zca", 0.0, contrast=False).train.inputs.values

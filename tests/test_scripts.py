@@ -83,6 +83,16 @@ def test_of_runs_that_differ_in_extent_the_longest_counts_and_then_the_one_with_
     assert table["seed"].nunique() == 2
 
 
+def test_runs_of_an_older_configuration_do_not_count_however_long_they_are(tmp_path):
+    for name, lr, started, costs in (("Adam,passes=9", 1, "2026-01-01", [9.0] * 9), ("Adam,shard=1", 2, "2026-01-02", [2.0] * 4),
+                                     ("Adam", 2, "2026-01-03", [1.0] * 4), ("Adam,passes=3", 2, "2026-01-04", [3.0] * 3)):  # fmt: skip
+        path = write_run(tmp_path, name, costs)
+        extent = {"passes": len(costs), "shard": 1 if "shard" in name else None, "device": "cpu", "seed": [0, 1]}
+        path.with_suffix(".json").write_text(json.dumps({"data": "real", "started": started, "config": {"lr": lr, **extent}}))
+    assert [path.stem for path in curves.chosen(tmp_path / "fig1_left" / "paper")] == ["Adam"]
+    assert promote.runs_below(tmp_path) == [tmp_path / "fig1_left" / "paper" / "Adam.csv"]
+
+
 def test_the_two_halves_of_figure_3_are_told_apart_by_dropout():
     with_dropout, without = (curves.published(name).pivot(index="x", columns="optimizer", values="y") for name in ("fig3_dropout", "fig3"))
     assert list(without) == list(with_dropout) == ["AdaGrad", "Adam", "SGDNesterov"]
@@ -98,6 +108,8 @@ def test_the_claims_of_section_6_3_are_judged_in_the_papers_curves_and_in_ours(t
     assert verdicts.loc[("paper", 49), "holds"].tolist() == [True, True, True]
     np.testing.assert_allclose(verdicts.loc["ours", "log_ratio"], np.log([1.5 / 1.45, 1.5, 0.99]))
     assert figure3.judge(tmp_path / "nothing").empty
+    write_run(tmp_path, "AdaGrad", [2.0, np.nan, np.nan], "fig3")
+    assert set(figure3.judge(tmp_path)["source"]) == {"paper"}  # nothing is left of ours in the passes that are judged
 
 
 def test_figure_3_has_the_papers_panels_for_each_half_and_the_second_moments_of_adam(tmp_path, drawn):

@@ -315,7 +315,9 @@ def test_a_convolutional_network_goes_on_to_the_bit_with_its_second_moments(imag
     with pytest.raises(Interrupted):
         go(interrupted_after(25, model()), checkpoint)
     assert checkpoint.passes() == 2
-    pd.testing.assert_frame_equal(go(model(), checkpoint), go(model()), check_exact=True)
+    whole = go(model())
+    pd.testing.assert_frame_equal(go(model(), checkpoint), whole, check_exact=True)
+    assert whole["vhat_scores"].nunique() == 4
 
 
 def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_path):
@@ -403,8 +405,8 @@ def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_e
             assert row[f"below_eps_{layer}"] == pytest.approx(np.mean(np.sqrt(vhat) < eps[member]), abs=1e-9)
     assert table.loc[(1, 2), "below_eps_layer1"] > table.loc[(0, 2), "below_eps_layer1"]
     assert table["vhat_layer1"].notna().all()  # after every pass, evaluated or not
-    plain = train(model, partial(optim.AdaGrad, lr=1e-3), images, [0], 1, plan, CPU)[0]
-    assert not any(column.startswith("vhat") for column in plain)
+    for other in (optim.AdaGrad, partial(optim.Adam, amsgrad=True), partial(optim.Adam, eps_hat=1e-8)):
+        assert not any(column.startswith("vhat") for column in train(model, other, images, [0], 1, plan, CPU)[0])
 
 
 def test_bfloat16_rounds_the_products_of_training_and_nothing_else(images):
@@ -412,15 +414,17 @@ def test_bfloat16_rounds_the_products_of_training_and_nothing_else(images):
         MultilayerNetwork(12, images.classes, hidden=20),
         [Plan(1, 32, "constant", precision=name) for name in ("float32", "bfloat16")],
     )
-    held = []
+    seen = {"losses": [], "measures": []}
+    for name, calls in seen.items():
 
-    def make(parameters):
-        held.append(parameters)
-        return optim.Adam(parameters, lr=1e-3)
+        def watched(method, calls, *arguments):
+            calls.append(torch.is_autocast_enabled("cpu"))
+            return method(*arguments)
 
-    exact, rounded = (train(model, make, images, [0], 1, plan, CPU)[0]["cost"].iloc[0] for plan in plans)
+        setattr(model, name, partial(watched, getattr(model, name), calls))
+    exact, rounded = (train(model, adam(1e-3), images, [0], 1, plan, CPU)[0]["cost"].iloc[0] for plan in plans)
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=1e-2)  # 8 bits, averaged over 300 examples
-    assert {parameter.dtype for parameters in held for parameter in parameters} == {torch.float32}
+    assert (set(seen["losses"][:10]), set(seen["losses"][10:]), set(seen["measures"])) == ({False}, {True}, {False})
     with pytest.raises(ValueError, match="precision=half is unknown: choose one of float32, tf32, bfloat16"):
         Plan(1, 32, "constant", precision="half")

@@ -1,0 +1,62 @@
+"""Steps are invariant to diagonal rescaling of the gradients (abstract, section 2.1).
+
+The problem is f(theta) = sum_i d_i (theta_i - a_i)^2 / 2 with noisy gradients g_i = d_i (theta_i - a_i + noise), whose d_i span
+six orders of magnitude. Its twins have gradients c_i g_i, c_i between 1 / c and c. Algorithm 1 without eps sees
+
+    m_i -> c_i m_i,    v_i -> c_i^2 v_i,    mhat_i / sqrt(vhat_i) -> the same,
+
+so that all twins take the same path. With eps they do not: it stands beside c_i sqrt(vhat_i).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import optim
+from experiments.properties.trajectories import follow, last
+
+
+def measure(seeds: Sequence[int], steps: int, dimensions: int, factors: Sequence[float], eps: Sequence[float]) -> pd.DataFrame:
+    """How far the twins end from the original.
+
+    Args:
+        seeds: of the problem and the noise.
+        steps: of each optimizer.
+        dimensions: coordinates of theta.
+        factors: the ranges c, one twin each.
+        eps: of Adam, AdaMax and AdaGrad.
+
+    Returns:
+        `seed`, `optimizer`, `eps`, `factor`, and `drift`: the distance between the ends of the twin and of the original, divided by
+        the length of the original's way from start to end.
+    """
+    lines = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        uniform = partial(torch.rand, dimensions, generator=generator, dtype=torch.float64)
+        d, a, exponents = 10 ** (6 * uniform() - 3), 2 * uniform() - 1, 2 * uniform() - 1
+        noise = torch.randn(steps, dimensions, generator=generator, dtype=torch.float64)
+        c = torch.tensor([1.0, *factors], dtype=torch.float64).unsqueeze(1) ** exponents  # the first member is the original
+        start = torch.zeros_like(c)
+        makers = {("SGDNesterov", 0.0): partial(optim.SGDNesterov, lr=0.1 / float(d.max()))}
+        for value in eps:
+            makers |= {
+                ("Adam", value): partial(optim.Adam, lr=0.01, eps=value),
+                ("AdaMax", value): partial(optim.AdaMax, lr=0.01, eps=value),
+                ("AdaGrad", value): partial(optim.AdaGrad, lr=0.1, eps=value),
+            }
+        for (name, value), make in makers.items():
+            end = last(follow(make, start, partial(_gradient, scale=c * d, shift=noise - a), steps))
+            drift = (end[1:] - end[0]).norm(dim=1) / end[0].norm()
+            lines += [
+                {"seed": seed, "optimizer": name, "eps": value, "factor": factor, "drift": far}
+                for factor, far in zip(factors, drift.tolist(), strict=True)
+            ]
+    return pd.DataFrame(lines)
+
+
+def _gradient(theta: Tensor, t: int, scale: Tensor, shift: Tensor) -> Tensor:
+    return scale * (theta + shift[t - 1])

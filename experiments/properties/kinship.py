@@ -1,0 +1,66 @@
+"""Adam's relatives (section 5).
+
+AdaGrad is the limit of Adam for beta1 = 0, beta2 -> 1 and alpha_t = alpha / sqrt(t): then vhat_t -> (g_1^2 + ... + g_t^2) / t, so that
+
+    alpha_t g_t / sqrt(vhat_t) -> alpha g_t / sqrt(g_1^2 + ... + g_t^2).
+
+Without the correction v_t -> 0 instead, and the steps grow without bound. RMSProp with momentum takes its momentum on the rescaled
+gradient; Adam rescales the momentum. With beta1 = 0 and without correction the two are the same.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import optim
+from experiments.properties.trajectories import follow
+
+
+def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, away: Sequence[float]) -> pd.DataFrame:
+    """How far Adam ends from its relatives, on quadratics with noisy gradients.
+
+    Args:
+        seeds: of the problem and the noise.
+        steps: of each optimizer.
+        dimensions: coordinates of theta.
+        alpha: step size.
+        away: values of 1 - beta2.
+
+    Returns:
+        `seed`, `relative`, `bias_correction`, `away` (1 - beta2), and `distance`: the largest one, over the steps, between the two
+        paths, relative to the length of the relative's way from start to end.
+    """
+    beta2 = 1 - torch.tensor(away, dtype=torch.float64)
+    lines = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        curvature, target = (torch.rand(dimensions, generator=generator, dtype=torch.float64) for _ in range(2))
+        noise = torch.randn(steps, dimensions, generator=generator, dtype=torch.float64)
+        gradient = partial(_gradient, curvature=curvature, shift=0.1 * noise - target)
+        start = torch.zeros(len(away), dtype=torch.float64).unsqueeze(1).repeat(1, dimensions)
+        adam = partial(optim.Adam, lr=alpha, eps=0.0)
+        for name, relative, decaying in (
+            ("AdaGrad", partial(optim.AdaGrad, lr=alpha, eps=0.0), True),
+            ("RMSProp", partial(optim.RMSProp, lr=alpha, rho=beta2, eps=0.0), False),
+            ("RMSProp with momentum", partial(optim.RMSProp, lr=0.1 * alpha, rho=beta2, momentum=0.9, eps=0.0), False),
+        ):
+            theirs = torch.stack([theta.clone() for _, theta, _ in follow(relative, start, gradient, steps)])
+            way = theirs[-1].norm(dim=1)
+            for bias_correction in (True, False):
+                beta1 = 0.9 if name.endswith("momentum") else 0.0
+                make = partial(adam, betas=(beta1, beta2), bias_correction=bias_correction)
+                distance = torch.zeros(len(away), dtype=torch.float64)
+                for t, theta, _ in follow(make, start, gradient, steps, decaying):
+                    distance = torch.maximum(distance, (theta - theirs[t - 1]).norm(dim=1))
+                lines += [
+                    {"seed": seed, "relative": name, "bias_correction": bias_correction, "away": value, "distance": far}
+                    for value, far in zip(away, (distance / way).tolist(), strict=True)
+                ]
+    return pd.DataFrame(lines)
+
+
+def _gradient(theta: Tensor, t: int, curvature: Tensor, shift: Tensor) -> Tensor:
+    return curvature * (theta + shift[t - 1])
