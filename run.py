@@ -1,5 +1,6 @@
 """Trains one optimizer on one of the paper's experiments and writes the costs as CSV: see `python run.py --help`."""
 
+import time
 from dataclasses import fields
 
 import hydra
@@ -12,7 +13,7 @@ import data
 from experiments.config import Population, adapt_optimizer, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
 from experiments.errors import one_sentence_errors
 from experiments.memory import keep_freed_memory
-from experiments.recording import PROJECT, Record, announce, diverged_members, summary, system
+from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, land, shown, summary, system
 from experiments.training import Plan, seconds_per_pass, train
 from optim import RuleOptimizer
 
@@ -21,7 +22,10 @@ from optim import RuleOptimizer
 def main(cfg: DictConfig) -> None:
     """Hydra's entry: composes the configuration, then runs it."""
     with one_sentence_errors():
-        run(cfg)
+        if "property" in cfg:
+            measure_property(cfg)
+        else:
+            run(cfg)
 
 
 def run(cfg: DictConfig) -> None:
@@ -51,6 +55,21 @@ def run(cfg: DictConfig) -> None:
         },
     )
     print(f"{summary(table, seconds[-1])}\nwrote {record}")
+
+
+def measure_property(cfg: DictConfig) -> None:
+    """What the paper claims without a figure, from configuration to CSV."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    device = choose_device("cpu", config.pop("threads"))
+    name, results, force = HydraConfig.get().runtime.choices["property"], config.pop("results"), config.pop("force")
+    csv = PROJECT / results / "properties" / file_name(name, HydraConfig.get().job.override_dirname, config)
+    if is_complete(csv, config) and not force:
+        print(f"{shown(csv)} is complete (force=true measures again)")
+        return
+    origin, start = system(device), time.perf_counter()
+    table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
+    land(csv, table, {"property": name, "config": config, "seconds": round(time.perf_counter() - start, 2), **origin})
+    print(f"{name}: {time.perf_counter() - start:.1f} s\nwrote {shown(csv)}")
 
 
 def train_members(

@@ -46,42 +46,58 @@ class Record:
         self.config["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "source")}
         self.labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer, "data": data}
         folder = PROJECT / config["results"] / ("standin" if data == "standin" else "") / config["experiment"] / config["settings"]
-        self.csv = folder / f"{','.join(filter(None, [optimizer, self._name(overrides)]))}.csv"
-
-    def _name(self, overrides: str) -> str:
-        """The overrides as part of a file name, with a hash of the configuration where they do not tell runs apart."""
-        name = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in overrides)[:150]
-        if name == overrides and "_target_" not in overrides:
-            return name
-        return f"{name},{hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:8]}"
+        self.csv = folder / file_name(optimizer, overrides, self.config)
 
     def __str__(self) -> str:
         """The path of the CSV as a user of the project would type it."""
-        return str(self.csv.relative_to(PROJECT) if self.csv.is_relative_to(PROJECT) else self.csv)
+        return shown(self.csv)
 
     @property
     def complete(self) -> bool:
         """Whether the same run has been finished before."""
-        provenance = self.csv.with_suffix(".json")
-        return self.csv.exists() and provenance.exists() and json.loads(provenance.read_text())["config"] == self.config
+        return is_complete(self.csv, self.config)
 
     def checkpoint(self, shard: int) -> Checkpoint:
         """Where the training of a shard of members is kept until the run is complete."""
         return Checkpoint(self.csv.with_suffix(f".checkpoint{shard}"), self.config)
 
     def write(self, table: pd.DataFrame, provenance: dict) -> None:
-        """Writes the table, whose columns the run's labels complete, and the provenance: both, or in case of an OSError neither."""
+        """Writes the table, whose columns the run's labels complete, and the provenance; see `land`."""
         table = table.assign(**self.labels)
         further = [column for column in table if column not in COLUMNS]
         table = table.reindex(columns=[*COLUMNS, *further]).sort_values(["member", "pass"])
-        try:
-            with landing(self.csv.with_suffix(".json")) as provenance_part, landing(self.csv) as table_part:
-                table.to_csv(table_part, index=False, float_format="%.8g")
-                provenance_part.write_text(json.dumps({**self.labels, "config": self.config, **provenance}, indent=1) + "\n")
-        except OSError as error:
-            raise OSError(f"cannot write {self} ({error.strerror}): make room, or name another folder with results=...") from error
+        land(self.csv, table, {**self.labels, "config": self.config, **provenance})
         for stale in self.csv.parent.glob(f"{glob.escape(self.csv.stem)}.checkpoint*"):
             stale.unlink()
+
+
+def file_name(name: str, overrides: str, config: dict) -> str:
+    """name,overrides.csv; with a hash of the configuration where the letters of a file name do not tell overrides apart."""
+    told = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in overrides)[:150]
+    if told != overrides or "_target_" in overrides:
+        told += f",{hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]}"
+    return f"{','.join(filter(None, [name, told]))}.csv"
+
+
+def shown(path: Path) -> str:
+    """The path as a user of the project would type it."""
+    return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
+def is_complete(csv: Path, config: dict) -> bool:
+    """Whether the table has been written before, for the same configuration."""
+    provenance = csv.with_suffix(".json")
+    return csv.exists() and provenance.exists() and json.loads(provenance.read_text())["config"] == config
+
+
+def land(csv: Path, table: pd.DataFrame, provenance: dict) -> None:
+    """Writes the table and, beside it, the provenance: both, or in case of an OSError neither."""
+    try:
+        with landing(csv.with_suffix(".json")) as provenance_part, landing(csv) as table_part:
+            table.to_csv(table_part, index=False, float_format="%.8g")
+            provenance_part.write_text(json.dumps(provenance, indent=1) + "\n")
+    except OSError as error:
+        raise OSError(f"cannot write {shown(csv)} ({error.strerror}): make room, or name another folder with results=...") from error
 
 
 def diverged_members(table: pd.DataFrame) -> list[int]:

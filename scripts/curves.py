@@ -88,6 +88,11 @@ def read_run(path: Path) -> pd.DataFrame | None:
     return table.assign(x=table["pass"] - 1, seconds=table["pass"].map(seconds).astype(float) / table["member"].nunique())
 
 
+def read_table(path: Path) -> pd.DataFrame | None:
+    """The table at `path`; None where it is not there or has no provenance beside it, and so is not complete."""
+    return pd.read_csv(path) if path.exists() and path.with_suffix(".json").exists() else None
+
+
 def provenance(path: Path) -> dict:
     """What is known about the run whose CSV is at `path`."""
     return json.loads(path.with_suffix(".json").read_text())

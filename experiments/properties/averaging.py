@@ -1,0 +1,69 @@
+"""Averaging the parameters over the steps (section 7.2).
+
+Polyak and Ruppert's mean of all iterates, and the exponential one, which forgets the beginning:
+
+    thetabar_t = beta2 thetabar_(t-1) + (1 - beta2) theta_t,    thetahat_t = thetabar_t / (1 - beta2^t).
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import torch
+
+import data
+import optim
+from experiments.logistic_regression import LogisticRegression
+from experiments.multilayer_network import MultilayerNetwork
+from experiments.properties.trajectories import learn
+from experiments.training import evaluate
+
+
+def measure(
+    seeds: Sequence[int], passes: int, batch_size: int, lr: dict[str, float], beta: float, hidden: int, times: int, examples: int
+) -> pd.DataFrame:
+    """Costs of the averages beside those of the last iterate, on MNIST.
+
+    Args:
+        seeds: of initial weights and the order of the data.
+        passes: over the training images.
+        batch_size: images per minibatch, few: gradients are noisy.
+        lr: Adam's step size, constant, for `logistic regression` and `multilayer network`.
+        beta: of the exponential averages.
+        hidden: units of each of the network's two layers.
+        times: how often costs are taken, at logarithmically spaced steps.
+        examples: the first so many training images alone.
+
+    Returns:
+        `seed`, `data`, `model`, `estimate`, `t`, and over all images `train_cost`, `test_cost` and `test_error`.
+    """
+    dataset = data.load("mnist", examples=examples)
+    steps = passes * math.ceil(len(dataset.train) / batch_size)
+    at = {round(value) for value in torch.logspace(1, math.log10(steps), times).tolist()} | {steps}
+    features = dataset.train.inputs.shape[1]
+    models = {
+        "logistic regression": LogisticRegression(features, dataset.classes),
+        "multilayer network": MultilayerNetwork(features, dataset.classes, hidden=hidden),
+    }
+    lines = []
+    for name, model in models.items():
+        averages = {}
+        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr[name]), dataset.train, seeds, passes, batch_size):
+            if t == 0:
+                averages = {
+                    "exponential": optim.ExponentialAverage(optimizer, beta),
+                    "exponential, uncorrected": optim.ExponentialAverage(optimizer, beta, bias_correction=False),
+                    "Polyak-Ruppert": optim.PolyakRuppert(optimizer),
+                }
+            if t not in at:
+                continue
+            measured = {"last iterate": evaluate(model, parameters, dataset)}
+            for estimate, average in averages.items():
+                with average.swapped_in():
+                    measured[estimate] = evaluate(model, parameters, dataset)
+            for estimate, costs in measured.items():
+                for member, seed in enumerate(seeds):
+                    line = {"seed": seed, "data": dataset.source, "model": name, "estimate": estimate, "t": t}
+                    lines.append(line | {key: costs[key][member] for key in ("train_cost", "test_cost", "test_error")})
+    return pd.DataFrame(lines)

@@ -1,0 +1,60 @@
+"""From Adam to AdaMax: the p-norm of past gradients instead of the 2-norm (section 7.1, equations 6 to 12).
+
+    v_t = beta2^p v_(t-1) + (1 - beta2^p) |g_t|^p,    u_t = v_t^(1 / p) -> max(beta2 u_(t-1), |g_t|)    as p -> infinity.
+
+For large p the powers leave the range of numbers, the paper says, and the limit does not.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import optim
+from experiments.properties.trajectories import follow
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, norms: Sequence[float]) -> pd.DataFrame:
+    """How far Adam with a p-norm is from AdaMax, on quadratics with noisy gradients whose scales differ.
+
+    Args:
+        seeds: of the problem and the noise.
+        steps: of each optimizer.
+        dimensions: coordinates of theta; their gradients are of sizes from 1e-3 to 1e3.
+        alpha: step size.
+        norms: values of p.
+
+    Returns:
+        `seed`, `dtype`, `p`, `distance` of the end from that of AdaMax in float64, relative to the length of its way, and `lost`, the
+        share of the coordinates whose v has become 0 or infinite, or that have ceased to be numbers.
+    """
+    lines = []
+    p = torch.tensor(norms, dtype=torch.float64)
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        target = torch.rand(dimensions, generator=generator, dtype=torch.float64)
+        scale = torch.logspace(-3, 3, dimensions, dtype=torch.float64)
+        shift = 0.1 * torch.randn(steps, dimensions, generator=generator, dtype=torch.float64) - target
+        *_, (_, limit, _) = follow(
+            partial(optim.AdaMax, lr=alpha), torch.zeros_like(target), partial(_gradient, scale=scale, shift=shift), steps
+        )
+        for name, dtype in _DTYPES.items():
+            gradient = partial(_gradient, scale=scale.to(dtype), shift=shift.to(dtype))
+            start = torch.zeros(len(norms), dimensions, dtype=dtype)
+            *_, (_, theta, optimizer) = follow(partial(optim.LpAdam, lr=alpha, p=p), start, gradient, steps)
+            v = next(iter(optimizer.state.values()))["v"]
+            lost = (~(theta.isfinite() & v.isfinite() & (v > 0))).double().mean(1)
+            distance = (theta.double() - limit).norm(dim=1) / limit.norm()
+            lines += [
+                {"seed": seed, "dtype": name, "p": value, "distance": distance[member].item(), "lost": lost[member].item()}
+                for member, value in enumerate(norms)
+            ]
+    return pd.DataFrame(lines)
+
+
+def _gradient(theta: Tensor, t: int, scale: Tensor, shift: Tensor) -> Tensor:
+    return scale * (theta + shift[t - 1])

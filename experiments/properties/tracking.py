@@ -1,0 +1,83 @@
+"""Non-stationary objectives and sparse gradients, for which Adam is said to be suited (sections 1 and 3).
+
+1. A target that drifts: f_t(theta) = |theta - theta*_t|^2 / 2 with noisy gradients, theta*_t a random walk. AdaGrad's steps shrink for
+   good; averages that forget can follow.
+2. Words by Zipf's law: linear regression on features of which the k-th is there with probability 1 / k, so that most gradients of most
+   coordinates are 0. What the rare ones weigh is learnt from few examples.
+
+Every optimizer gets the same grid of step sizes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import optim
+from experiments.properties.trajectories import follow, last
+
+
+def measure(
+    seeds: Sequence[int], steps: int, dimensions: int, walk: float, noise: float, lrs: Sequence[float], rare: float
+) -> pd.DataFrame:
+    """Errors of each optimizer at each step size.
+
+    Args:
+        seeds: of the problems.
+        steps: of each optimizer.
+        dimensions: coordinates of theta, or words.
+        walk: standard deviation of a step of the drifting target, in each coordinate.
+        noise: standard deviation of the noise of its gradients and of the regression's targets.
+        lrs: step sizes.
+        rare: features that are there in a smaller share of the examples are rare.
+
+    Returns:
+        `seed`, `problem` (`drifting` or `sparse`), `optimizer`, `lr`, `error`, and for sparse features `rare_error`. The error of the
+        drifting problem is the mean of (theta - theta*)^2 over coordinates and the second half of the steps; that of the sparse one
+        sum_k p_k (theta_k - w_k)^2 / sum_k p_k w_k^2 after the last step, over all features or over the rare ones.
+    """
+    alpha = torch.tensor(lrs, dtype=torch.float64)
+    makers = {
+        "Adam": partial(optim.Adam, lr=alpha),
+        "AdaMax": partial(optim.AdaMax, lr=alpha),
+        "AdaGrad": partial(optim.AdaGrad, lr=alpha),
+        "RMSProp": partial(optim.RMSProp, lr=alpha, rho=0.999),
+        "SGDNesterov": partial(optim.SGDNesterov, lr=alpha),
+    }
+    start = torch.zeros(len(lrs), dimensions, dtype=torch.float64)
+    presence = 1 / torch.arange(1, dimensions + 1, dtype=torch.float64)
+    lines = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+        targets = (walk * normal(steps, dimensions)).cumsum(0)
+        disturbed = targets + noise * normal(steps, dimensions)
+        words = (torch.rand(steps, dimensions, generator=generator, dtype=torch.float64) < presence).double()
+        weights = normal(dimensions)
+        answers = words @ weights + noise * normal(steps)
+        for name, make in makers.items():
+            squares = torch.zeros(len(lrs), dtype=torch.float64)
+            for t, theta, _ in follow(make, start, partial(_towards, targets=disturbed), steps):
+                if t > steps // 2:
+                    squares += (theta - targets[t - 1]).square().mean(1)
+            line = {"seed": seed, "optimizer": name}
+            drifting = squares / (steps - steps // 2)
+            theta = last(follow(make, start, partial(_regression, words=words, answers=answers), steps))
+            shares = {
+                key: ((theta - weights).square() * mask).sum(1) / (weights.square() * mask).sum()
+                for key, mask in (("error", presence), ("rare_error", presence * (presence < rare)))
+            }
+            for member, lr in enumerate(lrs):
+                lines.append(line | {"problem": "drifting", "lr": lr, "error": drifting[member].item()})
+                lines.append(line | {"problem": "sparse", "lr": lr, **{key: values[member].item() for key, values in shares.items()}})
+    return pd.DataFrame(lines)
+
+
+def _towards(theta: Tensor, t: int, targets: Tensor) -> Tensor:
+    return theta - targets[t - 1]
+
+
+def _regression(theta: Tensor, t: int, words: Tensor, answers: Tensor) -> Tensor:
+    return (theta @ words[t - 1] - answers[t - 1]).unsqueeze(1) * words[t - 1]
