@@ -68,8 +68,10 @@ def measure_property(cfg: DictConfig) -> None:
         return
     origin, start = system(device), time.perf_counter()
     table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
-    land(csv, table, {"property": name, "config": config, "seconds": round(time.perf_counter() - start, 2), **origin})
-    print(f"{name}: {time.perf_counter() - start:.1f} s\nwrote {shown(csv)}")
+    seconds = round(time.perf_counter() - start, 2)
+    source = "standin" if "data" in table and (table["data"] == "standin").any() else "real"
+    land(csv, table, {"property": name, "data": source, "config": config, "seconds": seconds, **origin})
+    print(f"{name}: {seconds} s\nwrote {shown(csv)}")
 
 
 def train_members(

@@ -62,7 +62,8 @@ def chosen(folder: Path) -> list[Path]:
     found: dict[str, list[Path]] = {}
     for path in sorted(plain, key=lambda path: provenance(path).get("started", "")):
         found.setdefault(path.stem.partition(",")[0], []).append(path)
-    return [max((path for path in paths if _setting(path) == _setting(paths[-1])), key=_extent) for paths in found.values()]
+    alike = [[path for path in paths if _setting(path) == _setting(paths[-1])] for paths in found.values()]
+    return [paths[0] if len(paths) == 1 else max(paths, key=_extent) for paths in alike]
 
 
 def _setting(path: Path) -> dict:

@@ -104,15 +104,35 @@ def judge_moments(table: pd.DataFrame) -> list[dict]:
     near = {True: HOLDS, False: FAILS}
     return [
         line("v_t is the decaying sum of squares of equation 1", "3", "largest relative difference", error, near[error.max() < 1e-12]),
-        line("E[v_t] = (1 - beta2^t) E[g^2] for stationary gradients", "3", "v_t over that, mean over t", uncorrected,
-             near[bool(np.all(np.abs(uncorrected - 1) < 0.02))]),
-        line("Corrected, E[vhat_t] = E[g^2] from the first step on", "3", "vhat_t over that, mean over t", corrected,
-             near[bool(np.all(np.abs(corrected - 1) < 0.02))]),
-        line("Where gradients drift, zeta of equation 4 is the difference", "3", "v_t over equation 4, mean over t", with_zeta,
-             near[bool(np.all(np.abs(with_zeta - 1) < 0.02))]),
-        line("zeta can be kept small", "3", "|ln(vhat_t / E[g_t^2])| at the end, E[g^2] halving or doubling in 1.4 / (1 - beta2) steps", bias,
-             CONDITIONS if bias.max() > 0.05 else HOLDS),
-    ]  # fmt: skip
+        line(
+            "E[v_t] = (1 - beta2^t) E[g^2] for stationary gradients",
+            "3",
+            "v_t over that, mean over t",
+            uncorrected,
+            near[bool(np.all(np.abs(uncorrected - 1) < 0.02))],
+        ),
+        line(
+            "Corrected, E[vhat_t] = E[g^2] from the first step on",
+            "3",
+            "vhat_t over that, mean over t",
+            corrected,
+            near[bool(np.all(np.abs(corrected - 1) < 0.02))],
+        ),
+        line(
+            "Where gradients drift, zeta of equation 4 is the difference",
+            "3",
+            "v_t over equation 4, mean over t",
+            with_zeta,
+            near[bool(np.all(np.abs(with_zeta - 1) < 0.02))],
+        ),
+        line(
+            "zeta can be kept small",
+            "3",
+            "|ln(vhat_t / E[g_t^2])| at the end, E[g^2] halving or doubling in 1.4 / (1 - beta2) steps",
+            bias,
+            CONDITIONS if bias.max() > 0.05 else HOLDS,
+        ),
+    ]
 
 
 def draw_moments(table: pd.DataFrame, figure: plt.Figure) -> None:
@@ -168,15 +188,25 @@ def judge_regret(table: pd.DataFrame) -> list[dict]:
     counter, amsgrad, large = (end[[name]] for name in ("Adam, small beta2", "AMSGrad, small beta2", "Adam, beta2 = 0.999"))
     regret = "average regret at the last T"
     return [
-        line("Average regret falls as O(1 / sqrt(T)), logistic regression on streams", "4", "slope on log-log axes, the flatter stream", slope,
-             HOLDS if slope.max() <= -0.5 else CONDITIONS),
+        line(
+            "Average regret falls as O(1 / sqrt(T)), logistic regression on streams",
+            "4",
+            "slope on log-log axes, the flatter stream",
+            slope,
+            HOLDS if slope.max() <= -0.5 else CONDITIONS,
+        ),
         line("The same against an adversary who turns slopes around", "4", regret, switching, HOLDS if switching.max() < 0.05 else FAILS),
         line("The bound of Theorem 4.1 is kept", "4", "largest share of it that is used", bound, HOLDS if bound.max() <= 1 else FAILS),
-        line("Adam converges on every convex problem within the theorem's assumptions", "4", f"{regret}, counterexample of 2018", counter,
-             HOLDS if counter.max() < 0.05 else FAILS),
+        line(
+            "Adam converges on every convex problem within the theorem's assumptions",
+            "4",
+            f"{regret}, counterexample of 2018",
+            counter,
+            HOLDS if counter.max() < 0.05 else FAILS,
+        ),
         line("Ours: AMSGrad converges there", "4", regret, amsgrad, HOLDS if amsgrad.max() < 0.05 else FAILS),
         line("Ours: so does Adam with beta2 = 0.999", "4", regret, large, HOLDS if large.max() < 0.05 else FAILS),
-    ]  # fmt: skip
+    ]
 
 
 def draw_regret(table: pd.DataFrame, figure: plt.Figure) -> None:
@@ -249,12 +279,22 @@ def judge_tracking(table: pd.DataFrame) -> list[dict]:
 
     size = "each at its best step size"
     return [
-        line("Adam is suited to non-stationary objectives, where AdaGrad's steps die out", "1, 3", f"error of Adam over AdaGrad's, {size}", follow,
-             verdict(follow)),
-        line("Adam is suited to sparse gradients, better than SGD", "1, 3", f"error on rare features, Adam's over SGDNesterov's, {size}", rare,
-             verdict(rare)),
+        line(
+            "Adam is suited to non-stationary objectives, where AdaGrad's steps die out",
+            "1, 3",
+            f"error of Adam over AdaGrad's, {size}",
+            follow,
+            verdict(follow),
+        ),
+        line(
+            "Adam is suited to sparse gradients, better than SGD",
+            "1, 3",
+            f"error on rare features, Adam's over SGDNesterov's, {size}",
+            rare,
+            verdict(rare),
+        ),
         line("and as well as AdaGrad", "1, 5", f"error on rare features, Adam's over AdaGrad's, {size}", adagrad, verdict(adagrad)),
-    ]  # fmt: skip
+    ]
 
 
 def draw_tracking(table: pd.DataFrame, figure: plt.Figure) -> None:
@@ -276,11 +316,21 @@ def judge_norms(table: pd.DataFrame) -> list[dict]:
     first_lost = table[(table["lost"] > 0) & (table["dtype"] == "float32")].groupby("seed")["p"].min().astype(float)
     tends = HOLDS if limit.max() < 0.01 else FAILS
     return [
-        line("Adam with a p-norm tends to AdaMax as p grows", "7.1", f"distance of the ends over the way, p = {exact['p'].max():g}, float64", limit,
-             tends),
-        line("For large p it is numerically unstable", "7.1", "the smallest p at which coordinates are lost, float32", first_lost,
-             HOLDS if len(first_lost) == table["seed"].nunique() else FAILS),
-    ]  # fmt: skip
+        line(
+            "Adam with a p-norm tends to AdaMax as p grows",
+            "7.1",
+            f"distance of the ends over the way, p = {exact['p'].max():g}, float64",
+            limit,
+            tends,
+        ),
+        line(
+            "For large p it is numerically unstable",
+            "7.1",
+            "the smallest p at which coordinates are lost, float32",
+            first_lost,
+            HOLDS if len(first_lost) == table["seed"].nunique() else FAILS,
+        ),
+    ]
 
 
 def draw_norms(table: pd.DataFrame, figure: plt.Figure) -> None:
