@@ -268,39 +268,30 @@ def judge_tracking(table: pd.DataFrame) -> list[dict]:
         wide = part[column].unstack()
         return wide[name] / wide[other]
 
-    follow, rare, adagrad = (
-        ratio(drifting, "Adam", "AdaGrad", "error"),
-        ratio(sparse, "Adam", "SGDNesterov", "rare_error"),
-        ratio(sparse, "Adam", "AdaGrad", "rare_error"),
-    )
+    follow = ratio(drifting, "Adam", "AdaGrad", "other_error")
+    rare, adagrad = (ratio(sparse, "Adam", other, "other_error") for other in ("SGDNesterov", "AdaGrad"))
 
     def verdict(values: pd.Series) -> str:
         return HOLDS if values.max() < 1 else FAILS if values.min() > 1 else CONDITIONS
 
-    size = "each at its best step size"
+    late = "error of Adam in the last tenth over AdaGrad's, step sizes those that are best in the second"
+    rare_ones = "error of Adam on rare features over {}'s, each at the step size best for all features"
     return [
-        line(
-            "Adam is suited to non-stationary objectives, where AdaGrad's steps die out",
-            "1, 3",
-            f"error of Adam over AdaGrad's, {size}",
-            follow,
-            verdict(follow),
-        ),
-        line(
-            "Adam is suited to sparse gradients, better than SGD",
-            "1, 3",
-            f"error on rare features, Adam's over SGDNesterov's, {size}",
-            rare,
-            verdict(rare),
-        ),
-        line("and as well as AdaGrad", "1, 5", f"error on rare features, Adam's over AdaGrad's, {size}", adagrad, verdict(adagrad)),
+        line("Adam is suited to non-stationary objectives, where AdaGrad's steps die out", "1, 3", late, follow, verdict(follow)),
+        line("Adam is suited to sparse gradients, better than SGD", "1, 3", rare_ones.format("SGDNesterov"), rare, verdict(rare)),
+        line("Adam is as good with sparse gradients as AdaGrad", "1, 5", rare_ones.format("AdaGrad"), adagrad, verdict(adagrad)),
     ]
 
 
 def draw_tracking(table: pd.DataFrame, figure: plt.Figure) -> None:
     """Draws drifting targets and rare features."""
-    columns = (("drifting", "error", "drifting target"), ("sparse", "error", "Zipf features"), ("sparse", "rare_error", "rare ones alone"))
-    for axis, (problem, column, title) in zip(figure.subplots(1, 3), columns, strict=True):
+    panels = (
+        ("drifting", "error", "drifting target, second tenth"),
+        ("drifting", "other_error", "drifting target, last tenth"),
+        ("sparse", "error", "Zipf features"),
+        ("sparse", "other_error", "rare ones alone"),
+    )
+    for axis, (problem, column, title) in zip(figure.subplots(1, 4), panels, strict=True):
         for optimizer, part in table[table["problem"] == problem].groupby("optimizer"):
             mean = part.groupby("lr")[column].mean()
             mean = mean[mean < 10]
@@ -383,7 +374,7 @@ PROPERTIES: dict[str, tuple[Callable[[pd.DataFrame], list[dict]], Callable[[pd.D
     "step_bounds": (judge_step_bounds, draw_step_bounds, 12.8),
     "annealing": (judge_annealing, draw_annealing, 12.8),
     "moments": (judge_moments, draw_moments, 6.4),
-    "tracking": (judge_tracking, draw_tracking, 16),
+    "tracking": (judge_tracking, draw_tracking, 20),
     "regret": (judge_regret, draw_regret, 20),
     "kinship": (judge_kinship, draw_kinship, 6.4),
     "norms": (judge_norms, draw_norms, 12.8),

@@ -59,6 +59,7 @@ def measure(seeds: Sequence[int], steps: int, draws: int, beta2: float, drifts: 
             correction, mean = 1 - beta2**t, v.mean(1) / second_moment
             expected = closed_sum(second_moment.unsqueeze(1), beta2)[:, 0] / second_moment
             error = ((v - closed_sum(g * g, beta2)).abs() / v).amax(1)
-            columns = {"t": t.long(), "v": mean, "vhat": mean / correction, "expected": expected, "without_zeta": correction}
-            tables.append(pd.DataFrame({"seed": seed, "drift": drift, **columns, "recursion_error": error}))
+            columns = {"v": mean, "vhat": mean / correction, "expected": expected, "without_zeta": correction, "recursion_error": error}
+            table = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
+            tables.append(table.assign(seed=seed, drift=drift, t=t.long().numpy()))
     return pd.concat(tables, ignore_index=True)

@@ -90,8 +90,10 @@ def measure(seeds: Sequence[int], steps: int, coordinates: int, betas: Sequence[
                 largest = torch.maximum(largest, (theta - before).abs().amax(1))
                 before = theta.clone()
             name = optimizer.__name__
-            table = pd.DataFrame({"seed": seed, "optimizer": name, "beta1": beta1, "beta2": beta2, "kind": [kind for _, kind in members]})
+            table = pd.DataFrame(
+                {"seed": seed, "optimizer": name, "beta1": beta1.tolist(), "beta2": beta2.tolist(), "kind": [kind for _, kind in members]}
+            )
             for bound, formula in (("paper_bound", paper_bound), ("exact_bound", exact_bound)):
                 table[bound] = [formula(name, *pair) for pair, _ in members]
-            tables.append(table.assign(largest=largest))
+            tables.append(table.assign(largest=largest.tolist()))
     return pd.concat(tables, ignore_index=True)
