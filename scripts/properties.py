@@ -5,6 +5,7 @@ under conditions that the claim does not name, or it does not hold.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import plots
-from curves import REFERENCE, RESULTS, read_table
+from curves import REFERENCE, RESULTS, read_table, runs
 
 HOLDS, CONDITIONS, FAILS = "holds", "holds under conditions", "does not hold"
 
@@ -368,6 +369,25 @@ def draw_averaging(table: pd.DataFrame, figure: plt.Figure) -> None:
     axis.legend(fontsize=8)
 
 
+def judge_adamax(root: Path) -> list[dict]:
+    """AdaMax beside Adam on the tasks of the figures; one line for each panel and settings with both."""
+    lines = []
+    panels = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
+    for experiment, settings in itertools.product(panels, ("paper", "best")):
+        table = runs(root, experiment, settings)
+        table = table[table["optimizer"].isin(["Adam", "AdaMax"])] if not table.empty else table
+        if table.empty or table["optimizer"].nunique() < 2:
+            continue
+        passes = table.groupby("optimizer")["pass"].max().min()
+        last = table[table["pass"] == passes].pivot(index="seed", columns="optimizer", values="cost").dropna()
+        share = last["AdaMax"] / last["Adam"]
+        claim = f"Ours: AdaMax gets as far as Adam, {experiment}, settings={settings}"
+        verdict = HOLDS if share.max() < 1.05 else FAILS if share.min() > 1.05 else CONDITIONS
+        verdicts = line(claim, "7.1", f"training cost over Adam's, pass {passes}", share, verdict)
+        lines.append({"property": "AdaMax", **verdicts, "command": f"run.py experiment={experiment} settings={settings} optimizer=adamax"})
+    return lines
+
+
 # In the order of the paper's sections: how each is judged and drawn, and the width of its picture.
 PROPERTIES: dict[str, tuple[Callable[[pd.DataFrame], list[dict]], Callable[[pd.DataFrame, plt.Figure], None], float]] = {
     "invariance": (judge_invariance, draw_invariance, 6.4),
@@ -402,6 +422,7 @@ def main() -> None:
         verdicts += [
             {"property": name, **verdict, "command": f"run.py --config-name properties property={name}"} for verdict in judge(table)
         ]
+    verdicts += judge_adamax(own or REFERENCE)
     if verdicts:
         pd.DataFrame(verdicts).to_csv((own or RESULTS) / "properties.csv", index=False, float_format="%.4g")
         print(pd.DataFrame(verdicts)[["property", "claim", "value", "verdict"]].to_string(index=False, float_format="%.4g"))
