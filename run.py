@@ -70,6 +70,8 @@ def measure_property(cfg: DictConfig) -> None:
     table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
     seconds = round(time.perf_counter() - start, 2)
     source = "standin" if "data" in table and (table["data"] == "standin").any() else "real"
+    if source == "standin":
+        config["data"] = source  # measured again as soon as the real data are there
     land(csv, table, {"property": name, "data": source, "config": config, "seconds": seconds, **origin})
     print(f"{name}: {seconds} s\nwrote {shown(csv)}")
 
