@@ -1,5 +1,5 @@
 """The look of all line figures: the paper's layout, our mean (on logarithmic axes the geometric one) and range over seeds, the published
-curve dashed beneath."""
+curve dashed, in a darker shade."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 
 from curves import RESULTS, diverged, other_reading, published, runs
 
@@ -114,6 +115,11 @@ def mean_over_seeds(table: pd.DataFrame, by: str, log: bool) -> pd.Series:
     return table.groupby(by)["cost"].mean()
 
 
+def _darker(colour: str) -> tuple[float, ...]:
+    """The colour of the paper's curve beside ours: it tells series apart, and can be seen on ours."""
+    return tuple(0.5 * part for part in to_rgb(colour))
+
+
 def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
     standin = _is_standin(table)
     paper = published(panel.published or panel.experiment)
@@ -123,7 +129,7 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
         colour, label = COLOURS[optimizer], optimizer + panel.suffix
         if not standin:
             curve = paper[paper["optimizer"] == optimizer]
-            axis.plot(curve["x"], curve["y"], color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
+            axis.plot(curve["x"], curve["y"], color=_darker(colour), linewidth=0.9, linestyle=(0, (4, 2)), zorder=4)
             if not tracked.empty:
                 mean = mean_over_seeds(tracked[tracked["optimizer"] == optimizer], "x", panel.log)
                 axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
