@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -126,7 +127,22 @@ def test_adam_tends_to_adagrad_in_proportion_to_1_minus_beta2():
     assert distance["AdaGrad", True, 1e-3] / distance["AdaGrad", True, 1e-4] == pytest.approx(10, rel=0.1)
     assert distance["AdaGrad", False, 1e-4] > 1
     assert distance["RMSProp", False].max() < 1e-12
+    assert distance["RMSProp with averaged gradients", False].max() < 1e-12  # rounding
+    assert distance["RMSProp with averaged gradients", True].min() > 1e-3
     assert distance["RMSProp with momentum", False].min() > 1e-3
+
+
+def test_rmsprop_with_averaged_gradients_takes_the_typed_in_steps():
+    rho = torch.tensor([0.75], dtype=torch.float64)
+    make = partial(kinship.AveragedRMSProp, lr=1.0, rho=rho, average=0.5)
+    path = [
+        theta.item()
+        for _, theta, _ in follow(
+            make, torch.zeros(1, 1, dtype=torch.float64), lambda _, t: torch.full((1, 1), 2.0 * t, dtype=torch.float64), 2
+        )
+    ]
+    # m = 1, v = 1; then m = 2.5, v = 4.75
+    assert path == [-1.0, pytest.approx(-1 - 2.5 / math.sqrt(4.75))]
 
 
 def test_a_target_that_stands_still_without_noise_is_found_by_all():

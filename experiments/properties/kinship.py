@@ -5,7 +5,7 @@ AdaGrad is the limit of Adam for beta1 = 0, beta2 -> 1 and alpha_t = alpha / sqr
     alpha_t g_t / sqrt(vhat_t) -> alpha g_t / sqrt(g_1^2 + ... + g_t^2).
 
 Without the correction v_t -> 0 instead, and the steps grow without bound. RMSProp with momentum takes its momentum on the rescaled
-gradient; Adam rescales the momentum. With beta1 = 0 and without correction the two are the same.
+gradient; Adam rescales the momentum: without correction it is RMSProp on averaged gradients, and with beta1 = 0 RMSProp itself.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,30 @@ from torch import Tensor
 
 import optim
 from experiments.properties.trajectories import follow
+
+
+class AveragedRMSProp(torch.optim.Optimizer):
+    """RMSProp whose steps go along the decaying average of gradients, written out apart from optim/, to compare Adam with.
+
+    Args:
+        params: tensors with a leading axis of members.
+        lr: step size.
+        rho: decay of the squared gradients, one for each member.
+        average: decay of the gradients.
+    """
+
+    def __init__(self, params, lr: float, rho: Tensor, average: float):
+        super().__init__(params, dict(lr=lr, rho=rho.unsqueeze(1), average=average))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Takes a step."""
+        for group in self.param_groups:
+            for theta in group["params"]:
+                state, rho, average = self.state[theta], group["rho"], group["average"]
+                state["gradient"] = average * state.get("gradient", 0) + (1 - average) * theta.grad
+                state["square"] = rho * state.get("square", 0) + (1 - rho) * theta.grad**2
+                theta -= group["lr"] * state["gradient"] / state["square"].sqrt()
 
 
 def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, away: Sequence[float]) -> pd.DataFrame:
@@ -45,12 +69,13 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, awa
         for name, relative, decaying in (
             ("AdaGrad", partial(optim.AdaGrad, lr=alpha, eps=0.0), True),
             ("RMSProp", partial(optim.RMSProp, lr=alpha, rho=beta2, eps=0.0), False),
+            ("RMSProp with averaged gradients", partial(AveragedRMSProp, lr=alpha, rho=beta2, average=0.9), False),
             ("RMSProp with momentum", partial(optim.RMSProp, lr=0.1 * alpha, rho=beta2, momentum=0.9, eps=0.0), False),
         ):
             theirs = torch.stack([theta.clone() for _, theta, _ in follow(relative, start, gradient, steps)])
             way = theirs[-1].norm(dim=1)
             for bias_correction in (True, False):
-                beta1 = 0.9 if name.endswith("momentum") else 0.0
+                beta1 = 0.9 if name.startswith("RMSProp with") else 0.0
                 make = partial(adam, betas=(beta1, beta2), bias_correction=bias_correction)
                 distance = torch.zeros(len(away), dtype=torch.float64)
                 for t, theta, _ in follow(make, start, gradient, steps, decaying):
