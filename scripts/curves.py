@@ -10,6 +10,18 @@ import pandas as pd
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 REFERENCE = RESULTS / "reference"
 RUNS = RESULTS / "runs"
+# The paper's line panels, as their files are named, and the experiments whose curves they show.
+PANELS = {
+    "fig1_left": ("fig1_left",),
+    "fig1_right": ("fig1_right",),
+    "fig2a": ("fig2a",),
+    "fig2b_top": ("fig2b",),
+    "fig2b_bottom": ("fig2b",),
+    "fig3_left": ("fig3", "fig3_dropout"),
+    "fig3_right": ("fig3", "fig3_dropout"),
+}
+# The panel whose abscissa is time, in passes of Adam.
+BY_TIME = "fig2b_bottom"
 # Published curves of an experiment whose file has another name.
 PUBLISHED = {"fig2b": "fig2b_top", "fig3": "fig3_right", "fig3_dropout": "fig3_right"}
 # Experiments whose file has the series of another one too: `Adam` and `Adam+dropout`.
@@ -19,13 +31,17 @@ EXTENT = re.compile(r"(,(passes=\d+|seed=\[?[\d,]+\]?|shard=\w+))*")
 _EXTENT_KEYS = ("passes", "seed", "shard", "device")
 
 
-def published(experiment: str) -> pd.DataFrame:
-    """The paper's curves for one panel: `optimizer`, `x`, `y`, `kind` (see results/README.md); empty if the
+def published(experiment: str, panel: str = "") -> pd.DataFrame:
+    """The paper's curves for one experiment: `optimizer`, `x`, `y`, `kind` (see results/README.md); empty if the
     paper does not show it.
 
     Series are named by their optimizer alone: `Adam+dropout` in figure 1 right becomes `Adam`.
+
+    Args:
+        experiment: its name in conf/experiment.
+        panel: one of PANELS, where the paper shows the experiment in several.
     """
-    path = RESULTS / "published" / f"{PUBLISHED.get(experiment, experiment)}.csv"
+    path = RESULTS / "published" / f"{panel or PUBLISHED.get(experiment, experiment)}.csv"
     curves = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["series", "x", "y", "kind"], dtype=object)
     if experiment in WITH_DROPOUT:
         curves = curves[curves["series"].str.endswith("+dropout") == WITH_DROPOUT[experiment]]
@@ -99,6 +115,21 @@ def provenance(path: Path) -> dict:
     return json.loads(path.with_suffix(".json").read_text())
 
 
+def by_time(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with training time for `x`, in units of the mean time of Adam's passes; the first point at 0, as in the paper."""
+    adam = table[table["optimizer"] == "Adam"] if not table.empty else table
+    if adam.empty:
+        return pd.DataFrame()
+    unit = (adam["seconds"] / adam["pass"]).iloc[-1]
+    return table.assign(x=(table["seconds"] - table.groupby("optimizer")["seconds"].transform("min")) / unit)
+
+
+def geometric_mean(table: pd.DataFrame, costs: pd.Series | None = None) -> pd.Series:
+    """The geometric mean over seeds by `x`, of the cost or of the given costs; not a number where a seed has diverged."""
+    costs = table["cost"] if costs is None else costs
+    return np.exp(np.log(costs).groupby(table["x"].to_numpy()).agg(lambda at_x: at_x.mean(skipna=False)))
+
+
 def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
     """ln(ours / paper) at the plotted vertices of one published series that lie within our passes.
 
@@ -111,8 +142,8 @@ def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
 
 
 def rms(values: np.ndarray) -> float:
-    """Root mean square."""
-    return float(np.sqrt(np.mean(np.square(values))))
+    """Root mean square; not a number where there are no values."""
+    return float(np.sqrt(np.mean(np.square(values)))) if len(values) else np.nan
 
 
 def diverged(table: pd.DataFrame) -> int:

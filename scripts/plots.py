@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from curves import RESULTS, diverged, other_reading, published, runs
+from curves import RESULTS, by_time, diverged, other_reading, published, runs
 
 # One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
 COLOURS = {
@@ -99,15 +99,6 @@ def _is_standin(table: pd.DataFrame) -> bool:
     return not table.empty and (table["data"] == "standin").any()
 
 
-def _by_time(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with training time for `x`, in units of the mean time of Adam's passes; the first point at 0, as in the paper."""
-    adam = table[table["optimizer"] == "Adam"] if not table.empty else table
-    if adam.empty:
-        return pd.DataFrame()
-    unit = (adam["seconds"] / adam["pass"]).iloc[-1]
-    return table.assign(x=(table["seconds"] - table.groupby("optimizer")["seconds"].transform("min")) / unit)
-
-
 def mean_over_seeds(table: pd.DataFrame, by: str, log: bool) -> pd.Series:
     """The mean cost for each value of the column `by`, of those that have not diverged; the geometric one for a logarithmic axis."""
     if log:
@@ -124,7 +115,7 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
     standin = _is_standin(table)
     paper = published(panel.published or panel.experiment)
     if panel.by_time:
-        table, tracked = _by_time(table), _by_time(tracked)
+        table, tracked = by_time(table), by_time(tracked)
     for optimizer in (*panel.optimizers, "AdaMax"):
         colour, label = COLOURS[optimizer], optimizer + panel.suffix
         if not standin:

@@ -238,6 +238,62 @@ def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
     assert line["highest_of_a_seed"] == pytest.approx(1 + np.log(1.02))
 
 
+def test_the_interval_over_seeds_is_that_of_drawing_them_anew_and_there_is_none_for_one_seed(tmp_path):
+    adam = curves.published("fig1_left").query("optimizer == 'Adam'").sort_values("x")["y"].to_numpy()[:46]
+    write_run(tmp_path, "Adam", adam / 1.01, seeds=(0, 1, 2))  # 1 % below, on the curve, 1 % above
+    (line,) = agreement.agreement(curves.runs(tmp_path, "fig1_left", "paper"), "fig1_left")
+    # Means of three draws from -0.01, 0 and 0.01: seldom all the same, but more often than in 2.5 % of the draws.
+    assert line["interval_high"] == pytest.approx(0.01, rel=0.02)
+    assert line["interval_low"] == pytest.approx(0, abs=1e-4)
+    assert line["within_seeds"] == 1
+    assert np.isnan(agreement.interval(np.zeros((1, 5)))).all()
+    assert np.isnan(agreement.interval(np.array([[0.1], [np.nan]]))).all()
+
+
+def test_the_area_between_curves_is_in_nats_times_passes(tmp_path):
+    adam = curves.published("fig1_left").query("optimizer == 'Adam'").sort_values("x")["y"].to_numpy()[:46]
+    write_run(tmp_path, "Adam", adam + 0.1, seeds=(0,))
+    (line,) = agreement.agreement(curves.runs(tmp_path, "fig1_left", "paper"), "fig1_left")
+    assert line["area"] == pytest.approx(4.5)  # 45 passes from the first point to the last
+
+
+def test_by_time_ours_is_read_where_the_paper_has_points(tmp_path):
+    """A pass of SFO takes 5 of Adam's here, as in the paper: then its points are those by passes."""
+    sfo = curves.published("fig2b").query("optimizer == 'SFO'").sort_values("x")["y"].to_numpy()[:20]
+    for optimizer, costs, seconds in (("Adam", np.full(26, 0.1), 1.0), ("SFO", 2 * sfo, 5.0)):
+        path = write_run(tmp_path, optimizer, costs, experiment="fig2b", seeds=(0,))
+        path.with_suffix(".json").write_text(json.dumps({"seconds_after_pass": [seconds * (k + 1) for k in range(len(costs))]}))
+    _, line = agreement.agreement(curves.runs(tmp_path, "fig2b", "paper"), "fig2b", curves.BY_TIME)
+    assert (line["optimizer"], line["points"]) == ("SFO", 20)
+    assert line["rms_log_ratio"] == pytest.approx(np.log(2), rel=1e-3)
+
+
+def test_ranks_and_passes_to_a_cost_are_those_of_both(tmp_path):
+    write_run(tmp_path, "Adam", np.linspace(0.45, 0.35, 46), seeds=(0,))
+    write_run(tmp_path, "SGDNesterov", np.linspace(0.5, 0.29, 46), seeds=(0,))  # crosses Adam's, as the paper's does not
+    first, _, last = agreement.ranks(tmp_path).to_dict("records")
+    assert (first["x"], first["ours"], first["kendall_tau"]) == (5, "Adam < SGDNesterov", 1)  # 10 % of 45, rounded up
+    assert (last["x"], last["ours"], last["paper"], last["kendall_tau"]) == (45, "SGDNesterov < Adam", "Adam < SGDNesterov", -1)
+    passes = agreement.passes_to_cost(tmp_path).set_index(["series", "cost"])
+    assert passes.loc[("SGDNesterov", 0.4), "ours"] == 23  # 0.5 - 0.21 * 22 / 45 = 0.397
+    assert passes.loc[("Adam", 0.3), ["ours", "paper"]].tolist() == [pytest.approx(np.nan, nan_ok=True), 6]
+
+
+def test_somebodys_run_is_compared_in_a_line(tmp_path, monkeypatch):
+    adam = curves.published("fig1_left").query("optimizer == 'Adam'").sort_values("x")["y"].to_numpy()[:10]
+    monkeypatch.setattr(agreement, "REFERENCE", tmp_path / "tracked")
+    write_run(tmp_path / "tracked", "Adam", adam * np.e, seeds=(0,))
+    own = write_run(tmp_path, "Adam,optimizer.lr=0.1", adam * np.e**2, seeds=(0,))
+    text = "fig1_left Adam, passes 1 to 10: 2.000 (1 seed) from the paper's curve; tracked, settings=paper: 1.000 (1 seed)"
+    assert agreement.compare(own) == text
+    assert "no curve of AdaMax" in agreement.compare(write_run(tmp_path, "AdaMax", adam))
+    assert "no lines of fig4" in agreement.compare(write_run(tmp_path, "Adam", adam, "fig4"))
+    assert "stand-in" in agreement.compare(write_run(tmp_path, "Adam", adam, data="standin"))
+    own.with_suffix(".json").unlink()
+    with pytest.raises(SystemExit, match="is no complete run"):
+        agreement.compare(own)
+
+
 def test_a_sweep_has_no_final_costs(tmp_path):
     write_sweep(tmp_path, lambda loss, row: loss)
     assert agreement.final_costs(tmp_path).empty
