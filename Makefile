@@ -9,7 +9,7 @@ ARGS ?=
 # full or quick, for the figures that take long.
 SCALE ?= full
 
-# The run or folder of runs that `make promote` tracks.
+# The run that `make compare` compares, and the run or folder of runs that `make promote` tracks.
 RUN ?= results/runs/fig1_left/paper
 
 GRID := settings=grid seed=0 evaluate_every=1000
@@ -88,6 +88,14 @@ reproduce-gpu: setup ## Train what wants a GPU, figures 2, 3 and 4, and draw it;
 	$(PY) run.py -m experiment=fig4,fig4_100 optimizer=adam,adamax,rmsprop shard=null $(ON_GPU)
 	for script in figure2 figure3 figure4 agreement; do $(PY) scripts/$$script.py --runs results/runs || exit; done
 
+reproduce: reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties report ## Train and draw everything that is not there yet or out of date: a day of 2 cores (SCALE=quick: half an hour)
+
+verify: setup ## Compute a small part of the tracked results anew and say whether it agrees: 3 minutes of 2 cores
+	$(PY) scripts/verify.py $(ARGS)
+
+compare: setup ## Print how far runs of your own are from the paper's curves: make compare RUN=results/runs/fig1_left/paper/Adam.csv
+	$(PY) scripts/agreement.py $(RUN)
+
 promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
 	$(PY) scripts/promote.py $(RUN)
 
@@ -125,16 +133,21 @@ bench-population: setup ## Measure how fast the population of figure 4 is, side 
 bench-sfo: setup ## Measure how much memory SFO takes, by the number of minibatches
 	$(PY) scripts/bench_sfo.py
 
-figures: setup ## Draw the tracked figures and measure the agreement, from the tracked results
+figures: setup ## Draw the tracked figures, measure the agreement and judge the claims, from the tracked results
 	$(PY) scripts/figure1.py
 	$(PY) scripts/figure2.py
 	$(PY) scripts/figure3.py
 	$(PY) scripts/figure4.py
 	$(PY) scripts/properties.py
 	$(PY) scripts/agreement.py
+	$(PY) scripts/claims.py
+	$(PY) scripts/unknowns.py
+
+report: figures ## Build results/report.md and results/report.html from the tracked results
+	$(PY) scripts/report.py
 
 clean: ## Remove the virtual environment, caches and your own runs (data sets and tracked results stay)
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-gpu promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-population bench-sfo figures clean
+.PHONY: help setup test lint reproduce reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-gpu verify compare promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-population bench-sfo figures report clean

@@ -81,6 +81,8 @@ def agreement(table: pd.DataFrame, experiment: str, panel: str = "") -> list[dic
                 "largest_log_ratio": np.abs(ratios).max(),
                 "area": np.trapezoid(np.abs(np.expm1(ratios)) * values, x),
                 "within_seeds": np.mean((by_seed.min(0) <= 0) & (by_seed.max(0) >= 0)) if len(by_seed) > 1 else np.nan,
+                "evaluated_points": len(log_ratios(geometric_mean(evaluated), curve)),
+                "rms_evaluated": rms(log_ratios(geometric_mean(evaluated), curve)),
                 "rms_with_penalty": rms(log_ratios(geometric_mean(evaluated, evaluated["cost"] + evaluated["penalty"]), curve)),
                 "rms_after_the_pass": rms(log_ratios(geometric_mean(evaluated, evaluated["train_cost"]), curve)),
                 "rms_other_reading": rms(other_ratios),

@@ -45,7 +45,7 @@ def published(experiment: str, panel: str = "") -> pd.DataFrame:
     curves = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["series", "x", "y", "kind"], dtype=object)
     if experiment in WITH_DROPOUT:
         curves = curves[curves["series"].str.endswith("+dropout") == WITH_DROPOUT[experiment]]
-    return curves.assign(optimizer=curves["series"].str.partition("+")[0])
+    return curves.assign(optimizer=curves["series"].str.split("+").str[0])
 
 
 def other_reading(experiment: str) -> pd.DataFrame:

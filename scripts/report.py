@@ -1,0 +1,131 @@
+"""Builds the report from the tracked tables and figures alone: results/report.md, and results/report.html in one file for reading.
+
+What stands in it is in scripts/report.md.jinja, how the HTML looks in scripts/report.html.jinja.
+"""
+
+import argparse
+import base64
+import re
+from pathlib import Path
+
+import jinja2
+import markdown
+import numpy as np
+import pandas as pd
+
+import figure4
+from curves import PANELS, RESULTS
+from oddities import all_oddities
+
+SERIES = 28  # line series that the paper's figures show
+# Distances that this project aims at: of half of the series, and of every one.
+AIM, LIMIT = 0.05, 0.25
+# How many passes the paper's panels show.
+PASSES = {
+    "fig1_left": 46,
+    "fig1_right": 176,
+    "fig2a": 201,
+    "fig2b_top": 26,
+    "fig2b_bottom": 26,
+    "fig3_left": 4,
+    "fig3_right": 49,
+}
+VERDICTS = ("holds", "holds under conditions", "does not hold", "not run far enough")
+
+
+def table(frame: pd.DataFrame, names: dict[str, str]) -> str:
+    """A Markdown table of the columns that `names` names, under the names that it gives; numbers to three digits, empty where missing."""
+    rows = [list(names.values()), ["---"] * len(names), *([cell(row[column]) for column in names] for _, row in frame.iterrows())]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def cell(value) -> str:
+    """The text of a table's cell."""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
+    return "" if pd.isna(value) else str(value).replace("|", "\\|")
+
+
+def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame) -> dict:
+    """The numbers of the first paragraph, named as in the template."""
+    distances, second = agreement["rms_log_ratio"], agreement["rms_other_reading"].fillna(agreement["rms_log_ratio"])
+    whole = agreement["passes"] >= agreement["panel"].map(PASSES)
+    judged = claims[~claims["claim"].str.startswith("Ours")]
+    return {
+        "series": SERIES,
+        "with_runs": len(agreement),
+        "whole": int(whole.sum()),
+        "median": distances.median(),
+        "within_aim": int((distances <= AIM).sum()),
+        "beyond_limit": int((distances > LIMIT).sum()),
+        "beyond_limit_second": int((second > LIMIT).sum()),
+        "aim": AIM,
+        "limit": LIMIT,
+        "figure4": figure4.summary(points),
+        "verdicts": {verdict: int((judged["verdict"] == verdict).sum()) for verdict in VERDICTS},
+        "claims": len(judged),
+    }
+
+
+def survival(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims on rankings that were judged with both settings, side by side."""
+    ranked = claims[claims["quantity"].str.startswith(("lead", "training cost over")) & claims["settings"].isin(["paper", "best"])]
+    wide = ranked.pivot(index="claim", columns="settings", values=["value", "verdict"]).dropna()
+    wide.columns = [f"{settings}_{what}" for what, settings in wide.columns]
+    return ranked.drop_duplicates("claim")[["section", "claim", "paper"]].merge(wide.reset_index(), on="claim")
+
+
+def render(folder: Path) -> str:
+    """The report in Markdown.
+
+    Args:
+        folder: of the tables, `results` as tracked.
+    """
+    names = ("agreement", "ranks", "passes_to_cost", "claims", "unknowns", "fig4_points", "final_costs")
+    read = {name: pd.read_csv(folder / f"{name}.csv", dtype={"section": "string"}) for name in names}
+    read["claims"]["settings"] = read["claims"]["settings"].fillna("")
+    read["unknowns"]["sharpness"] = read["unknowns"]["next_distance"] / read["unknowns"]["distance"]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["table"] = table
+    return environment.get_template("report.md.jinja").render(
+        **read,
+        headline=headline(read["agreement"], read["claims"], read["fig4_points"]),
+        survival=survival(read["claims"]),
+        panels=PANELS,
+        oddities=all_oddities(),
+    )
+
+
+def to_html(text: str, folder: Path) -> str:
+    """The report as one HTML file: figures embedded, tables to be sorted by a click, nothing loaded from elsewhere.
+
+    Args:
+        text: in Markdown; links are relative to `folder`.
+        folder: the report's own.
+    """
+    text = text.replace("\n## ", "\n[TOC]\n\n## ", 1)
+    body = markdown.markdown(text, extensions=["tables", "toc", "sane_lists"], extension_configs={"toc": {"toc_depth": "2-3"}})
+    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+
+    def embed(match: re.Match) -> str:
+        return f'src="data:image/png;base64,{base64.b64encode((folder / match[1]).read_bytes()).decode()}"'
+
+    body = re.sub(r'src="([^":]+\.png)"', embed, body)
+    template = jinja2.Template((Path(__file__).parent / "report.html.jinja").read_text())
+    return template.render(title=text.partition("\n")[0].removeprefix("# "), body=body)
+
+
+def main() -> None:
+    """Writes both files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.parse_args()
+    text = render(RESULTS)
+    for name, content in (("report.md", text), ("report.html", to_html(text, RESULTS))):
+        (RESULTS / name).write_text(content)
+        print(f"wrote {RESULTS / name}")
+
+
+if __name__ == "__main__":
+    main()

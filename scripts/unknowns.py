@@ -1,0 +1,143 @@
+"""Sums up what the paper does not say and what its curves tell about it: results/unknowns.csv, and the figure `sensitivity`.
+
+Reads the tuning tables, of runs that `make tune-fig1`, `tune-fig2`, `tune-fig3` and `tune-fig4` train. For each setting that they vary it
+takes the least distance to the published curve for each value tried, whatever the others are: how much farther the next candidate is tells
+how sharply the curve determines the setting. The figure shows how the final cost depends on the step size, each at its best other settings.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import NullFormatter
+
+import plots
+from curves import REFERENCE, RESULTS, chosen, provenance
+
+COLUMNS = ("panel", "optimizer", "setting", "unit", "used", "closest", "distance", "next", "next_distance", "candidates", "evidence")
+# When the published cost is taken, by the column of agreement.csv; judged where as many points were evaluated.
+ENOUGH = 5
+READINGS = {
+    "rms_evaluated": "during the pass",
+    "rms_with_penalty": "during the pass, with the penalty",
+    "rms_after_the_pass": "after the pass, noise off",
+}
+# The candidate of figure 4 that is as conf/experiment/fig4.yaml has it.
+CONFIGURED = "model.initial_std=0.003"
+
+
+def settings_of(row: pd.Series) -> dict[str, str]:
+    """What one line of a tuning table sets: from `candidate` and `hyperparameters`, `key=value` with blanks between."""
+    pairs = [pair.partition("=") for pair in f"{row['candidate']} {row['hyperparameters']}".split()]
+    return {key.rpartition(".")[2]: value for key, _, value in pairs}
+
+
+def profile(distances: pd.DataFrame) -> list[dict]:
+    """A line for each setting with several values: the least distance of each, over all the other settings.
+
+    Args:
+        distances: a row for each member that was trained; a column for each setting, and `distance`.
+    """
+    lines = []
+    for setting in distances.columns.drop("distance"):
+        least = distances.groupby(setting)["distance"].min().dropna().sort_values()
+        if len(least) > 1:
+            lines.append({"setting": setting, **ranking(least)})
+    return lines
+
+
+def ranking(least: pd.Series) -> dict:
+    """The closest value, the next one, and all, from distances by value in ascending order."""
+    return {
+        "closest": least.index[0],
+        "distance": least.iloc[0],
+        "next": least.index[1],
+        "next_distance": least.iloc[1],
+        "candidates": "; ".join(f"{value}: {distance:.3g}" for value, distance in least.items()),
+    }
+
+
+def used(experiment: str, optimizer: str) -> dict[str, str]:
+    """The last part of every key of the tracked run's configuration, with its value; empty if there is no such run."""
+    paths = [path for path in chosen(REFERENCE / experiment / "paper") if path.stem.partition(",")[0] == optimizer]
+    flat = pd.json_normalize(provenance(paths[0])["config"]).iloc[0] if paths else pd.Series(dtype=object)
+    return {key.rpartition(".")[2]: str(value) for key, value in flat.items()}
+
+
+def of_lines(path: Path) -> list[dict]:
+    """The unknowns of a line panel, from its tuning table; for Adam in figure 2b in the second reading."""
+    table = pd.read_csv(path).fillna({"candidate": "", "hyperparameters": ""})
+    table["distance"] = table["rms_other_reading"].fillna(table["rms_log_ratio"])
+    lines = []
+    for optimizer, rows in table.dropna(subset="distance").groupby("optimizer"):
+        given = pd.DataFrame([settings_of(row) for _, row in rows.iterrows()], index=rows.index)
+        configured = used(path.stem, optimizer)
+        for line in profile(given.assign(distance=rows["distance"])):
+            line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "evidence": f"tuning/{path.name}"}
+            lines.append(line | {"used": configured.get(line["setting"], "")})
+    return lines
+
+
+def of_readings(path: Path) -> list[dict]:
+    """When the cost is taken, from agreement.csv: a line for each series, at the passes that were evaluated."""
+    table = pd.read_csv(path).drop_duplicates(["experiment", "optimizer"])
+    lines = []
+    for _, row in table[table["evaluated_points"] >= ENOUGH].iterrows():
+        least = row[list(READINGS)].astype(float).rename(READINGS).drop_duplicates().sort_values()  # no penalty: as without
+        what = {"panel": row["panel"], "optimizer": row["optimizer"], "setting": "when the cost is taken", "unit": "rms log ratio"}
+        lines.append(what | ranking(least) | {"used": "during the pass", "evidence": path.name})
+    return lines
+
+
+def of_figure_4(path: Path) -> list[dict]:
+    """The unknowns of figure 4, each varied alone; distances are medians over eight settings."""
+    table = pd.read_csv(path)
+    medians = table["difference"].abs().groupby(table["candidate"]).median()
+    pairs = [(name.rpartition("=")[0], name.rpartition("=")[2], value) for name, value in medians.items() if name != CONFIGURED]
+    lines, configured = [], used("fig4", "Adam")
+    for key, of_key in pd.DataFrame(pairs, columns=["key", "value", "distance"]).groupby("key", sort=False):
+        setting = key.rpartition(".")[2]
+        least = of_key.set_index("value")["distance"]
+        least[configured[setting]] = medians[CONFIGURED]
+        line = {"panel": "fig4", "optimizer": "Adam", "setting": setting, "unit": "median nats", "used": configured[setting]}
+        lines.append(line | ranking(least.sort_values()) | {"evidence": f"tuning/{path.name}"})
+    return lines
+
+
+def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
+    """Draws the final cost over the step size, a panel for each table: each optimizer at the best of its other settings."""
+    rows = -(-len(tables) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(12.8, 4.4 * rows), layout="constrained", squeeze=False)
+    for axis, (panel, table) in zip(axes.flat, tables.items(), strict=False):
+        table = table[table["settings"] == "grid"].fillna({"candidate": ""})
+        table = table.assign(lr=table["hyperparameters"].str.extract(r"\blr=(\S+)")[0].astype(float)).dropna(subset="lr")
+        for optimizer, ours in table.groupby("optimizer"):
+            lowest = ours.groupby("lr")["objective"].min()
+            lowest = lowest[lowest < 3 * table["objective"].median()]
+            axis.plot(lowest.index, lowest, marker=".", color=plots.COLOURS[optimizer], label=optimizer)
+        title = f"{panel}, after {table['passes'].max()} passes, 1 seed"
+        axis.set(xscale="log", yscale="log", xlabel="step size", ylabel="training cost with the penalty", title=title)
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    plots.save(figure, stem)
+
+
+def main() -> None:
+    """Writes the ledger and draws the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.parse_args()
+    paths = [path for path in sorted((RESULTS / "tuning").glob("*.csv")) if path.stem != "fig4"]
+    lines = [line for path in paths for line in of_lines(path)]
+    lines += [*of_figure_4(RESULTS / "tuning" / "fig4.csv"), *of_readings(RESULTS / "agreement.csv")]
+    table = pd.DataFrame(lines, columns=list(COLUMNS)).sort_values(["panel", "setting", "optimizer"], kind="stable")
+    table.to_csv(RESULTS / "unknowns.csv", index=False, float_format="%.4g")
+    table["sharpness"] = table["next_distance"] / table["distance"].replace(0, np.nan)
+    print(table[["panel", "optimizer", "setting", "used", "closest", "distance", "sharpness"]].to_string(index=False, float_format="%.3g"))
+    draw_sensitivity({path.stem: pd.read_csv(path) for path in paths}, RESULTS / "figures" / "sensitivity")
+
+
+if __name__ == "__main__":
+    main()

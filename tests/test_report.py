@@ -1,0 +1,179 @@
+"""The report: claims and unknowns judged on made-up results, oddities against typed-in numbers, and the page in a browser."""
+
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import claims
+import oddities
+import report
+import unknowns
+import verify
+from curves import RESULTS
+from made_up import write_run
+
+NO_BROWSER = not (shutil.which("chromium") and shutil.which("chromedriver"))
+
+
+def test_a_lead_is_judged_by_every_seed(tmp_path):
+    both = claims.Comparison("6.1", "Adam is ahead", "fig1_left", ("Adam",), ("SGDNesterov",))
+    write_run(tmp_path, "SGDNesterov", [0.8, 0.4])
+    for costs, verdict in (([0.5, 0.2], claims.HOLDS), ([0.8, 0.41], claims.FAILS)):
+        write_run(tmp_path, "Adam", costs)
+        (line,) = claims.compare(both, tmp_path)
+        assert line["value"] == pytest.approx(np.mean(np.log([0.8 / costs[0], 0.4 / costs[1]])))
+        assert (line["verdict"], line["seeds"], line["settings"]) == (verdict, 2, "paper")
+    assert line["paper"] == pytest.approx(0.035, abs=0.001)  # of the published curves
+    assert both.verdict(np.array([0.2, -0.2])) == claims.CONDITIONS
+    equal = claims.Comparison("6.1", "as far", "fig1_left", ("Adam",), ("SGDNesterov",), 0)
+    assert [equal.verdict(np.array(leads)) for leads in ([0.04, -0.04], [0.06, -0.04], [0.06, 0.1])] == [
+        claims.HOLDS, claims.CONDITIONS, claims.FAILS]  # fmt: skip
+    assert claims.compare(claims.Comparison("6.2", "Adam and SFO", "fig1_left", ("Adam",), ("SFO",)), tmp_path) == []
+
+
+def test_what_ends_after_our_passes_is_not_judged(tmp_path):
+    rows = [
+        {"experiment": "fig3", "source": source, "seeds": 1, "passes": passes, "claim": claim, "log_ratio": 0.5, "holds": False}
+        for source, passes in (("ours", 4), ("paper", 4), ("paper", 49))
+        for claim in ("Adam is ahead at x = 1", "Adam ends no worse")
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "fig3_claims.csv", index=False)
+    early, late = claims.figure_3(tmp_path, tmp_path)
+    assert (early["verdict"], late["verdict"]) == (claims.FAILS, claims.OPEN)
+    assert early["claim"] == "Adam is ahead at x = 1 (fig3), in our 4 passes"
+
+
+def test_claims_of_figure_4_hold_everywhere_under_conditions_or_hardly(tmp_path):
+    cells = [{"whose": "ours, Adam", "claim": claim, "holds": holds} for claim, kind in
+             (("always", [1, 1]), ("often", [1, 0, 1]), ("seldom", [0, 0, 1])) for holds in map(bool, kind)]  # fmt: skip
+    cells += [{**cell, "whose": "the paper's points, Adam"} for cell in cells]
+    pd.DataFrame(cells).to_csv(tmp_path / "fig4_claims.csv", index=False)
+    assert [line["verdict"] for line in claims.figure_4(tmp_path)] == [claims.HOLDS, claims.CONDITIONS, claims.FAILS]
+
+
+def test_an_unknown_is_known_by_its_closest_values_whatever_the_others_are():
+    members = [
+        {"lr": lr, "momentum": m, "distance": d} for lr, m, d in (("1", "0", 0.3), ("1", "0.9", 0.1), ("2", "0", 0.2), ("2", "0.9", 0.4))
+    ]
+    lr, momentum = unknowns.profile(pd.DataFrame(members).assign(only="one"))
+    assert (lr["setting"], lr["closest"], lr["distance"], lr["next"], lr["next_distance"]) == ("lr", "1", 0.1, "2", 0.2)
+    assert momentum["candidates"] == "0.9: 0.1; 0: 0.2"
+    row = pd.Series({"candidate": "schedule=constant model.l2=1e-4", "hyperparameters": "lr=0.1 rho=0.9"})
+    assert unknowns.settings_of(row) == {"schedule": "constant", "l2": "1e-4", "lr": "0.1", "rho": "0.9"}
+
+
+def test_readings_of_the_cost_are_compared_where_they_were_taken(tmp_path):
+    shared = {"panel": "fig1_left", "experiment": "fig1_left", "rms_evaluated": 0.2, "rms_with_penalty": 0.2, "rms_after_the_pass": 0.1}
+    lines = [{**shared, "optimizer": name, "evaluated_points": points} for name, points in (("Adam", 46), ("AdaGrad", 1))]
+    pd.DataFrame(lines).to_csv(tmp_path / "agreement.csv", index=False)
+    (line,) = unknowns.of_readings(tmp_path / "agreement.csv")
+    assert (line["optimizer"], line["closest"], line["next"]) == ("Adam", "after the pass, noise off", "during the pass")
+
+
+def test_the_oddities_are_those_typed_in():
+    order, start, tail, time, dropout, losses = oddities.all_oddities()
+    assert "0.88 (Adam) and 0.86 (SGDNesterov)" in order
+    assert "AdaGrad is at 0.77521, RMSProp at 0.77521, Adam at 0.80225" in start
+    assert "each of the 18 plotted values" in tail
+    assert "0.00024 instead of 0.000006" in tail
+    assert "1 for Adam (26 of 26 points) and 5 for SFO (24 of 24 points)" in time
+    assert "Adam 2.20 against 2.08, SGDNesterov 2.30 against 2.26" in dropout
+    assert "17 of 129 vertices" in losses
+
+
+def test_verification_compares_costs_of_the_same_seed_and_pass():
+    tracked = pd.DataFrame({"seed": [0, 0, 1], "pass": [1, 2, 1], "cost": [1.0, 2.0, np.inf], "hyperparameters": ["lr=1", "lr=1", "lr=2"]})
+    part = verify.Part("fig1_left", "adam", 2, 1e-3)
+    assert verify.compare(tracked[["seed", "pass", "cost"]], tracked, part) == (3, 0.0)
+    computed = pd.DataFrame({"seed": [0, 0], "pass": [1, 2], "cost": [1.01, 2.0], "hyperparameters": ""})
+    assert verify.compare(computed, tracked, part) == (2, pytest.approx(0.01))
+    assert verify.compare(computed.assign(cost=[np.nan, 2.0]), tracked, part) == (2, np.inf)
+    assert verify.compare(computed, tracked, verify.Part("fig4", "adam", 2, 1e-3, member="lr=2")) == (0, 0.0)
+
+
+@pytest.mark.parametrize("part", verify.PARTS, ids=lambda part: f"{part.experiment}-{part.optimizer}-{part.member}")
+def test_what_is_verified_is_tracked(part):
+    tracked = verify.read_run(verify.tracked_run(part))
+    costs, _ = verify.compare(tracked[tracked["pass"] <= part.passes].assign(hyperparameters=""), tracked, part)
+    assert costs > 0
+
+
+def test_a_table_escapes_what_would_end_a_cell_and_leaves_gaps_empty():
+    frame = pd.DataFrame({"a": ["|x|", "y"], "b": [np.nan, 0.12345], "c": [3.0, 1e-7]})
+    assert report.table(frame, {"a": "A", "b": "B", "c": "C"}).splitlines()[2:] == ["| \\|x\\| |  | 3 |", "| y | 0.123 | 1e-07 |"]
+
+
+def test_the_tracked_report_is_that_of_the_tracked_tables():
+    assert (RESULTS / "report.md").read_text() == report.render(RESULTS), "run make report"
+
+
+def test_links_of_the_report_lead_to_files_and_headings_that_there_are():
+    text = (RESULTS / "report.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 20
+    for link in links:
+        if link.startswith("#"):
+            assert link in {"#" + re.sub(r"[^a-z -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)}
+        else:
+            assert (RESULTS / link).exists(), link
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Headless Chromium with the report open, from a folder where nothing else lies."""
+    selenium = pytest.importorskip("selenium.webdriver")
+    page = tmp_path_factory.mktemp("report") / "report.html"
+    page.write_text(report.to_html(report.render(RESULTS), RESULTS))
+    options = selenium.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.binary_location = shutil.which("chromium")
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(shutil.which("chromedriver")))
+    driver.get(page.as_uri())
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_BROWSER, reason="chromium and chromedriver are not installed")
+class TestInABrowser:
+    """The page as somebody sees it."""
+
+    def test_every_figure_loads_and_nothing_comes_from_elsewhere(self, browser):
+        widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
+        assert len(widths) == len(set(re.findall(r"\((figures/.*?)\)", (RESULTS / "report.md").read_text())))
+        assert min(widths) > 500
+        assert (
+            browser.execute_script("return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length") == 0
+        )
+        assert browser.get_log("browser") == []
+
+    def test_links_inside_resolve(self, browser):
+        inside = browser.execute_script("return [...document.links].map(a => a.getAttribute('href')).filter(h => h.startsWith('#'))")
+        assert len(inside) > 10
+        assert browser.execute_script("return arguments[0].filter(h => !document.getElementById(h.slice(1)))", inside) == []
+
+    def test_tables_sort_by_a_click_numbers_as_numbers(self, browser):
+        found = browser.execute_script(
+            """
+            const table = [...document.querySelectorAll("table")].find(t => t.tHead.textContent.includes("distance"));
+            const head = [...table.tHead.rows[0].cells].find(cell => cell.textContent === "distance");
+            const values = () => [...table.tBodies[0].rows].map(row => row.cells[head.cellIndex].textContent);
+            head.click(); const up = values(); head.click(); return [up, values()];
+            """
+        )
+        for values, reverse in zip(found, (False, True), strict=True):
+            numbers = [float(value) for value in values]
+            assert len(numbers) == 7
+            assert numbers == sorted(numbers, reverse=reverse)
+
+    @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+    def test_the_page_fits_a_phone_and_a_desk(self, browser, width, height):
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        )
+        inner, needed = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
+        assert needed <= inner == width
