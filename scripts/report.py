@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import figure4
-from curves import PANELS, RESULTS
+from curves import PANELS, RESULTS, published
 from oddities import all_oddities
 
 SERIES = 28  # line series that the paper's figures show
@@ -29,6 +29,15 @@ PASSES = {
     "fig2b_bottom": 26,
     "fig3_left": 4,
     "fig3_right": 49,
+}
+PANEL_COLUMNS = {
+    "panel": "panel",
+    "series": "series run",
+    "passes": "passes",
+    "seeds": "seeds",
+    "lowest": "closest series",
+    "median": "median",
+    "highest": "farthest",
 }
 VERDICTS = ("holds", "holds under conditions", "does not hold", "not run far enough")
 
@@ -67,6 +76,21 @@ def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame
     }
 
 
+def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
+    """A line for each panel: how many of its series we have run, for how many of its passes and seeds, and their distances."""
+    lines = []
+    for panel, passes in PASSES.items():
+        ours = agreement[agreement["panel"] == panel]
+        if ours.empty:
+            continue
+        shown = pd.concat([published(experiment, panel)["series"] for experiment in PANELS[panel]]).nunique()
+        run = f"{ours['passes'].min()} of {passes}"
+        line = {"panel": panel, "series": f"{len(ours)} of {shown}", "passes": run, "seeds": int(ours["seeds"].min())}
+        second = ours["rms_other_reading"].fillna(ours["rms_log_ratio"])
+        lines.append(line | {"lowest": second.min(), "median": second.median(), "highest": second.max()})
+    return pd.DataFrame(lines)
+
+
 def survival(claims: pd.DataFrame) -> pd.DataFrame:
     """The claims on rankings that were judged with both settings, side by side."""
     ranked = claims[claims["quantity"].str.startswith(("lead", "training cost over")) & claims["settings"].isin(["paper", "best"])]
@@ -92,6 +116,7 @@ def render(folder: Path) -> str:
     return environment.get_template("report.md.jinja").render(
         **read,
         headline=headline(read["agreement"], read["claims"], read["fig4_points"]),
+        by_panel=table(by_panel(read["agreement"]), PANEL_COLUMNS),
         survival=survival(read["claims"]),
         panels=PANELS,
         oddities=all_oddities(),

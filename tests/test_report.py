@@ -110,6 +110,11 @@ def test_the_tracked_report_is_that_of_the_tracked_tables():
     assert (RESULTS / "report.md").read_text() == report.render(RESULTS), "run make report"
 
 
+def test_the_readme_has_the_table_of_the_report():
+    agreement = pd.read_csv(RESULTS / "agreement.csv")
+    assert report.table(report.by_panel(agreement), report.PANEL_COLUMNS) in (RESULTS.parent / "README.md").read_text()
+
+
 def test_links_of_the_report_lead_to_files_and_headings_that_there_are():
     text = (RESULTS / "report.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", text)
