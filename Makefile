@@ -20,7 +20,8 @@ FIG2A := adam,adamax,adagrad,rmsprop,sgd_nesterov,adadelta
 # One after another: a single network takes the whole machine, and seconds of runs are compared.
 IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 $(ARGS)
 FIG2A_CANDIDATES := model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
-FIG2B_CANDIDATES := model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
+# The first is the configuration itself, for as many passes.
+FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 PROPERTIES := invariance,step_bounds,annealing,moments,tracking,regret,kinship,norms,averaging
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
@@ -99,11 +100,12 @@ compare: setup ## Print how far runs of your own are from the paper's curves: ma
 promote: setup ## Track runs of your own: make promote RUN=results/runs/fig1_left/paper
 	$(PY) scripts/promote.py $(RUN)
 
-tune-fig1: setup ## Train the grids behind the settings of figure 1 (about 20 minutes of 2 cores) and sum them up
+tune-fig1: setup ## Train the grids behind the settings of figure 1 (half an hour of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig1_left optimizer=$(FIG1_LEFT) schedule=constant,inverse_sqrt_pass,inverse_sqrt_step $(GRID) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) schedule=constant,inverse_sqrt_pass data.features=binary,counts $(GRID) $(ARGS)
+	$(PY) run.py -m experiment=fig1_right_no_dropout optimizer=$(FIG1_RIGHT) schedule=constant,inverse_sqrt_pass $(GRID) $(ARGS)
 	$(PY) run.py -m experiment=fig1_left optimizer=adam,adagrad,sgd_nesterov settings=grid_l2 seed=0 evaluate_every=1000 $(ARGS)
-	$(PY) scripts/tune.py fig1_left fig1_right
+	$(PY) scripts/tune.py fig1_left fig1_right fig1_right_no_dropout
 
 tune-fig2: setup ## Train the candidates behind the settings of figure 2 (an hour of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax settings=grid hydra.launcher.n_jobs=1 $(ARGS)
