@@ -3,7 +3,8 @@
 The distance is the root mean square of ln(ours / paper) over the published vertices, with ours the geometric mean over seeds: 0.02
 is about 2 %. Its interval is a bootstrap over seeds, its range that of single seeds. The wiggle is the standard deviation of a curve
 around its trend, in the same units. Other readings of the published cost are measured too: with the penalty, and taken after the pass
-with the noise off, both at the passes that were evaluated; and, where the published numbers themselves can be read in two ways, the second.
+with the noise off, both at the passes that were evaluated; and, where the published numbers themselves can be read in two ways, the second,
+in which ranks and passes to a cost take them.
 
 Given CSV files of runs, whatever they override, it prints each one's distance, and the tracked run's, instead.
 """
@@ -22,6 +23,7 @@ from curves import (
     PANELS,
     REFERENCE,
     RESULTS,
+    as_read,
     by_time,
     diverged,
     geometric_mean,
@@ -36,7 +38,7 @@ from curves import (
 
 # Costs that each panel's optimizers pass at different times.
 GOALS = {
-    "fig1_left": (0.4, 0.3, 0.27),
+    "fig1_left": (0.5, 0.3, 0.27),
     "fig1_right": (0.4, 0.3, 0.27),
     "fig2a": (0.1, 0.03, 0.015),
     "fig2b_top": (0.1, 0.01, 0.001),
@@ -94,7 +96,9 @@ def agreement(table: pd.DataFrame, experiment: str, panel: str = "") -> list[dic
 
 
 def interval(by_seed: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the distance, seeds drawn anew; not a number for a single seed or where one has diverged.
+    """The 95 % bootstrap interval (BCa) of the distance, seeds drawn anew: a rough one, for five seeds are few.
+
+    Not a number for a single seed or where one has diverged.
 
     Args:
         by_seed: log ratios, shape [seeds, points].
@@ -106,7 +110,7 @@ def interval(by_seed: np.ndarray) -> tuple[float, float]:
         return rms(by_seed[seeds].mean(0))
 
     indices = np.arange(len(by_seed))
-    found = bootstrap((indices,), distance, vectorized=False, n_resamples=999, method="percentile", rng=np.random.default_rng(0))
+    found = bootstrap((indices,), distance, vectorized=False, n_resamples=999, method="BCa", rng=np.random.default_rng(0))
     return tuple(found.confidence_interval)
 
 
@@ -138,57 +142,61 @@ def in_panel(root: Path, panel: str, settings: str = "paper") -> Iterator[tuple[
 
 
 def costs_by_series(root: Path, panel: str, settings: str = "paper") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ours (mean over seeds) and the paper's costs of a panel: a column for each series that both have, a row for each x of ours."""
+    """Ours (mean over seeds) and the paper's costs of a panel: a column for each series that both have, a row for each x."""
     ours, paper = {}, {}
     for experiment, table in in_panel(root, panel, settings):
-        for optimizer, curve in published(experiment, panel).groupby("optimizer"):
+        for optimizer, curve in as_read(experiment, panel).groupby("optimizer"):
             if optimizer in set(table["optimizer"]):
                 name = curve["series"].iloc[0]
                 ours[name], paper[name] = geometric_mean(table[table["optimizer"] == optimizer]), curve.set_index("x")["y"]
-    ours = pd.DataFrame(ours)
-    return ours, pd.DataFrame(paper).reindex(ours.index)
+    return pd.DataFrame(ours), pd.DataFrame(paper)
 
 
 def ranks(root: Path) -> pd.DataFrame:
     """For each panel with two series or more: their order, lowest cost first, ours and the paper's, at SHARES of the passes that all have.
 
-    Kendall's tau is 1 for the same order and -1 for the reverse.
+    Kendall's tau is 1 for the same order and -1 for the reverse. Where the paper's curve has a gap, the pass is the next that all have.
     """
     lines = []
     for panel in PANELS:
         if panel in (BY_TIME, "fig3_left"):  # whose curves another panel has
             continue
         ours, paper = costs_by_series(root, panel)
-        common = (ours.notna() & paper.notna()).all(axis=1)
-        common = common.index[common]
+        common = ours.dropna().index.intersection(paper.dropna().index)
         if ours.shape[1] < 2 or not len(common):
             continue
+        passes = common[-1] + 1
         for share in SHARES:
-            x = common[common.get_indexer([share * common[-1]], method="nearest")[0]]
+            if share * passes < 1:
+                continue
+            x = common[common.searchsorted(round(share * passes) - 1)]
             lines.append(
                 {
                     "panel": panel,
                     "share_of_passes": share,
-                    "x": x,
+                    "pass": x + 1,
                     "ours": " < ".join(ours.loc[x].sort_values().index),
                     "paper": " < ".join(paper.loc[x].sort_values().index),
                     "kendall_tau": kendalltau(ours.loc[x], paper.loc[x]).statistic,
                 }
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=["panel", "share_of_passes", "pass", "ours", "paper", "kendall_tau"])
 
 
 def passes_to_cost(root: Path) -> pd.DataFrame:
-    """The first pass (1, 2, ...) with a cost no larger than each of GOALS, ours and the paper's; empty where it is not reached."""
+    """The first pass (1, 2, ...) with a cost no larger than each of GOALS, ours and the paper's; empty where it is not reached.
+
+    `passes_run` is how many of ours there are: a cost may be reached after them.
+    """
     lines = []
     for panel, goals in GOALS.items():
         ours, paper = costs_by_series(root, panel)
         for series in ours:
             for goal in goals:
                 first = [next((x + 1 for x, cost in costs[series].dropna().items() if cost <= goal), None) for costs in (ours, paper)]
-                passes = ours[series].notna().sum()  # the paper's may reach it later than our run lasts
-                lines.append({"panel": panel, "series": series, "cost": goal, "ours": first[0], "paper": first[1], "passes_run": passes})
-    return pd.DataFrame(lines)
+                run = ours[series].notna().sum()
+                lines.append({"panel": panel, "series": series, "cost": goal, "ours": first[0], "paper": first[1], "passes_run": run})
+    return pd.DataFrame(lines, columns=["panel", "series", "cost", "ours", "paper", "passes_run"])
 
 
 def final_costs(root: Path) -> pd.DataFrame:
@@ -217,32 +225,32 @@ def compare(path: Path) -> str:
     """One sentence on the run whose CSV is at `path`: its distance to the paper's curve, and the tracked run's over the same passes.
 
     Raises:
-        SystemExit: there is no complete run at the path.
+        ValueError: there is no complete run at the path, or none that can be compared; in one sentence.
     """
-    table = read_run(path) if path.suffix == ".csv" and path.exists() else None
+    table = read_run(path) if path.suffix == ".csv" and path.exists() and path.with_suffix(".json").exists() else None
     if table is None:
-        sys.exit(f"error: {path} is no complete run: give a CSV that run.py has written, with its .json beside it")
+        raise ValueError(f"{path} is no complete run: give a CSV that run.py has written, with its .json beside it")
+    experiment, settings, optimizer = (table[key].iloc[0] for key in ("experiment", "settings", "optimizer"))
+    name = f"{experiment} {optimizer}, settings={settings}"
     if (table["data"] == "standin").any():
-        return f"{path}: was trained on stand-in data, which the paper's curves say nothing of"
-    experiment, optimizer, passes = table["experiment"].iloc[0], table["optimizer"].iloc[0], table["pass"].max()
-    if experiment not in EXPERIMENTS:
-        return f"{path}: the paper shows no lines of {experiment} (figure 4 has points: scripts/figure4.py compares with them)"
-    lines = []
-    for name, member in table.groupby("hyperparameters", sort=False):
-        found = agreement(member, experiment)
-        if not found:
-            return f"{path}: the paper shows no curve of {optimizer} in {experiment}"
-        lines.append(f"{name} {_distance(found[0])}".strip())
-    text = f"{experiment} {optimizer}, passes 1 to {passes}: {'; '.join(lines)} from the paper's curve"
+        raise ValueError(f"{path} was trained on stand-in data, which the paper's curves say nothing of")
+    if experiment not in EXPERIMENTS or optimizer not in set(published(experiment)["optimizer"]):
+        raise ValueError(
+            f"{path}: the paper has no curve of {optimizer} in {experiment} (figure 4 has points: make figures compares those)"
+        )
+    passes = table["pass"].max()
+    lines = [(of, agreement(member, experiment)) for of, member in table.groupby("hyperparameters", sort=False)]
+    if not lines[0][1]:
+        raise ValueError(f"{path}: the paper's curve of {optimizer} in {experiment} has no point within passes 1 to {passes}")
+    distances = "; ".join(f"{of} {_distance(found[0])}".strip() for of, found in lines)
+    text = f"{name}, passes 1 to {passes}: {distances} from the paper's curve"
     tracked = runs(REFERENCE, experiment, "paper")
     tracked = tracked[(tracked["optimizer"] == optimizer) & (tracked["pass"] <= passes)] if not tracked.empty else tracked
-    if tracked.empty:
-        return text
-    return f"{text}; tracked, settings=paper: {_distance(agreement(tracked, experiment)[0])}"
+    return text if tracked.empty else f"{text}; tracked, settings=paper: {_distance(agreement(tracked, experiment)[0])}"
 
 
 def _distance(line: dict) -> str:
-    seeds = f"{line['seeds']} seed{'s' * (line['seeds'] > 1)}"
+    seeds = f"{line['seeds']} seed{'s' * (line['seeds'] > 1)}" + f", {line['diverged']} diverged" * (line["diverged"] > 0)
     other = "" if np.isnan(line["rms_other_reading"]) else f", {line['rms_other_reading']:.3f} in the second reading"
     return f"{line['rms_log_ratio']:.3f}{other} ({seeds})"
 
@@ -254,8 +262,11 @@ def main() -> None:
     parser.add_argument("paths", nargs="*", type=Path, help="CSV files of runs, whose distances are printed and nothing else is done")
     arguments = parser.parse_args()
     if arguments.paths:
-        for path in arguments.paths:
-            print(compare(path))
+        try:
+            for path in arguments.paths:
+                print(compare(path))
+        except (ValueError, KeyError) as problem:  # a table without our columns is no run
+            sys.exit(f"error: {problem}" if isinstance(problem, ValueError) else f"error: {path} is no run: it has no column {problem}")
         return
     root, folder = arguments.runs or REFERENCE, arguments.runs or RESULTS
     lines = [line for panel in PANELS for experiment, table in in_panel(root, panel) for line in agreement(table, experiment, panel)]
@@ -264,7 +275,7 @@ def main() -> None:
         return
     table = pd.DataFrame(lines)
     table.to_csv(folder / "agreement.csv", index=False, float_format="%.4f")
-    ranks(root).to_csv(folder / "ranks.csv", index=False, float_format="%.2f")
+    ranks(root).to_csv(folder / "ranks.csv", index=False, float_format="%.4g")
     passes_to_cost(root).to_csv(folder / "passes_to_cost.csv", index=False, float_format="%.4g")
     final_costs(root).to_csv(folder / "final_costs.csv", index=False, float_format="%.5f")
     print(table[["panel", "series", "seeds", "passes", "rms_log_ratio", "largest_log_ratio"]].to_string(index=False, float_format="%.4f"))

@@ -46,9 +46,9 @@ def claims(costs: pd.DataFrame) -> list[dict]:
     margin = np.log(last["SGDNesterov"] / last["Adam"])
     start = f"at x = {FIRST}"
     return [
-        {"claim": f"Adam and AdaGrad are ahead of SGDNesterov {start}", "log_ratio": ahead, "holds": ahead > EQUAL},
-        {"claim": "Adam and SGDNesterov end far ahead of AdaGrad", "log_ratio": behind, "holds": behind > np.log(2)},
-        {"claim": "Adam ends no worse than SGDNesterov", "log_ratio": margin, "holds": margin > -EQUAL},
+        {"claim": f"Adam and AdaGrad are ahead of SGDNesterov {start}", "log_ratio": ahead, "at_end": False, "holds": ahead > EQUAL},
+        {"claim": "Adam and SGDNesterov end far ahead of AdaGrad", "log_ratio": behind, "at_end": True, "holds": behind > np.log(2)},
+        {"claim": "Adam ends no worse than SGDNesterov", "log_ratio": margin, "at_end": True, "holds": margin > -EQUAL},
     ]
 
 

@@ -44,7 +44,13 @@ def judge_invariance(table: pd.DataFrame) -> list[dict]:
     claim = "Steps do not change when gradients are rescaled diagonally (Adam and AdaMax)"
     return [
         line(f"{claim}, without eps", "2.1", quantity, without, HOLDS if without.max() < 1e-9 else FAILS),
-        line(f"{claim}, eps = {eps:g}", "2.1", quantity, with_eps, HOLDS if with_eps.max() < 1e-9 else CONDITIONS),
+        line(
+            f"{claim}, eps = {eps:g}",
+            "2.1",
+            quantity,
+            with_eps,
+            HOLDS if with_eps.max() < 1e-9 else CONDITIONS if with_eps.max() < 0.1 else FAILS,
+        ),
     ]
 
 
@@ -66,9 +72,12 @@ def judge_step_bounds(table: pd.DataFrame) -> list[dict]:
     for optimizer, section, words in (("Adam", "2.1", "alpha max(1, (1 - beta1) / sqrt(1 - beta2))"), ("AdaMax", "7.1", "alpha")):
         chosen = table["optimizer"] == optimizer
         worst = over_paper[chosen].groupby(table["seed"]).max()
-        random = over_paper[chosen & table["kind"].isin(["dense", "sparse"])].max()
-        verdict = HOLDS if worst.max() <= 1 + 1e-9 else CONDITIONS if random < 1.4 else FAILS
+        verdict = HOLDS if worst.max() <= 1 + 1e-9 else FAILS
         lines.append(line(f"A step of {optimizer} is at most {words}", section, "largest step over that bound", worst, verdict))
+    usual = table[(table["optimizer"] == "Adam") & (table["kind"] == "dense") & (table["beta1"] == 0.9) & (table["beta2"] == 0.999)]
+    about = usual.groupby("seed")["largest"].max()
+    claim, quantity = "In common scenarios a step is at most about alpha", "largest step over alpha, dense random gradients, default betas"
+    lines.append(line(claim, "2.1", quantity, about, HOLDS if about.max() < 1.5 else FAILS))
     single = table[(table["kind"] == "single") & (table["optimizer"] == "Adam") & (table["paper_bound"] > 1)]
     attained = (single["largest"] / single["paper_bound"]).groupby(single["seed"]).max()
     claim = "The bound of a step is attained by a gradient that was zero until now"
@@ -132,7 +141,7 @@ def judge_moments(table: pd.DataFrame) -> list[dict]:
             "3",
             "|ln(vhat_t / E[g_t^2])| at the end, E[g^2] halving or doubling in 1.4 / (1 - beta2) steps",
             bias,
-            CONDITIONS if bias.max() > 0.05 else HOLDS,
+            HOLDS if bias.max() < 0.05 else CONDITIONS if bias.max() < 1 else FAILS,
         ),
     ]
 
@@ -198,7 +207,13 @@ def judge_regret(table: pd.DataFrame) -> list[dict]:
             HOLDS if slope.max() <= -0.5 else CONDITIONS,
         ),
         line("The same against an adversary who turns slopes around", "4", regret, switching, HOLDS if switching.max() < 0.05 else FAILS),
-        line("The bound of Theorem 4.1 is kept", "4", "largest share of it that is used", bound, HOLDS if bound.max() <= 1 else FAILS),
+        line(
+            "The bound of Theorem 4.1 is kept on these three streams",
+            "4",
+            "largest share of it that is used",
+            bound,
+            HOLDS if bound.max() <= 1 else FAILS,
+        ),
         line(
             "Adam converges on every convex problem within the theorem's assumptions",
             "4",
@@ -378,10 +393,10 @@ def judge_adamax(root: Path) -> list[dict]:
 
     def judge(experiment: str, settings: str, quantity: str, costs: pd.DataFrame) -> None:
         share = costs["AdaMax"] / costs["Adam"]
-        claim = f"Ours: AdaMax gets as far as Adam, {experiment}, settings={settings}"
         verdict = HOLDS if share.max() < 1.05 else FAILS if share.min() > 1.05 else CONDITIONS
-        verdicts = line(claim, "7.1", quantity, share, verdict)
-        lines.append({"property": "AdaMax", **verdicts, "command": f"run.py experiment={experiment} settings={settings} optimizer=adamax"})
+        verdicts = line(f"Ours: AdaMax gets as far as Adam, {experiment}", "7.1", quantity, share, verdict)
+        command = f"run.py experiment={experiment} settings={settings} optimizer=adamax"
+        lines.append({"property": "AdaMax", **verdicts, "settings": settings, "command": command})
 
     panels = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
     for experiment, settings in itertools.product(panels, ("paper", "best")):
