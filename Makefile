@@ -28,7 +28,7 @@ FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=f
 	model.pixels=resampled batch_size=128 optimizer.eps=1e-10 model.l2=1.667e-5
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make the virtual environment with everything needed
 
@@ -98,7 +98,7 @@ ifneq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig2a settings=best optimizer=$(FIG2A) $(IN_TURN)
 endif
 
-reproduce: reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-best ## Train and draw everything that is not there yet or out of date: a day of 2 cores (SCALE=quick: an hour)
+reproduce: reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-best report ## Train and draw everything that is not there yet or out of date: a day of 2 cores (SCALE=quick: an hour)
 	@echo "Your figures and tables are in results/runs; make promote RUN=results/runs tracks your runs, and make report builds the report of those tracked."
 
 verify: setup ## Compute a small part of the tracked results anew and say whether it agrees: 3 minutes of 2 cores
