@@ -19,7 +19,7 @@ FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 FIG2A := adam,adamax,adagrad,rmsprop,sgd_nesterov,adadelta
 # One after another: a single network takes the whole machine, and seconds of runs are compared.
 IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 $(ARGS)
-FIG2A_CANDIDATES := model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
+FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
 FIG3 := adam,adamax,adagrad,sgd_nesterov
