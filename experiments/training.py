@@ -19,10 +19,10 @@ from experiments.checkpoints import Checkpoint
 from experiments.second_moments import second_moments
 from experiments.step_graphs import StepGraphs
 from experiments.streams import generator, minibatches
-from optim import SFO, InverseSqrt, RuleOptimizer
+from optim import SFO, Exponential, InverseSqrt, RuleOptimizer
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")
+SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass")
 _EVALUATION_BATCH = 5_000  # examples, counted once for each member
 _FORECAST_STEPS = 7  # the last three of them count: on a GPU they are replayed
 
@@ -35,6 +35,7 @@ class Plan:
         passes: passes over the training examples.
         batch_size: examples per minibatch.
         schedule: one of SCHEDULES.
+        decay: of the step size from pass to pass, with schedule exponential_pass; else 1.
         evaluate_every: costs are evaluated after every so many passes, and after the last.
         shuffle: whether every pass has an order of its own; otherwise examples come as they are stored.
         cuda_graph: whether steps on a GPU are recorded once and replayed, as far as the optimizer is one of ours.
@@ -50,10 +51,15 @@ class Plan:
     cuda_graph: bool = True
     precision: str = "float32"
     second_moments: bool = False
+    decay: float = 1.0
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule} is unknown: choose one of {', '.join(SCHEDULES)}")
+        if not (isinstance(self.decay, int | float) and 0 < self.decay <= 1):
+            raise ValueError(f"decay={self.decay} should be above 0 and at most 1")
+        if self.decay < 1 and self.schedule != "exponential_pass":
+            raise ValueError(f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_pass")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision} is unknown: choose one of {', '.join(PRECISIONS)}")
         if not isinstance(self.second_moments, bool):
@@ -61,6 +67,12 @@ class Plan:
         for name in ("passes", "batch_size", "evaluate_every"):
             if not (isinstance(value := getattr(self, name), int) and value > 0):
                 raise ValueError(f"{name}={value} should be a whole number above 0")
+
+
+def _schedule(plan: Plan, optimizer: torch.optim.Optimizer) -> InverseSqrt | Exponential | None:
+    if plan.schedule == "constant":
+        return None
+    return Exponential(optimizer, plan.decay) if plan.schedule == "exponential_pass" else InverseSqrt(optimizer)
 
 
 class Progress:
@@ -98,7 +110,7 @@ class Progress:
         self.autocast = halved if plan.precision == "bfloat16" else nullcontext
         self.graphs = StepGraphs(self.noise) if recorded else None
         self._put_on_device()
-        self.schedule = InverseSqrt(self.optimizer) if plan.schedule != "constant" else None
+        self.schedule = _schedule(plan, self.optimizer)
         self.order = [generator(seed, "order of data") for seed in seeds]
         self.passes, self.rows = 0, []
         self.seconds: list[float] = []  # of training until the end of each pass
@@ -252,7 +264,7 @@ def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
         examples += batch
         if plan.schedule == "inverse_sqrt_step":
             progress.schedule.step()
-    if plan.schedule == "inverse_sqrt_pass":
+    if plan.schedule.endswith("_pass"):
         progress.schedule.step()
     return (total / examples).tolist()  # waits for the device, once per pass
 

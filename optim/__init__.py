@@ -7,7 +7,7 @@ from optim.adamax import AdaMax, LpAdam
 from optim.averaging import ExponentialAverage, PolyakRuppert
 from optim.optimizer import RuleOptimizer
 from optim.rmsprop import RMSProp
-from optim.schedules import InverseSqrt
+from optim.schedules import Exponential, InverseSqrt
 from optim.sfo import SFO
 from optim.sgd_nesterov import SGDNesterov
 
@@ -17,6 +17,7 @@ __all__ = [
     "AdaGrad",
     "AdaMax",
     "Adam",
+    "Exponential",
     "ExponentialAverage",
     "InverseSqrt",
     "LpAdam",

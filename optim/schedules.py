@@ -1,4 +1,4 @@
-"""The step-size schedule of the paper's theory and of its logistic regression (sections 4 and 6.1)."""
+"""Step-size schedules: that of the paper's theory and logistic regression (sections 4 and 6.1), and the exponential one of its time."""
 
 import math
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-class InverseSqrt:
-    """alpha_t = alpha / sqrt(t) for t = 1, 2, ...; the caller decides whether t counts steps or passes.
+class Schedule:
+    """alpha_t = alpha factor(t) for t = 1, 2, ...; the caller decides whether t counts steps or passes.
 
     Works on any torch optimizer, and unlike torch's own schedulers also where `lr` holds one value per member. A learning rate
     that is a tensor is replaced by a copy at first and then overwritten in place, so that a captured step sees the change.
@@ -27,6 +27,10 @@ class InverseSqrt:
         for group in optimizer.param_groups:
             group["lr"] = _own(group["lr"])
         self.t = 1
+
+    def factor(self, t: int) -> float:
+        """alpha_t / alpha, 1 for t = 1."""
+        raise NotImplementedError
 
     def step(self) -> None:
         """Goes from t to t + 1."""
@@ -52,9 +56,39 @@ class InverseSqrt:
     def _apply(self) -> None:
         for group, alpha in zip(self.optimizer.param_groups, self.alphas, strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(alpha / math.sqrt(self.t))
+                group["lr"].copy_(alpha * self.factor(self.t))
             else:
-                group["lr"] = alpha / math.sqrt(self.t)
+                group["lr"] = alpha * self.factor(self.t)
+
+
+class InverseSqrt(Schedule):
+    """alpha_t = alpha / sqrt(t) (Corollary 4.2, section 6.1); see `Schedule`."""
+
+    def factor(self, t: int) -> float:
+        """1 / sqrt(t)."""
+        return 1 / math.sqrt(t)
+
+
+class Exponential(Schedule):
+    """alpha_t = alpha decay^(t - 1); see `Schedule`.
+
+    Args:
+        optimizer: see `Schedule`.
+        decay: the factor from t to t + 1, above 0 and at most 1.
+
+    Raises:
+        ValueError: the decay is out of range, or the optimizer has no `lr`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, decay: float):
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay={decay} should be above 0 and at most 1")
+        super().__init__(optimizer)
+        self.decay = decay
+
+    def factor(self, t: int) -> float:
+        """decay^(t - 1)."""
+        return self.decay ** (t - 1)
 
 
 def _own(lr: float | Tensor, like: float | Tensor | None = None) -> float | Tensor:

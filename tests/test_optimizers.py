@@ -273,3 +273,15 @@ def test_inverse_sqrt_is_alpha_over_the_root_of_t():
     resumed = optim.InverseSqrt(optim.Adam([theta], lr=0.0))
     resumed.load_state_dict(optim.InverseSqrt(optim.Adam([theta], lr=0.5)).state_dict() | {"t": 4})
     assert resumed.optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_exponential_is_alpha_times_powers_of_the_decay():
+    theta = torch.ones(2, requires_grad=True)
+    machine = optim.Adam([theta], lr=torch.tensor([0.1, 0.2], dtype=torch.float64))
+    schedule = optim.Exponential(machine, decay=0.9)
+    for power in (1, 0.9, 0.81, 0.729):
+        np.testing.assert_allclose(machine.param_groups[0]["lr"], np.array([0.1, 0.2]) * power, rtol=RELATIVE)
+        schedule.step()
+    for decay in (0, -1, 1.5):
+        with pytest.raises(ValueError, match=f"decay={decay} should be above 0"):
+            optim.Exponential(machine, decay)

@@ -148,6 +148,7 @@ def test_dropout_keeps_the_mean_and_drops_the_right_share(images, words):
 
 def test_schedules_count_steps_or_passes(images):
     plans = {name: Plan(passes=3, batch_size=100, schedule=name) for name in ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")}
+    plans["exponential_pass"] = Plan(passes=3, batch_size=100, schedule="exponential_pass", decay=0.5)
     steps = {name: [] for name in plans}
     for name, plan in plans.items():
 
@@ -160,6 +161,14 @@ def test_schedules_count_steps_or_passes(images):
     assert steps["constant"] == [1.0] * 9
     np.testing.assert_allclose(steps["inverse_sqrt_step"], [1 / root(t) for t in range(1, 10)], rtol=1e-12)
     np.testing.assert_allclose(steps["inverse_sqrt_pass"], [1 / root(t) for t in (1, 1, 1, 2, 2, 2, 3, 3, 3)], rtol=1e-12)
+    np.testing.assert_allclose(steps["exponential_pass"], [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25], rtol=1e-12)
+    for wrong in (
+        dict(schedule="exponential_pass", decay=0),
+        dict(schedule="exponential_pass", decay=1.1),
+        dict(schedule="constant", decay=0.9),
+    ):
+        with pytest.raises(ValueError, match="decay="):
+            Plan(**{"passes": 1, "batch_size": 1, "schedule": "constant"} | wrong)
 
 
 def test_evaluation_can_be_rare(images):
@@ -243,7 +252,7 @@ def test_a_step_is_recorded_after_three_and_once_for_each_shape_of_minibatch(mon
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass"])
 @pytest.mark.parametrize("case", ["population", "seeds", "diverging", "autoencoder", "convolutional", "bfloat16", "lists"])
 def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(images, schedule, case, monkeypatch, tmp_path):
     """With dropout or draws of a latent variable, short last minibatches, and once more after an interruption."""
@@ -278,11 +287,11 @@ def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(ima
     pd.testing.assert_frame_equal(go(True, model, checkpoint), eager, check_exact=True)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass"])
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass"])
 @pytest.mark.parametrize("make", [optim.Adam, optim.AdaMax, torch.optim.NAdam])
 def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, schedule):
     """Cut in the middle of the third pass, and again in the fifth."""
-    plan = Plan(passes=6, batch_size=32, schedule=schedule, evaluate_every=2)
+    plan = Plan(passes=6, batch_size=32, schedule=schedule, evaluate_every=2, decay=0.9 if schedule == "exponential_pass" else 1.0)
     checkpoint = Checkpoint(tmp_path / "checkpoint", {"lr": 0.01})
     lrs = torch.tensor([1e-3, 1e-2] * 2, dtype=torch.float64)
     seeds, per_seed, lr = ([0, 7], 2, lrs) if issubclass(make, optim.RuleOptimizer) else ([3], 1, 0.01)
