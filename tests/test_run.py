@@ -143,7 +143,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["+optimizer.gamma=1"], "optimizer.gamma=1 is unknown to Adam: it takes lr, betas, eps, weight_decay"),
         (["settings=good"], "settings=good is unknown to fig1_left: choose one of paper, best, grid"),
         (["settings=best", "optimizer=rmsprop"], "settings=best has nothing for RMSProp in fig1_left: it knows Adam, "),
-        (["settings=best", "experiment=fig1_right_no_dropout"], "settings=best is unknown to fig1_right_no_dropout: choose one of paper"),
+        (["settings=best", "experiment=fig4_100"], "settings=best is unknown to fig4_100: choose one of paper"),
         (["optimizer._target_=torch.optim.LBFGS"], "torch.optim.LBFGS needs a closure in every step"),
         (["model.l2=-5"], "model.l2=-5 should be a number from 0 up"),
         (["model.l2=much"], "model.l2=much should be a number from 0 up"),
