@@ -57,11 +57,13 @@ def agreement(table: pd.DataFrame, experiment: str, panel: str = "") -> list[dic
     for optimizer in sorted(set(table["optimizer"]) & set(paper["optimizer"]) if not table.empty else ()):
         ours, curve = table[table["optimizer"] == optimizer], paper[paper["optimizer"] == optimizer]
         by_seed = np.stack([log_ratios(member.set_index("x")["cost"], curve) for _, member in ours.groupby("member")])
-        ratios = log_ratios(geometric_mean(ours), curve)
+        mean = geometric_mean(ours)
+        ratios = log_ratios(mean, curve)
         if not len(ratios):  # a run of one pass, which some panels of the paper do not show
             continue
-        other_ratios = log_ratios(geometric_mean(ours), other[other["optimizer"] == optimizer])
+        other_ratios = log_ratios(mean, other[other["optimizer"] == optimizer])
         evaluated = ours[ours["train_cost"].notna().groupby(ours["x"]).transform("any")]
+        during = log_ratios(geometric_mean(evaluated), curve)
         low, high = interval(by_seed)
         of_seeds = [rms(seed) for seed in by_seed]
         x, values = _plotted(ours, curve)
@@ -83,8 +85,8 @@ def agreement(table: pd.DataFrame, experiment: str, panel: str = "") -> list[dic
                 "largest_log_ratio": np.abs(ratios).max(),
                 "area": np.trapezoid(np.abs(np.expm1(ratios)) * values, x),
                 "within_seeds": np.mean((by_seed.min(0) <= 0) & (by_seed.max(0) >= 0)) if len(by_seed) > 1 else np.nan,
-                "evaluated_points": len(log_ratios(geometric_mean(evaluated), curve)),
-                "rms_evaluated": rms(log_ratios(geometric_mean(evaluated), curve)),
+                "evaluated_points": len(during),
+                "rms_evaluated": rms(during),
                 "rms_with_penalty": rms(log_ratios(geometric_mean(evaluated, evaluated["cost"] + evaluated["penalty"]), curve)),
                 "rms_after_the_pass": rms(log_ratios(geometric_mean(evaluated, evaluated["train_cost"]), curve)),
                 "rms_other_reading": rms(other_ratios),
@@ -134,17 +136,17 @@ def _at_published_times(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFram
     return pd.concat(tables)
 
 
-def in_panel(root: Path, panel: str, settings: str = "paper") -> Iterator[tuple[str, pd.DataFrame]]:
-    """The experiments of a panel that have runs under `root`, with their tables."""
+def in_panel(root: Path, panel: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The experiments of a panel that have runs of the paper's settings under `root`, with their tables."""
     for experiment in PANELS[panel]:
-        if not (table := runs(root, experiment, settings)).empty:
+        if not (table := runs(root, experiment, "paper")).empty:
             yield experiment, table
 
 
-def costs_by_series(root: Path, panel: str, settings: str = "paper") -> tuple[pd.DataFrame, pd.DataFrame]:
+def costs_by_series(root: Path, panel: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ours (mean over seeds) and the paper's costs of a panel: a column for each series that both have, a row for each x."""
     ours, paper = {}, {}
-    for experiment, table in in_panel(root, panel, settings):
+    for experiment, table in in_panel(root, panel):
         for optimizer, curve in as_read(experiment, panel).groupby("optimizer"):
             if optimizer in set(table["optimizer"]):
                 name = curve["series"].iloc[0]

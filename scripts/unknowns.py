@@ -20,8 +20,6 @@ COLUMNS = (
 )  # fmt: skip
 # What the paper leaves out too and no tracked run tries another value of, by panel: keys of the configuration.
 UNTRIED = {
-    "fig1_left": ("start", "shuffle"),
-    "fig1_right": ("start", "shuffle"),
     "fig2a": ("start", "dropout", "rho", "eps", "shuffle"),
     "fig2b": ("batch_size", "shuffle"),
     "fig3": ("lr", "start", "regulariser", "l2", "shuffle"),
