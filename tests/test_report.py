@@ -196,7 +196,7 @@ def test_links_of_the_report_lead_to_files_and_headings_that_there_are():
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Headless Chromium with the report open, from a folder where nothing else lies."""
-    selenium = pytest.importorskip("selenium.webdriver")
+    selenium, support = (pytest.importorskip(f"selenium.webdriver{part}") for part in ("", ".support.wait"))
     page = tmp_path_factory.mktemp("report") / "report.html"
     page.write_text(report.to_html(report.render(RESULTS), RESULTS))
     options = selenium.ChromeOptions()
@@ -205,6 +205,8 @@ def browser(tmp_path_factory):
     options.binary_location = shutil.which("chromium")
     driver = selenium.Chrome(options=options, service=selenium.ChromeService(shutil.which("chromedriver")))
     driver.get(page.as_uri())
+    # Chromium's first page can be handed over before the last of its 4 MB are read.
+    support.WebDriverWait(driver, 60).until(lambda driver: driver.execute_script("return document.readyState") == "complete")
     yield driver
     driver.quit()
 
