@@ -5,6 +5,7 @@ in our runs and in the paper's own curves.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,10 @@ def claims(costs: pd.DataFrame) -> list[dict]:
 
 
 def judge(root: Path) -> pd.DataFrame:
-    """The claims for our runs of the paper's settings under `root` and, for the paper's own curves, for as many passes and for all."""
+    """The claims for our runs of `paper` and `best` under `root`, and for the paper's curves, for as many passes and for all."""
     lines = []
-    for experiment in EXPERIMENTS:
-        ours = runs(root, experiment, "paper")
+    for experiment, settings in itertools.product(EXPERIMENTS, ("paper", "best")):
+        ours = runs(root, experiment, settings)
         if ours.empty or not set(OPTIMIZERS) <= set(ours["optimizer"]):
             continue
         ours = ours[ours["optimizer"].isin(OPTIMIZERS)]
@@ -64,12 +65,10 @@ def judge(root: Path) -> pd.DataFrame:
         if mean.empty:  # an optimizer diverged in the first pass
             continue
         paper = published(experiment).pivot(index="x", columns="optimizer", values="y")
-        for source, costs in (("ours", mean), ("paper", paper.loc[: mean.index[-1]]), ("paper", paper)):
-            seeds = ours.groupby("optimizer")["seed"].nunique().min() if source == "ours" else None
-            lines += [
-                {"experiment": experiment, "source": source, "seeds": seeds, "passes": int(costs.index[-1]) + 1, **line}
-                for line in claims(costs)
-            ]
+        seeds = ours.groupby("optimizer")["seed"].nunique().min()
+        whose = {"source": "ours", "settings": settings, "seeds": seeds}, {"source": "paper"}, {"source": "paper"}
+        for source, costs in zip(whose, (mean, paper.loc[: mean.index[-1]], paper), strict=True):
+            lines += [{"experiment": experiment, **source, "passes": int(costs.index[-1]) + 1, **line} for line in claims(costs)]
     return pd.DataFrame(lines).drop_duplicates()
 
 

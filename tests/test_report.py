@@ -57,6 +57,7 @@ def test_what_ends_after_our_passes_is_not_judged(tmp_path):
         {
             "experiment": "fig3",
             "source": source,
+            "settings": settings,
             "seeds": 1,
             "passes": passes,
             "claim": claim,
@@ -64,13 +65,17 @@ def test_what_ends_after_our_passes_is_not_judged(tmp_path):
             "log_ratio": 0.5,
             "holds": False,
         }
-        for source, passes in (("ours", 4), ("paper", 4), ("paper", 49))
+        for source, settings, passes in (("ours", "paper", 4), ("ours", "best", 49), ("paper", None, 4), ("paper", None, 49))
         for claim, late in (("Adam is ahead at x = 1", False), ("Adam ends no worse", True))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "fig3_claims.csv", index=False)
-    early, late = claims.figure_3(tmp_path, tmp_path)
-    assert (early["verdict"], late["verdict"]) == (claims.FAILS, claims.OPEN)
-    assert early["claim"] == "Adam is ahead at x = 1 (fig3), in our 4 passes"
+    found = {(line["claim"], line["settings"]): line["verdict"] for line in claims.figure_3(tmp_path, tmp_path)}
+    assert found == {
+        ("Adam is ahead at x = 1 (fig3), in our 4 passes", "paper"): claims.FAILS,
+        ("Adam ends no worse (fig3), in our 4 passes", "paper"): claims.OPEN,
+        ("Adam is ahead at x = 1 (fig3)", "best"): claims.FAILS,
+        ("Adam ends no worse (fig3)", "best"): claims.FAILS,
+    }
 
 
 def test_claims_of_figure_4_are_judged_in_the_same_cells_and_not_after_passes_that_were_not_run(tmp_path):

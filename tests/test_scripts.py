@@ -92,6 +92,7 @@ def test_the_claims_of_section_6_3_are_judged_in_the_papers_curves_and_in_ours(t
     assert verdicts.loc["ours", "holds"].tolist() == [False, False, True]  # AdaGrad 3 % ahead: no more than seeds; 1.5 times: not far
     assert verdicts.loc[("paper", 49), "holds"].tolist() == [True, True, True]
     np.testing.assert_allclose(verdicts.loc["ours", "log_ratio"], np.log([1.5 / 1.45, 1.5, 0.99]))
+    assert set(verdicts.loc["ours", "settings"]) == {"paper"}
     assert figure3.judge(tmp_path / "nothing").empty
     write_run(tmp_path, "AdaGrad", [2.0, np.nan, np.nan], "fig3")
     assert set(figure3.judge(tmp_path)["source"]) == {"paper"}  # nothing is left of ours in the passes that are judged
