@@ -111,6 +111,7 @@ def render(folder: Path) -> str:
     """
     names = ("agreement", "ranks", "passes_to_cost", "claims", "unknowns", "fig4_points", "final_costs")
     read = {name: pd.read_csv(folder / f"{name}.csv", dtype={"section": "string"}) for name in names}
+    read["race"] = pd.read_csv(folder / "fig2b_race.csv")
     read["claims"]["settings"] = read["claims"]["settings"].fillna("")
     read["unknowns"]["sharpness"] = read["unknowns"]["next_distance"] / read["unknowns"]["distance"]
     environment = jinja2.Environment(
