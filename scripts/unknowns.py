@@ -32,6 +32,8 @@ READINGS = {
     "rms_with_penalty": "during the pass, with the penalty",
     "rms_after_the_pass": "after the pass, noise off",
 }
+# Settings whose members show how the final cost depends on the step size, and what panels are called for them.
+GRIDS = {"grid": "", "grid_annealed": " annealed"}
 # The candidate of figure 4 that is as conf/experiment/fig4.yaml has it.
 CONFIGURED = "model.initial_std=0.003"
 
@@ -77,9 +79,10 @@ def used(experiment: str, optimizer: str) -> dict[str, str]:
 def of_lines(path: Path) -> list[dict]:
     """The unknowns of a line panel, from its tuning table; for Adam in figure 2b in the second reading.
 
-    Only members with as many passes are compared, and a setting that one's table does not name has its configured value.
+    Only members with as many passes are compared, and a setting that one's table does not name has its configured value. Step sizes
+    that are annealed, to end low, tell nothing about the paper's.
     """
-    table = pd.read_csv(path).fillna({"candidate": "", "hyperparameters": ""})
+    table = pd.read_csv(path).fillna({"candidate": "", "hyperparameters": ""}).query("settings != 'grid_annealed'")
     table["distance"] = table["rms_other_reading"].fillna(table["rms_log_ratio"])
     found = {}
     for (optimizer, passes), rows in table.dropna(subset="distance").groupby(["optimizer", "passes"]):
@@ -135,13 +138,14 @@ def of_figure_4(path: Path) -> list[dict]:
 
 
 def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
-    """Draws the final cost over the step size, a panel for each table: each optimizer at its best other settings, on the data used."""
+    """Draws the final cost over the step size, a panel for each grid: each optimizer at its best other settings, on the data used."""
+    tables = {(panel, grid): rows for panel, table in tables.items() for grid in GRIDS if len(rows := table[table["settings"] == grid])}
     rows = -(-len(tables) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(12.8, 4.4 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat[len(tables) :]:
         axis.remove()
-    for axis, (panel, table) in zip(axes.flat, tables.items(), strict=False):
-        table = table[table["settings"] == "grid"].fillna({"candidate": ""})
+    for axis, ((panel, grid), table) in zip(axes.flat, tables.items(), strict=False):
+        table = table.fillna({"candidate": ""})
         given = pd.DataFrame([settings_of(row) for _, row in table.iterrows()], index=table.index).reindex(columns=["lr", "features"])
         same_data = given["features"].isna() | (given["features"] == used(panel, "Adam").get("features"))
         table = table.assign(lr=given["lr"].astype(float))[same_data].dropna(subset="lr")
@@ -149,7 +153,7 @@ def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
             lowest = ours.groupby("lr")["objective"].min()
             lowest = lowest[lowest < 3 * table["objective"].median()]
             axis.plot(lowest.index, lowest, marker=".", color=plots.COLOURS[optimizer], label=optimizer)
-        title = f"{panel}, after {table['passes'].max()} passes, 1 seed"
+        title = f"{panel}{GRIDS[grid]}, after {table['passes'].max()} passes, 1 seed"
         axis.set(xscale="log", yscale="log", xlabel="step size", ylabel="training cost with the penalty", title=title)
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
