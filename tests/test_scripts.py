@@ -130,7 +130,7 @@ def drawn(monkeypatch):
 def test_the_sensitivity_to_the_step_size_has_a_panel_for_each_grid_and_the_lowest_cost_of_each_step_size(tmp_path, drawn):
     rows = [("grid", 11, "lr=0.1 rho=0.9", 0.3), ("grid", 11, "lr=0.1 rho=0.99", 0.2), ("grid", 11, "lr=0.2 rho=0.9", 0.4),
             ("grid_annealed", 41, "lr=0.2", 0.1), ("grid_annealed", 41, "lr=0.4", 0.15), ("search", 11, "lr=0.1", 0.01)]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["settings", "passes", "hyperparameters", "objective"]).assign(optimizer="Adam", candidate=np.nan)
+    table = pd.DataFrame(rows, columns=["settings", "passes", "hyperparameters", "objective"]).assign(optimizer="Adam", candidate="")
     unknowns.draw_sensitivity({"fig2a": table}, tmp_path / "sensitivity")
     plain, annealed = drawn[0].axes
     assert (plain.get_title(), annealed.get_title()) == ("fig2a, after 11 passes, 1 seed", "fig2a annealed, after 41 passes, 1 seed")
