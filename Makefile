@@ -117,15 +117,15 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (half an hou
 	$(PY) run.py -m experiment=fig1_left optimizer=adam,adagrad,sgd_nesterov settings=grid_l2 seed=0 evaluate_every=1000 $(ARGS)
 	$(PY) scripts/tune.py fig1_left fig1_right fig1_right_no_dropout
 
-tune-fig2: setup ## Train the candidates behind the settings of figure 2 (an hour of 2 cores) and sum them up
+tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two hours of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax settings=grid hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py -m experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=5,10,20,40 hydra.launcher.n_jobs=1 $(ARGS)
-	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=grid hydra.launcher.n_jobs=1 $(ARGS)
+	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=grid,grid_annealed hydra.launcher.n_jobs=1 $(ARGS)
 	for candidate in $(FIG2A_CANDIDATES); do $(PY) run.py experiment=fig2a settings=search $$candidate $(ARGS) || exit; done
 	for candidate in $(FIG2B_CANDIDATES); do $(PY) run.py experiment=fig2b settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig2a fig2b
 
-tune-fig3: setup ## Train the grid behind the settings of figure 3 (for a GPU; a day of 2 cores) and sum it up
+tune-fig3: setup ## Train the grid behind the settings of figure 3 (an hour of 2 cores) and sum it up
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) scripts/tune.py fig3 fig3_dropout
 

@@ -51,8 +51,8 @@ def published(experiment: str, panel: str = "") -> pd.DataFrame:
 def other_reading(experiment: str) -> pd.DataFrame:
     """The paper's curves for one panel in another reading, where there is one, as from `published`; else empty.
 
-    From x = 8 on, the published values of Adam in figure 2b are smaller than their smooth continuation by exactly 2.3 (x - 7):
-    here they are multiplied by it (see results/README.md).
+    From x = 8 on, the published values of Adam in figure 2b are exactly 2.3 (x - 7) times smaller than their smooth continuation:
+    here they are multiplied by that (see results/README.md).
     """
     if experiment != "fig2b":
         return pd.DataFrame(columns=["x", "y", "kind", "optimizer"], dtype=object)

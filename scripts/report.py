@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import figure4
-from claims import OPEN
+from claims import EQUAL, LARGE, OPEN
 from curves import BY_TIME, PANELS, RESULTS, published
 from oddities import all_oddities
 from properties import CONDITIONS, FAILS, HOLDS
@@ -47,7 +47,7 @@ def cell(value) -> str:
 
 
 def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame) -> dict:
-    """The numbers of the first paragraph, named as in the template."""
+    """Numbers of the report's text, named as in the template."""
     agreement = agreement.assign(distance=agreement["rms_other_reading"].fillna(agreement["rms_log_ratio"]))
     runs = agreement[agreement["panel"] != BY_TIME].drop_duplicates(["experiment", "optimizer"])["distance"]
     judged = claims[~claims["claim"].str.startswith("Ours")]
@@ -113,7 +113,6 @@ def render(folder: Path) -> str:
     read = {name: pd.read_csv(folder / f"{name}.csv", dtype={"section": "string"}) for name in names}
     read["race"] = pd.read_csv(folder / "fig2b_race.csv")
     read["claims"]["settings"] = read["claims"]["settings"].fillna("")
-    read["unknowns"]["sharpness"] = read["unknowns"]["next_distance"] / read["unknowns"]["distance"]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -123,7 +122,8 @@ def render(folder: Path) -> str:
         headline=headline(read["agreement"], read["claims"], read["fig4_points"]),
         by_panel=table(by_panel(read["agreement"]), PANEL_COLUMNS),
         survival=survival(read["claims"]),
-        panels=PANELS,
+        equal=EQUAL,
+        large=LARGE,
         oddities=all_oddities(),
     )
 

@@ -16,7 +16,8 @@ import plots
 from curves import REFERENCE, RESULTS, chosen, provenance
 
 COLUMNS = (
-    "panel", "optimizer", "setting", "unit", "passes", "used", "closest", "distance", "next", "next_distance", "candidates", "evidence",
+    "panel", "optimizer", "setting", "unit", "passes", "used", "closest", "distance", "next", "next_distance", "sharpness",
+    "candidates", "evidence",
 )  # fmt: skip
 # What the paper leaves out too and no tracked run tries another value of, by panel: keys of the configuration.
 UNTRIED = {
@@ -33,9 +34,12 @@ READINGS = {
     "rms_after_the_pass": "after the pass, noise off",
 }
 # Settings whose members show how the final cost depends on the step size, and what panels are called for them.
-GRIDS = {"grid": "", "grid_annealed": " annealed"}
+ANNEALED = "grid_annealed"
+GRIDS = {"grid": "", ANNEALED: " annealed"}
 # The candidate of figure 4 that is as conf/experiment/fig4.yaml has it.
 CONFIGURED = "model.initial_std=0.003"
+# Costs beyond so many times the median are not drawn.
+TOO_HIGH = 3
 
 
 def settings_of(row: pd.Series) -> dict[str, str]:
@@ -82,7 +86,7 @@ def of_lines(path: Path) -> list[dict]:
     Only members with as many passes are compared, and a setting that one's table does not name has its configured value. Step sizes
     that are annealed, to end low, tell nothing about the paper's.
     """
-    table = pd.read_csv(path).fillna({"candidate": "", "hyperparameters": ""}).query("settings != 'grid_annealed'")
+    table = pd.read_csv(path).fillna({"candidate": "", "hyperparameters": ""}).query("settings != @ANNEALED")
     table["distance"] = table["rms_other_reading"].fillna(table["rms_log_ratio"])
     found = {}
     for (optimizer, passes), rows in table.dropna(subset="distance").groupby(["optimizer", "passes"]):
@@ -97,7 +101,7 @@ def of_lines(path: Path) -> list[dict]:
 
 
 def untried() -> list[dict]:
-    """A line for each setting of UNTRIED that the tracked run of Adam has, or else another optimizer's, with the value used alone."""
+    """A line for each setting of UNTRIED that the tracked run of Adam has, or else AdaDelta's, with the value used alone."""
     lines = []
     for panel, settings in UNTRIED.items():
         for setting in settings:
@@ -139,19 +143,19 @@ def of_figure_4(path: Path) -> list[dict]:
 
 def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
     """Draws the final cost over the step size, a panel for each grid: each optimizer at its best other settings, on the data used."""
-    tables = {(panel, grid): rows for panel, table in tables.items() for grid in GRIDS if len(rows := table[table["settings"] == grid])}
-    rows = -(-len(tables) // 2)
+    grids = {(panel, grid): table[table["settings"] == grid] for panel, table in tables.items() for grid in GRIDS}
+    grids = {name: members.fillna({"candidate": ""}) for name, members in grids.items() if len(members)}
+    rows = -(-len(grids) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(12.8, 4.4 * rows), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(tables) :]:
+    for axis in axes.flat[len(grids) :]:
         axis.remove()
-    for axis, ((panel, grid), table) in zip(axes.flat, tables.items(), strict=False):
-        table = table.fillna({"candidate": ""})
+    for axis, ((panel, grid), table) in zip(axes.flat, grids.items(), strict=False):
         given = pd.DataFrame([settings_of(row) for _, row in table.iterrows()], index=table.index).reindex(columns=["lr", "features"])
         same_data = given["features"].isna() | (given["features"] == used(panel, "Adam").get("features"))
         table = table.assign(lr=given["lr"].astype(float))[same_data].dropna(subset="lr")
         for optimizer, ours in table.groupby("optimizer"):
             lowest = ours.groupby("lr")["objective"].min()
-            lowest = lowest[lowest < 3 * table["objective"].median()]
+            lowest = lowest[lowest < TOO_HIGH * table["objective"].median()]
             axis.plot(lowest.index, lowest, marker=".", color=plots.COLOURS[optimizer], label=optimizer)
         title = f"{panel}{GRIDS[grid]}, after {table['passes'].max()} passes, 1 seed"
         axis.set(xscale="log", yscale="log", xlabel="step size", ylabel="training cost with the penalty", title=title)
@@ -166,6 +170,7 @@ def ledger() -> pd.DataFrame:
     lines = [line for path in tuning_tables() for line in of_lines(path)]
     lines += [*of_figure_4(RESULTS / "tuning" / "fig4.csv"), *of_readings(RESULTS / "agreement.csv"), *untried()]
     table = pd.DataFrame(lines, columns=list(COLUMNS))
+    table["sharpness"] = table["next_distance"] / table["distance"]
     return table.sort_values(["panel", "setting", "optimizer"], kind="stable", ignore_index=True)
 
 
@@ -180,9 +185,8 @@ def main() -> None:
     parser.parse_args()
     table = ledger()
     table.to_csv(RESULTS / "unknowns.csv", index=False, float_format="%.4g")
-    sharpness = table["next_distance"] / table["distance"]
     columns = ["panel", "optimizer", "setting", "used", "closest", "distance", "sharpness"]
-    print(table.assign(sharpness=sharpness)[columns].to_string(index=False, float_format="%.3g"))
+    print(table[columns].to_string(index=False, float_format="%.3g"))
     draw_sensitivity({path.stem: pd.read_csv(path) for path in tuning_tables()}, RESULTS / "figures" / "sensitivity")
 
 
