@@ -69,7 +69,7 @@ def judge(root: Path) -> pd.DataFrame:
         whose = {"source": "ours", "settings": settings, "seeds": seeds}, {"source": "paper"}, {"source": "paper"}
         for source, costs in zip(whose, (mean, paper.loc[: mean.index[-1]], paper), strict=True):
             lines += [{"experiment": experiment, **source, "passes": int(costs.index[-1]) + 1, **line} for line in claims(costs)]
-    return pd.DataFrame(lines).drop_duplicates()
+    return pd.DataFrame(lines).convert_dtypes().drop_duplicates()
 
 
 def draw_moments(root: Path, stem: Path) -> None:

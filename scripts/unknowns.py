@@ -168,7 +168,9 @@ def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
 def ledger() -> pd.DataFrame:
     """All unknowns, by panel and setting."""
     lines = [line for path in tuning_tables() for line in of_lines(path)]
-    lines += [*of_figure_4(RESULTS / "tuning" / "fig4.csv"), *of_readings(RESULTS / "agreement.csv"), *untried()]
+    tried = {(line["panel"], line["optimizer"], line["setting"]) for line in lines}
+    lines += [*of_figure_4(RESULTS / "tuning" / "fig4.csv"), *of_readings(RESULTS / "agreement.csv")]
+    lines += [line for line in untried() if (line["panel"], line["optimizer"], line["setting"]) not in tried]
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     table["sharpness"] = table["next_distance"] / table["distance"]
     return table.sort_values(["panel", "setting", "optimizer"], kind="stable", ignore_index=True)
