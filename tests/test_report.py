@@ -69,7 +69,7 @@ def test_what_ends_after_our_passes_is_not_judged(tmp_path):
         for claim, late in (("Adam is ahead at x = 1", False), ("Adam ends no worse", True))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "fig3_claims.csv", index=False)
-    found = {(line["claim"], line["settings"]): line["verdict"] for line in claims.figure_3(tmp_path, tmp_path)}
+    found = {(line["claim"], line["settings"]): line["verdict"] for line in claims.figure_3(tmp_path)}
     assert found == {
         ("Adam is ahead at x = 1 (fig3), in our 4 passes", "paper"): claims.FAILS,
         ("Adam ends no worse (fig3), in our 4 passes", "paper"): claims.OPEN,
