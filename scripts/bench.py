@@ -7,8 +7,9 @@
 4. One step of Adam on 1.8 million parameters, compiled to one loop, against torch.optim.Adam(fused=True).
 5. The products of sparse minibatches by SciPy, against torch's own, as in a step of figure 1 right.
 6. A pass of figure 2a on a tenth of the images, against the lean loop that users write, with torch.optim.Adam(fused=True); and its
-   matrix products alone, whose time training cannot go below.
-7. A fiftieth of a pass of figure 3, with dropout, against the same lean loop with the convolutional network in torch.nn's parts.
+   matrix products alone, whose time training cannot go below; and with precision=bfloat16, against float32.
+7. A fiftieth of a pass of figure 3, with dropout, against the same lean loop with the convolutional network in torch.nn's parts; and with
+   precision=bfloat16.
 """
 
 import argparse
@@ -88,10 +89,10 @@ def users_convolutional_network() -> torch.nn.Module:
     return torch.nn.Sequential(*parts)
 
 
-def our_pass(model, dataset: data.Dataset, steps: list[float], device: torch.device) -> float:
+def our_pass(model, dataset: data.Dataset, steps: list[float], device: torch.device, precision: str = "float32") -> float:
     """The second pass of a population with these step sizes, which on a GPU replays what the first has recorded; its seconds."""
     lr = torch.tensor(steps, dtype=torch.float64, device=device) if len(steps) > 1 else steps[0]
-    plan = Plan(passes=2, batch_size=BATCH, schedule="constant", evaluate_every=2)
+    plan = Plan(passes=2, batch_size=BATCH, schedule="constant", evaluate_every=2, precision=precision)
     first, both = train(model, partial(optim.Adam, lr=lr), dataset, [0], len(steps), plan, device)[1]
     return both - first
 
@@ -182,23 +183,25 @@ def main() -> None:
     loader = DataLoader(ready(part.train), batch_size=BATCH, shuffle=True)
     network = MultilayerNetwork(784, 10, dropout=0.5, input_dropout=0.2)
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    user, ours, products = medians(
+    user, ours, halved, products = medians(
         partial(timed, partial(users_loop, loader, device, users_network, fused=True)),
-        partial(our_pass, network, part.to(device), [1e-4], device),
+        *(partial(our_pass, network, part.to(device), [1e-4], device, precision) for precision in ("float32", "bfloat16")),
         partial(timed, products_of_a_step(device), repeats=len(loader), wait=wait),
         rounds=arguments.rounds,
     )
     row("tenth of a pass of figure 2a", "lean loop", user, "ours", ours)
+    row("the same", "float32", ours, "bfloat16", halved)
     print(f"its matrix products alone    {products * len(loader) * 1e3:9.2f} ms, {products * len(loader) / ours:.0%} of ours")
     part = data.load("cifar10", "standin", examples=1000, whitening="none", regulariser=0.0, contrast=False)
     loader = DataLoader(ready(part.train), batch_size=BATCH, shuffle=True)
     network = ConvolutionalNetwork(3072, 10, dropout=0.5, input_dropout=0.2)
-    user, ours = medians(
+    user, ours, halved = medians(
         partial(timed, partial(users_loop, loader, device, users_convolutional_network, fused=True)),
-        partial(our_pass, network, part.to(device), [1e-4], device),
+        *(partial(our_pass, network, part.to(device), [1e-4], device, precision) for precision in ("float32", "bfloat16")),
         rounds=arguments.rounds,
     )
     row("fiftieth of a pass, figure 3", "lean loop", user, "ours", ours)
+    row("the same", "float32", ours, "bfloat16", halved)
 
 
 if __name__ == "__main__":
