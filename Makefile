@@ -121,7 +121,7 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax settings=grid hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py -m experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=5,10,20,40 hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=grid,grid_annealed hydra.launcher.n_jobs=1 $(ARGS)
-	$(PY) run.py experiment=fig2a optimizer=adagrad settings=grid_annealed schedule=exponential_pass decay=0.9 $(ARGS)
+	$(PY) run.py experiment=fig2a optimizer=adagrad settings=grid_annealed schedule=exponential_pass decay=0.9 optimizer.lr=[5e-3,1e-2,2e-2] $(ARGS)
 	$(PY) run.py experiment=fig2a optimizer=sgd_nesterov settings=grid_annealed optimizer.momentum=[0.99] optimizer.lr=[6e-3] $(ARGS)
 	for candidate in $(FIG2A_CANDIDATES); do $(PY) run.py experiment=fig2a settings=search $$candidate $(ARGS) || exit; done
 	for candidate in $(FIG2B_CANDIDATES); do $(PY) run.py experiment=fig2b settings=search $$candidate $(ARGS) || exit; done
