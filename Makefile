@@ -128,7 +128,7 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 	$(PY) scripts/tune.py fig2a fig2b
 
 tune-fig3: setup ## Train the grid behind the settings of figure 3 (an hour of 2 cores) and sum it up
-	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid hydra.launcher.n_jobs=1 $(ARGS)
+	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid second_moments=false hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) scripts/tune.py fig3 fig3_dropout
 
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
