@@ -69,7 +69,7 @@ class Comparison:
         """What trains the runs that are compared, but for their settings."""
         choices = {"SGDNesterov": "sgd_nesterov"}
         optimizers = ",".join(choices.get(name, name.lower()) for name in self.first + self.others)
-        return f"run.py -m experiment={self.experiment} optimizer={optimizers}"
+        return f"python run.py -m experiment={self.experiment} optimizer={optimizers}"
 
 
 OTHERS_2A = ("AdaGrad", "RMSProp", "SGDNesterov", "AdaDelta")
@@ -140,7 +140,7 @@ def sfo_claims(folder: Path, root: Path) -> list[dict]:
         share = by_seed["last"] / by_seed["first"]
         passes = dropout["pass"].max()
         claim, quantity = f"With dropout SFO fails to converge, in {passes} passes", f"cost in pass {passes} over that in the first"
-        where = {"settings": "paper", "evidence": "reference/fig2a/paper/SFO.csv", "command": "run.py experiment=fig2a optimizer=sfo"}
+        where = {"settings": "paper", "evidence": "reference/fig2a/paper/SFO.csv", "command": "python run.py experiment=fig2a optimizer=sfo"}
         lines.append(line(claim, "6.2", quantity, share, HOLDS if share.min() > 0.5 else FAILS) | where)
     return lines
 
@@ -189,7 +189,7 @@ def second_moments(root: Path) -> list[dict]:
         claim = f"vhat vanishes after a few passes and eps dominates ({experiment})"
         quantity = f"largest share of a layer's coordinates with sqrt(vhat) < eps, pass {passes}"
         verdict = HOLDS if last.min() > 0.5 else OPEN if passes < len(published(experiment)["x"].unique()) else FAILS
-        where = {"settings": "paper", "evidence": f"reference/{experiment}/paper/", "command": f"run.py experiment={experiment}"}
+        where = {"settings": "paper", "evidence": f"reference/{experiment}/paper/", "command": f"python run.py experiment={experiment}"}
         lines.append(line(claim, "6.3", quantity, last, verdict) | where)
     return lines
 

@@ -395,7 +395,7 @@ def judge_adamax(root: Path) -> list[dict]:
         share = costs["AdaMax"] / costs["Adam"]
         verdict = HOLDS if share.max() < 1.05 else FAILS if share.min() > 1.05 else CONDITIONS
         verdicts = line(f"Ours: AdaMax gets as far as Adam, {experiment}", "7.1", quantity, share, verdict)
-        command = f"run.py experiment={experiment} settings={settings} optimizer=adamax"
+        command = f"python run.py experiment={experiment} settings={settings} optimizer=adamax"
         lines.append({"property": "AdaMax", **verdicts, "settings": settings, "command": command})
 
     panels = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
@@ -447,7 +447,7 @@ def main() -> None:
             figure.suptitle("STAND-IN DATA", color="red")
         plots.save(figure, (own or RESULTS) / "figures" / "properties" / name)
         verdicts += [
-            {"property": name, **verdict, "command": f"run.py --config-name properties property={name}"} for verdict in judge(table)
+            {"property": name, **verdict, "command": f"python run.py --config-name properties property={name}"} for verdict in judge(table)
         ]
     verdicts += judge_adamax(own or REFERENCE)
     if verdicts:
