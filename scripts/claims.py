@@ -140,7 +140,8 @@ def sfo_claims(folder: Path, root: Path) -> list[dict]:
         share = by_seed["last"] / by_seed["first"]
         passes = dropout["pass"].max()
         claim, quantity = f"With dropout SFO fails to converge, in {passes} passes", f"cost in pass {passes} over that in the first"
-        where = {"settings": "paper", "evidence": "reference/fig2a/paper/SFO.csv", "command": "python run.py experiment=fig2a optimizer=sfo"}
+        command = "python run.py experiment=fig2a optimizer=sfo"
+        where = {"settings": "paper", "evidence": "reference/fig2a/paper/SFO.csv", "command": command}
         lines.append(line(claim, "6.2", quantity, share, HOLDS if share.min() > 0.5 else FAILS) | where)
     return lines
 

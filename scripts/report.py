@@ -6,6 +6,7 @@ What stands in it is in scripts/report.md.jinja, how the HTML looks in scripts/r
 import argparse
 import base64
 import re
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -15,13 +16,15 @@ import pandas as pd
 
 import figure4
 from claims import EQUAL, LARGE, OPEN
-from curves import BY_TIME, PANELS, RESULTS, published
+from curves import BY_TIME, PANELS, REFERENCE, RESULTS, geometric_mean, log_ratios, published, runs
 from oddities import all_oddities
 from properties import CONDITIONS, FAILS, HOLDS
 
 SERIES = 28  # line series that the paper's figures show
 # Distances that this project aims at: of half of the series, and of every one.
 AIM, LIMIT = 0.05, 0.25
+# The last passes of figure 2a, over which its wiggle averages out.
+LATE = 30
 PANEL_COLUMNS = {
     "panel": "panel",
     "series": "series run",
@@ -95,6 +98,35 @@ def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str = "rms_log_ratio") -> float:
+    """How far our curve of one series is from the paper's.
+
+    Args:
+        agreement: results/agreement.csv.
+        reading: the column; rms_evaluated, rms_with_penalty and rms_after_the_pass tell when the cost may have been taken.
+    """
+    series = agreement[(agreement["panel"] == panel) & (agreement["optimizer"] == optimizer)]
+    return series[reading].item()
+
+
+def late_gaps(root: Path) -> dict[str, float]:
+    """By optimizer of figure 2a, the mean of ln(ours / paper) over the last LATE passes, for the runs under `root`."""
+    ours, paper = (table.groupby("optimizer") for table in (runs(root, "fig2a", "paper"), published("fig2a")))
+    return {name: log_ratios(geometric_mean(ours.get_group(name)), curve)[-LATE:].mean() for name, curve in paper}
+
+
+def second_moments(root: Path) -> pd.DataFrame:
+    """Adam's vhat by layer after the last pass of the runs of figure 3 under `root`: its median, and the share that eps decides."""
+    tables = []
+    for experiment in ("fig3", "fig3_dropout"):
+        adam = runs(root, experiment, "paper").query("optimizer == 'Adam'")
+        last = adam[adam["pass"] == adam["pass"].max()]
+        layers = pd.wide_to_long(last, ["vhat", "below_eps"], i=["seed", "pass"], j="layer", sep="_", suffix=".+")
+        means = layers.groupby(["pass", "layer"], sort=False)[["vhat", "below_eps"]].mean()
+        tables.append(means.reset_index().assign(experiment=experiment))
+    return pd.concat(tables)
+
+
 def survival(claims: pd.DataFrame) -> pd.DataFrame:
     """The claims on rankings that were judged with both settings, side by side."""
     ranked = claims[claims["quantity"].str.startswith(("lead", "training cost over")) & claims["settings"].isin(["paper", "best"])]
@@ -122,6 +154,9 @@ def render(folder: Path) -> str:
         headline=headline(read["agreement"], read["claims"], read["fig4_points"]),
         by_panel=table(by_panel(read["agreement"]), PANEL_COLUMNS),
         survival=survival(read["claims"]),
+        distance=partial(distance, read["agreement"]),
+        late_gaps=late_gaps(REFERENCE),
+        second_moments=second_moments(REFERENCE),
         equal=EQUAL,
         large=LARGE,
         oddities=all_oddities(),

@@ -200,6 +200,23 @@ def test_links_of_the_report_lead_to_files_and_headings_that_there_are():
             assert (RESULTS / link).exists(), link
 
 
+def test_numbers_of_the_text_come_from_the_tables(tmp_path):
+    for optimizer, paper in curves.published("fig2a").groupby("optimizer"):
+        paper = paper[paper["kind"] == "plotted"].set_index("x")["y"]
+        # A curve of ours without gaps, e^0.1 above the paper's.
+        costs = paper.reindex(range(int(paper.index.max()) + 1)).interpolate(limit_direction="both") * np.exp(0.1)
+        write_run(tmp_path, optimizer, list(costs), experiment="fig2a", seeds=(0,))
+    gaps = report.late_gaps(tmp_path)
+    assert gaps == pytest.approx(dict.fromkeys(["AdaDelta", "AdaGrad", "Adam", "RMSProp", "SGDNesterov"], 0.1))
+    for experiment in ("fig3", "fig3_dropout"):
+        moments = {"vhat_stage1": 1e-3, "vhat_hidden": 1e-13, "below_eps_stage1": 0.0, "below_eps_hidden": 0.4}
+        write_run(tmp_path, "Adam", [2.0, 1.0], experiment=experiment, **moments)
+    table = report.second_moments(tmp_path)
+    assert table[["pass", "layer", "vhat", "below_eps"]].to_numpy().tolist() == 2 * [[2, "stage1", 1e-3, 0.0], [2, "hidden", 1e-13, 0.4]]
+    table = pd.DataFrame({"panel": ["a", "b"], "optimizer": "Adam", "rms_log_ratio": [0.1, 0.2]})
+    assert report.distance(table, "b", "Adam") == 0.2
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Headless Chromium with the report open, from a folder where nothing else lies."""
