@@ -22,6 +22,7 @@ IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 
 FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
+FIG3_CANDIDATES := data.regulariser=1e-5 model.start=fan_in_uniform model.start=he_normal schedule=inverse_sqrt_pass
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 PROPERTIES := invariance,step_bounds,annealing,moments,tracking,regret,kinship,norms,averaging
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
@@ -127,8 +128,9 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 	for candidate in $(FIG2B_CANDIDATES); do $(PY) run.py experiment=fig2b settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig2a fig2b
 
-tune-fig3: setup ## Train the grid behind the settings of figure 3 (an hour of 2 cores) and sum it up
+tune-fig3: setup ## Train the grid behind the settings of figure 3 and candidates for the rest (an hour of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid second_moments=false hydra.launcher.n_jobs=1 $(ARGS)
+	for candidate in $(FIG3_CANDIDATES); do $(PY) run.py experiment=fig3 settings=search second_moments=false $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig3 fig3_dropout
 
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
