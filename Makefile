@@ -22,6 +22,7 @@ IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 
 FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
+# Those of the grid stand for the configuration itself.
 FIG3_CANDIDATES := data.regulariser=1e-5 model.start=fan_in_uniform model.start=he_normal schedule=inverse_sqrt_pass
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 PROPERTIES := invariance,step_bounds,annealing,moments,tracking,regret,kinship,norms,averaging
@@ -97,6 +98,7 @@ reproduce-best: setup ## Train the settings that end lowest in our grids, and IM
 ifneq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig2b settings=best optimizer=adam,adamax,sfo $(IN_TURN)
 	$(PY) run.py -m experiment=fig2a settings=best optimizer=$(FIG2A) $(IN_TURN)
+	$(PY) run.py -m experiment=fig3,fig3_dropout settings=best optimizer=$(FIG3) $(IN_TURN)
 endif
 
 reproduce: reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-best report ## Train and draw everything that is not there yet or out of date: a day of 2 cores (SCALE=quick: an hour)
