@@ -23,7 +23,7 @@ FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=1
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
 # Those of the grid stand for the configuration itself.
-FIG3_CANDIDATES := data.regulariser=1e-5 model.start=fan_in_uniform model.start=he_normal schedule=inverse_sqrt_pass
+FIG3_CANDIDATES := data.regulariser=1e-5 model.start=fan_in_uniform schedule=inverse_sqrt_pass
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 PROPERTIES := invariance,step_bounds,annealing,moments,tracking,regret,kinship,norms,averaging
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \

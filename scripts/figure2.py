@@ -39,24 +39,31 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
         line["seconds_of_a_pass"] = mean["seconds"].iloc[-1] / mean.index[-1]
         for goal in GOALS:
             there = mean[mean["cost"] <= goal]
-            line |= {f"passes_to_{goal}": there.index[0] if len(there) else None}
-            line |= {f"seconds_to_{goal}": there["seconds"].iloc[0] if len(there) else None}
+            line |= {f"passes_to_{goal}": there.index[0] if len(there) else np.nan}
+            line |= {f"seconds_to_{goal}": there["seconds"].iloc[0] if len(there) else np.nan}
         lines.append(line)
     found = pd.DataFrame(lines)
     adam = found.loc[found["optimizer"] == "Adam", "seconds_of_a_pass"]
-    found.insert(4, "passes_of_adam", found["seconds_of_a_pass"] / adam.iloc[0] if len(adam) else None)
+    found.insert(4, "passes_of_adam", found["seconds_of_a_pass"] / adam.iloc[0] if len(adam) else np.nan)
     return found
 
 
+def all_races(root: Path) -> pd.DataFrame:
+    """The race of each of the settings of figure 2b that has runs under `root`; empty where there are none."""
+    tables = {settings: runs(root, "fig2b", settings) for settings in ("paper", "all_images", "quick")}
+    races = [race(table).assign(settings=settings) for settings, table in tables.items() if not table.empty]
+    return pd.concat(races, ignore_index=True).set_index("settings").reset_index() if races else pd.DataFrame()
+
+
 def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
-    """Draws SFO with and without dropout beside Adam, and the memory they take, if there are such runs of the paper's settings.
+    """Draws SFO with and without dropout beside Adam, on all images, and the memory they take, if there are such runs.
 
     Args:
         root: the folder of runs.
         memory: what scripts/bench_sfo.py has measured.
         stem: of the figure's files.
     """
-    without, dropout = (runs(root, experiment, "paper") for experiment in ("fig2b", "fig2a"))
+    without, dropout = (runs(root, *where) for where in (("fig2b", "all_images"), ("fig2a", "paper")))
     if dropout.empty or "SFO" not in set(dropout["optimizer"]):
         return
     figure, (costs, bytes_) = plt.subplots(1, 2, figsize=(12.8, 4.8), layout="constrained")
@@ -67,7 +74,7 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
             ours = plots.mean_over_seeds(table[table["optimizer"] == optimizer], "x", log=True)
             costs.plot(ours.index, ours, style, color=plots.COLOURS[optimizer], label=optimizer + name)
     passes = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
-    costs.set(xlim=(0, passes), yscale="log", xlabel="iterations over entire dataset", ylabel="training cost", title="SFO with dropout")
+    costs.set(xlim=(0, passes), yscale="log", xlabel="iterations over entire dataset", ylabel="training cost", title="All images; without dropout: He's initial weights, L2")
     costs.legend(fontsize=8)
     sfo, adam = (memory[memory["optimizer"] == optimizer] for optimizer in ("SFO", "Adam"))
     bytes_.plot(sfo["minibatches"], sfo["bytes"] / 2**20, "o", color=plots.COLOURS["SFO"], label="SFO")
@@ -98,10 +105,9 @@ def main() -> None:
         plots.draw("fig2", PANELS, settings, REFERENCE, own)
     plots.draw("fig2", PANELS[1:], "all_images", REFERENCE, own)
     draw_sfo(own or REFERENCE, pd.read_csv(RESULTS / "sfo_memory.csv"), (own or RESULTS) / "figures" / "fig2_sfo")
-    tables = {settings: runs(own or REFERENCE, "fig2b", settings) for settings in ("paper", "all_images")}
-    races = [race(table).assign(settings=settings) for settings, table in tables.items() if not table.empty]
-    if races:
-        pd.concat(races).set_index("settings").to_csv((own or RESULTS) / "fig2b_race.csv", float_format="%.4g")
+    races = all_races(own or REFERENCE)
+    if not races.empty:
+        races.to_csv((own or RESULTS) / "fig2b_race.csv", index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":
