@@ -8,6 +8,9 @@ PY := $(VENV)/bin/python
 ARGS ?=
 # full or quick, for the figures that take long.
 SCALE ?= full
+ifeq ($(filter full quick,$(SCALE)),)
+$(error SCALE=$(SCALE) is unknown: it should be full or quick)
+endif
 
 # The run that `make compare` compares, and the run or folder of runs that `make promote` tracks.
 RUN ?= results/runs/fig1_left/paper
@@ -25,6 +28,8 @@ FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e
 # Those of the grid stand for the configuration itself.
 FIG3_CANDIDATES := data.regulariser=1e-5 model.start=fan_in_uniform schedule=inverse_sqrt_pass
 FIG3 := adam,adamax,adagrad,sgd_nesterov
+# What comes first where training takes long: $(call announce,figure,time of all of it).
+announce = @echo "$(1): $(if $(filter quick,$(SCALE)),minutes,$(2)) of 2 cores; stopped at any time, it goes on when started again"
 PROPERTIES := invariance,step_bounds,annealing,moments,tracking,regret,kinship,norms,averaging
 FIG4_CANDIDATES := model.initial_std=0.002,0.003,0.005,0.01 seed=1 model.start=fan_in shuffle=false data.examples=50000 \
 	model.pixels=resampled batch_size=128 optimizer.eps=1e-10 model.l2=1.667e-5
@@ -53,6 +58,7 @@ reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw the
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig2: setup ## Train the networks of figure 2 and draw it, over two hours of 2 cores (SCALE=quick: minutes)
+	$(call announce,figure 2,over two hours)
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo $(IN_TURN)
 ifneq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig2b optimizer=adam,sfo settings=all_images $(IN_TURN)
@@ -62,11 +68,13 @@ endif
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig3: setup ## Train the convolutional network of figure 3 and draw it, 5 hours of 2 cores (ARGS=passes=4: the left panel, half an hour; SCALE=quick: minutes)
+	$(call announce,figure 3,5 hours (ARGS=passes=4: half an hour))
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) $(IN_TURN)
 	$(PY) scripts/figure3.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig4: setup ## Train the sweeps of figure 4 and draw it; 100 passes come last and take hours (SCALE=quick: minutes)
+	$(call announce,figure 4,eight hours)
 ifeq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig4 optimizer=adam,adamax,rmsprop settings=quick $(ARGS)
 else
@@ -91,7 +99,7 @@ reproduce-gpu: setup ## Train what wants a GPU, figures 2, 3 and 4, and draw it;
 	$(PY) run.py -m experiment=fig4,fig4_100 optimizer=adam,adamax,rmsprop shard=null $(ON_GPU)
 	for script in figure2 figure3 figure4 agreement; do $(PY) scripts/$$script.py --runs results/runs || exit; done
 
-reproduce-best: setup ## Train the settings that end lowest in our grids, and IMDB without dropout: two hours of 2 cores (SCALE=quick: figure 1 alone)
+reproduce-best: setup ## Train the settings that end lowest in our grids, and IMDB without dropout, and draw them: two hours of 2 cores (SCALE=quick: figure 1 alone)
 	$(PY) run.py -m experiment=fig1_left settings=best optimizer=$(FIG1_LEFT) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right settings=best optimizer=$(FIG1_RIGHT) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right_no_dropout settings=paper,best optimizer=$(FIG1_RIGHT) $(ARGS)
@@ -100,6 +108,7 @@ ifneq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig2a settings=best optimizer=$(FIG2A) $(IN_TURN)
 	$(PY) run.py -m experiment=fig3,fig3_dropout settings=best optimizer=$(FIG3) $(IN_TURN)
 endif
+	for script in figure1 figure2 figure3; do $(PY) scripts/$$script.py --runs results/runs || exit; done
 
 reproduce: reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-best report ## Train and draw everything that is not there yet or out of date: a day of 2 cores (SCALE=quick: an hour)
 	@echo "Your figures and tables are in results/runs; make promote RUN=results/runs tracks your runs, and make report builds the report of those tracked."

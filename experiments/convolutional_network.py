@@ -51,14 +51,14 @@ class ConvolutionalNetwork:
         start: str = "fan_in_uniform",
         initial_std: float | dict[str, float] = 0.01,
     ):
+        check_counts(planes=planes, hidden=hidden)
         size = math.isqrt(features // planes)
         if planes * size * size != features:
             raise ValueError(f"model.planes={planes} should divide {features} inputs into square images")
         check_rates(dropout=dropout, input_dropout=input_dropout)
         if not (isinstance(kernel, int) and kernel > 0 and kernel % 2):
             raise ValueError(f"model.kernel={kernel} should be an odd number above 0")
-        check_counts(hidden=hidden)
-        if not channels or not all(isinstance(value, int) and value > 0 for value in channels):
+        if not isinstance(channels, Sequence) or not channels or not all(isinstance(value, int) and value > 0 for value in channels):
             raise ValueError(f"model.channels={channels} should be whole numbers above 0")
         self.planes, self.size, self.kernel = planes, size, kernel
         self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
@@ -67,8 +68,11 @@ class Record:
         further = [column for column in table if column not in COLUMNS]
         table = table.reindex(columns=[*COLUMNS, *further]).sort_values(["member", "pass"])
         land(self.csv, table, {**self.labels, "config": self.config, **provenance})
-        for stale in self.csv.parent.glob(f"{glob.escape(self.csv.stem)}.checkpoint*"):
+        checkpoints = f"{glob.escape(self.csv.stem)}.checkpoint*"
+        for stale in self.csv.parent.glob(checkpoints):
             stale.unlink()
+        for half_written in self.csv.parent.glob(f".{checkpoints}"):  # when a kill came
+            shutil.rmtree(half_written)
 
 
 def file_name(name: str, overrides: str, config: dict) -> str:

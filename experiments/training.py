@@ -287,6 +287,8 @@ def _steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tupl
 def _steps_of_a_sum_of_functions(model, progress: Progress, split: Split) -> Iterator[tuple[Tensor, int]]:
     """As `_steps`, for an optimizer that wants the same minibatches in every pass, and says itself which one is next."""
     order = torch.randperm(len(split), generator=generator(progress.seeds[0], "order of data")).to(progress.device)
+    if progress.optimizer.minibatches > len(split):
+        raise ValueError(f"optimizer.minibatches={progress.optimizer.minibatches} should be at most {len(split)}, the number of examples")
     parts = order.tensor_split(progress.optimizer.minibatches)
     for _ in parts:
         seen = []

@@ -74,7 +74,13 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
             ours = plots.mean_over_seeds(table[table["optimizer"] == optimizer], "x", log=True)
             costs.plot(ours.index, ours, style, color=plots.COLOURS[optimizer], label=optimizer + name)
     passes = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
-    costs.set(xlim=(0, passes), yscale="log", xlabel="iterations over entire dataset", ylabel="training cost", title="All images; without dropout: He's initial weights, L2")
+    costs.set(
+        xlim=(0, passes),
+        yscale="log",
+        xlabel="iterations over entire dataset",
+        ylabel="training cost",
+        title="All images; without dropout: He's initial weights, L2",
+    )
     costs.legend(fontsize=8)
     sfo, adam = (memory[memory["optimizer"] == optimizer] for optimizer in ("SFO", "Adam"))
     bytes_.plot(sfo["minibatches"], sfo["bytes"] / 2**20, "o", color=plots.COLOURS["SFO"], label="SFO")

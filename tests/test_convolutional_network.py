@@ -76,7 +76,9 @@ def test_inputs_and_units_are_dropped_in_training_alone_and_alike_in_a_stream():
         ({"channels": ()}, r"model.channels=\(\) should be whole numbers above 0"),
         ({"dropout": 1}, r"model.dropout=1 should lie in \[0, 1\)"),
         ({"l2": -1}, "model.l2=-1 should be a number from 0 up"),
+        ({"channels": 64}, "model.channels=64 should be whole numbers above 0"),
         ({"hidden": 0}, "model.hidden=0 should be a whole number above 0"),
+        ({"planes": -3}, "model.planes=-3 should be a whole number above 0"),
         ({"start": "zero"}, "model.start=zero is unknown: choose one of fan_in_uniform, he_normal, normal"),
     ],
 )

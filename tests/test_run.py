@@ -149,6 +149,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["model.l2=much"], "model.l2=much should be a number from 0 up"),
         (["device=meta"], "device=meta is not available here"),
         (["optimizer.lr=-1"], "lr=-1 should not be negative"),
+        (["optimizer=sfo", "optimizer.minibatches=9999"], "optimizer.minibatches=9999 should be at most .*, the number of examples"),
         (["optimizer.lr=[]"], r"optimizer.lr=\[\] should be a number, or a list of numbers"),
         (["optimizer.lr=fast"], "lr='fast' should be a number"),
         (["optimizer._target_=torch.optim.NAdm"], "optimizer._target_=torch.optim.NAdm is no importable class"),
@@ -171,14 +172,15 @@ def test_mistakes_are_answered_in_one_sentence_and_write_nothing(command, tmp_pa
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_last_word(experiment):
     with initialize(version_base="1.3", config_path="../conf"):
+        tables = compose("config", [f"experiment={experiment}"]).hyperparameters
         for optimizer in OPTIMIZERS:
-            for settings in ("paper", "best", "grid"):
+            for settings in tables:
                 if not may_be_chosen(experiment, optimizer, settings):
                     continue
                 cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
                 given = cfg.hyperparameters[settings].get(cfg.optimizer._target_.removeprefix("optim."), {})
                 for key, value in given.items():
-                    places = [place[key] for place in (cfg, cfg.optimizer, cfg.data) if key in place]
+                    places = [place[key] for place in (cfg, cfg.optimizer, cfg.model, cfg.data) if key in place]
                     assert places == [value]
                 key = "minibatches" if optimizer == "sfo" else "lr"
                 last_words = [f"optimizer.{key}=16", "schedule=constant"]
@@ -249,6 +251,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     (path,) = command(*overrides)
     whole = path.read_bytes()
     path.unlink()
+    half_written = path.parent / f".{path.stem}.checkpoint0.killed"
+    half_written.mkdir()
+    (half_written / "checkpoint").write_bytes(b"PK")
     saves, original = [], checkpoints.Checkpoint.save
 
     def save(self, state):

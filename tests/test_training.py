@@ -312,11 +312,14 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, 
     pd.testing.assert_frame_equal(go(interrupted_after(0, model()), checkpoint), whole, check_exact=True)  # nothing is left to do
 
 
-def test_a_convolutional_network_goes_on_to_the_bit_with_its_second_moments(images, tmp_path):
-    plan, checkpoint = Plan(passes=4, batch_size=32, schedule="constant", second_moments=True), Checkpoint(tmp_path / "checkpoint", {})
+@pytest.mark.parametrize("network", [MultilayerNetwork, partial(ConvolutionalNetwork, channels=(4,))])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_network_with_dropout_goes_on_to_the_bit_with_its_second_moments(images, tmp_path, network, precision):
+    plan = Plan(passes=4, batch_size=32, schedule="constant", second_moments=True, precision=precision)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
 
     def model():
-        return ConvolutionalNetwork(12, 3, channels=(4,), hidden=20, dropout=0.5, input_dropout=0.2)
+        return network(12, 3, hidden=20, dropout=0.5, input_dropout=0.2)
 
     def go(model, checkpoint=None):
         return train(model, adam(1e-3), images, [0], 1, plan, CPU, checkpoint=checkpoint)[0]
@@ -326,7 +329,7 @@ def test_a_convolutional_network_goes_on_to_the_bit_with_its_second_moments(imag
     assert checkpoint.passes() == 2
     whole = go(model())
     pd.testing.assert_frame_equal(go(model(), checkpoint), whole, check_exact=True)
-    assert whole["vhat_scores"].nunique() == 4
+    assert (whole.filter(like="vhat_").nunique() == 4).any()
 
 
 def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_path):
