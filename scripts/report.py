@@ -147,6 +147,8 @@ def render(folder: Path) -> str:
     names = ("agreement", "ranks", "passes_to_cost", "claims", "unknowns", "fig4_points", "final_costs")
     read = {name: pd.read_csv(folder / f"{name}.csv", dtype={"section": "string"}) for name in names}
     read["race"] = pd.read_csv(folder / "fig2b_race.csv")
+    memory = pd.read_csv(folder / "sfo_memory.csv")
+    read["sfo_memory"] = memory.assign(MiB=(memory["bytes"] / 2**20).round(), minibatches=memory["minibatches"].astype(float))
     read["claims"]["settings"] = read["claims"]["settings"].fillna("")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

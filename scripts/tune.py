@@ -1,8 +1,8 @@
 """Sums up grids: one line for each member with its final training cost and its distance to the published curve.
 
 Reads the runs of `settings=search`, `grid` and whatever else begins with `grid`, writes results/tuning/<experiment>.csv and prints, for
-each optimizer, the members that come closest to the paper and those that end lowest. The experiment files take their `paper` and `best`
-settings from there. The column `candidate` has what tells an optimizer's runs apart, besides the hyper-parameters of their members.
+each optimizer, the members that come closest to the paper and those that end lowest. Most `paper` and `best` settings of the experiment
+files come from there. The column `candidate` has what tells an optimizer's runs apart, besides the hyper-parameters of their members.
 """
 
 import argparse
