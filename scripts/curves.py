@@ -20,6 +20,8 @@ PANELS = {
     "fig3_left": ("fig3", "fig3_dropout"),
     "fig3_right": ("fig3", "fig3_dropout"),
 }
+# Costs whose ln(one / other) is smaller, about what seeds do, count as equal.
+EQUAL = 0.05
 # The panel whose abscissa is time, in passes of Adam.
 BY_TIME = "fig2b_bottom"
 # Published curves of an experiment whose file has another name.

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import plots
-from curves import REFERENCE, RESULTS, published, runs
+from curves import EQUAL, REFERENCE, RESULTS, geometric_mean, published, runs
 
 EXPERIMENTS = {"fig3": "no dropout", "fig3_dropout": "dropout"}
 OPTIMIZERS = ("AdaGrad", "SGDNesterov", "Adam")
@@ -27,8 +27,6 @@ PANELS = tuple(
 )
 # The passes, counted as in the figure, by which the text's "initial stage" is judged.
 FIRST = 1
-# Costs that differ by less, about what seeds do, are equal.
-EQUAL = 0.05
 # Who ends with half the cost is far ahead.
 FAR = np.log(2)
 # Where a median of vhat that is exactly 0 is drawn.
@@ -63,7 +61,7 @@ def judge(root: Path) -> pd.DataFrame:
         if ours.empty or not set(OPTIMIZERS) <= set(ours["optimizer"]):
             continue
         ours = ours[ours["optimizer"].isin(OPTIMIZERS)]
-        mean = ours.groupby(["x", "optimizer"])["cost"].agg(lambda costs: np.exp(np.log(costs).mean(skipna=False))).unstack().dropna()
+        mean = pd.DataFrame({name: geometric_mean(of_it) for name, of_it in ours.groupby("optimizer")}).dropna()
         if mean.empty:  # an optimizer diverged in the first pass
             continue
         paper = published(experiment).pivot(index="x", columns="optimizer", values="y")

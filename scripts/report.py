@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 import figure4
-from claims import EQUAL, LARGE, OPEN
-from curves import BY_TIME, PANELS, REFERENCE, RESULTS, geometric_mean, log_ratios, published, runs
+from claims import LARGE, OPEN
+from curves import BY_TIME, EQUAL, PANELS, REFERENCE, RESULTS, geometric_mean, log_ratios, published, runs
 from oddities import all_oddities
 from properties import CONDITIONS, FAILS, HOLDS
 
