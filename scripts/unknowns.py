@@ -86,7 +86,7 @@ def of_lines(path: Path) -> list[dict]:
     Only members with as many passes are compared, and a setting that one's table does not name has its configured value. Step sizes
     that are annealed, to end low, tell nothing about the paper's.
     """
-    table = pd.read_csv(path).fillna({"candidate": "", "hyperparameters": ""}).query("settings != @ANNEALED")
+    table = read_tuning(path).query("settings != @ANNEALED")
     table["distance"] = table["rms_other_reading"].fillna(table["rms_log_ratio"])
     found = {}
     for (optimizer, passes), rows in table.dropna(subset="distance").groupby(["optimizer", "passes"]):
@@ -144,7 +144,7 @@ def of_figure_4(path: Path) -> list[dict]:
 def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
     """Draws the final cost over the step size, a panel for each grid: each optimizer at its best other settings, on the data used."""
     grids = {(panel, grid): table[table["settings"] == grid] for panel, table in tables.items() for grid in GRIDS}
-    grids = {name: members.fillna({"candidate": ""}) for name, members in grids.items() if len(members)}
+    grids = {name: members for name, members in grids.items() if len(members)}
     rows = -(-len(grids) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(12.8, 4.4 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat[len(grids) :]:
@@ -176,6 +176,12 @@ def ledger() -> pd.DataFrame:
     return table.sort_values(["panel", "setting", "optimizer"], kind="stable", ignore_index=True)
 
 
+def read_tuning(path: Path) -> pd.DataFrame:
+    """The tuning table at `path`; a line that nothing tells apart has an empty text there."""
+    texts = ["candidate", "hyperparameters"]
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna(dict.fromkeys(texts, ""))
+
+
 def tuning_tables() -> list[Path]:
     """Those of line panels, which have a published curve or a sweep of step sizes."""
     return [path for path in sorted((RESULTS / "tuning").glob("*.csv")) if path.stem != "fig4"]
@@ -189,7 +195,7 @@ def main() -> None:
     table.to_csv(RESULTS / "unknowns.csv", index=False, float_format="%.4g")
     columns = ["panel", "optimizer", "setting", "used", "closest", "distance", "sharpness"]
     print(table[columns].to_string(index=False, float_format="%.3g"))
-    draw_sensitivity({path.stem: pd.read_csv(path) for path in tuning_tables()}, RESULTS / "figures" / "sensitivity")
+    draw_sensitivity({path.stem: read_tuning(path) for path in tuning_tables()}, RESULTS / "figures" / "sensitivity")
 
 
 if __name__ == "__main__":
