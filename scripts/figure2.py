@@ -51,8 +51,8 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
 def all_races(root: Path) -> pd.DataFrame:
     """The race of each of the settings of figure 2b that has runs under `root`; empty where there are none."""
     tables = {settings: runs(root, "fig2b", settings) for settings in ("paper", "all_images", "quick")}
-    races = [race(table).assign(settings=settings) for settings, table in tables.items() if not table.empty]
-    return pd.concat(races, ignore_index=True).set_index("settings").reset_index() if races else pd.DataFrame()
+    races = {settings: race(table) for settings, table in tables.items() if not table.empty}
+    return pd.concat(races, names=["settings"]).reset_index("settings") if races else pd.DataFrame()
 
 
 def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:

@@ -23,8 +23,8 @@ COLUMNS = (
 UNTRIED = {
     "fig2a": ("start", "dropout", "rho", "eps", "shuffle"),
     "fig2b": ("batch_size", "shuffle"),
-    "fig3": ("lr", "start", "regulariser", "l2", "shuffle"),
-    "fig3_dropout": ("lr", "start", "regulariser", "dropout", "input_dropout", "l2", "shuffle"),
+    "fig3": ("start", "regulariser", "l2", "shuffle"),
+    "fig3_dropout": ("start", "regulariser", "dropout", "input_dropout", "l2", "shuffle"),
 }
 # When the published cost is taken, by the column of agreement.csv; judged where as many points were evaluated.
 ENOUGH = 5
