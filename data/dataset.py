@@ -72,8 +72,10 @@ def data_root(root: str | None = None) -> Path:
     return Path(root or os.environ.get("ADAM_DATA") or Path(__file__).parent / "downloads").expanduser()
 
 
-def load(name: str, source: str = "auto", root: str | None = None, examples: int | None = None, **options) -> Dataset:
-    """Loads a data set, fetching it first where that is needed.
+def load(
+    name: str, source: str = "auto", root: str | None = None, examples: int | None = None, device: torch.device | None = None, **options
+) -> Dataset:
+    """Loads a data set, fetching it first where that is needed; what is done with the images is done on the device.
 
     Args:
         name: `mnist`, `imdb` or `cifar10`.
@@ -81,31 +83,33 @@ def load(name: str, source: str = "auto", root: str | None = None, examples: int
             are there or can be fetched and otherwise, with a warning, the stand-in.
         root: the data root; see `data_root`.
         examples: use the first so many training examples alone; None: all.
-        options: what the data set's own loader takes: `words` and `features` of imdb; `whitening`, `regulariser` and `contrast`
-            of cifar10.
+        device: where the data are to be; None: the CPU.
+        options: `words` and `features` of imdb; `whitening`, `regulariser` and `contrast` of cifar10, see `data.whitening`.
 
     Raises:
         DataError: the real data are asked for and cannot be had, or a file is corrupt.
         ValueError: unknown name or source.
     """
     from data import cifar10, imdb, mnist, standin  # they build on the types of this module
+    from data.whitening import Whitening
 
     loaders = {
-        "mnist": (mnist.load_mnist, standin.digit_images),
-        "imdb": (imdb.load_imdb, standin.bag_of_words),
-        "cifar10": (cifar10.load_cifar10, standin.colour_images),
+        "mnist": (mnist.load_mnist, standin.digit_images, None),
+        "imdb": (imdb.load_imdb, standin.bag_of_words, None),
+        "cifar10": (cifar10.load_cifar10, standin.colour_images, Whitening),
     }
     if name not in loaders:
         raise ValueError(f"data.name={name} is unknown: choose one of {', '.join(loaders)}")
     if source not in SOURCES:
         raise ValueError(f"data.source={source} is unknown: choose one of {', '.join(SOURCES)}")
-    real, embedded = loaders[name]
-    known = inspect.signature(embedded).parameters.keys() & inspect.signature(real).parameters.keys()
+    real, embedded, preparation = loaders[name]
+    of_loaders = inspect.signature(embedded).parameters.keys() & inspect.signature(real).parameters.keys()
+    of_preparation = inspect.signature(preparation).parameters.keys() if preparation else set()
     for key, value in options.items():
-        if key not in known:
-            raise ValueError(
-                f"data.{key}={value} is unknown to {name}: it takes {', '.join(sorted({'source', 'root', 'examples'} | known))}"
-            )
+        if key not in of_loaders | of_preparation:
+            known = sorted({"source", "root", "examples"} | of_loaders | of_preparation)
+            raise ValueError(f"data.{key}={value} is unknown to {name}: it takes {', '.join(known)}")
+    prepare = preparation and preparation(**{key: options.pop(key) for key in of_preparation & options.keys()})
     dataset = None
     if source != "standin":
         try:
@@ -114,7 +118,9 @@ def load(name: str, source: str = "auto", root: str | None = None, examples: int
             if source == "real":
                 raise
             _warn(f"The {name} data are not in {data_root(root)} and cannot be downloaded.", str(error))
-    dataset = dataset or embedded(**options)
+    dataset = (dataset or embedded(**options)).to(device or torch.device("cpu"))
+    if prepare:
+        dataset = prepare(dataset, data_root(root) / "whitening" if dataset.source == "real" else None)
     if examples is None:
         return dataset
     if not (isinstance(examples, int) and 0 < examples <= len(dataset.train)):

@@ -11,8 +11,6 @@ from sklearn.datasets import load_digits, load_sample_images
 from data.dataset import Dataset, Split
 from data.imdb import check_options
 from data.rows import DenseRows, SparseRows
-from data.whitening import check_options as check_whitening
-from data.whitening import whitened
 
 
 def digit_images(train: int = 60_000, test: int = 10_000) -> Dataset:
@@ -40,20 +38,17 @@ def _grow(large: np.ndarray, labels: np.ndarray, origins: np.ndarray, rng: np.ra
     return Split(DenseRows(torch.from_numpy(images).flatten(1), scale=1 / 255), torch.from_numpy(labels[origins]))
 
 
-def colour_images(
-    whitening: str = "zca", regulariser: float = 0.1, contrast: bool = False, train: int = 50_000, test: int = 10_000
-) -> Dataset:
+def colour_images(train: int = 50_000, test: int = 10_000) -> Dataset:
     """Images of CIFAR-10's shape: a digit as in `digit_images`, in a colour of its own, over a piece of a photograph.
 
     The photographs are scikit-learn's two; training and test images show different halves of them, and different digits.
     """
-    check_whitening(whitening, regulariser, contrast)
     rng = np.random.default_rng(20150507)
     digits = digit_images(train, test)
     photographs = np.stack(load_sample_images().images).transpose(0, 3, 1, 2)  # 2 of 3 x 427 x 640
     halves = photographs[..., :320], photographs[..., 320:]
     splits = [_paint(split, half, rng) for split, half in zip((digits.train, digits.test), halves, strict=True)]
-    return whitened(Dataset("cifar10", "standin", *splits, classes=10, checksums={}), None, whitening, regulariser, contrast)
+    return Dataset("cifar10", "standin", *splits, classes=10, checksums={})
 
 
 def _paint(digits: Split, photographs: np.ndarray, rng: np.random.Generator) -> Split:

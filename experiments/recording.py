@@ -135,7 +135,8 @@ def announce(name: str, members: int, passes: int, done: float, seconds: float) 
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.1f} hours"
+    minutes = round(seconds / 60)
+    return f"{minutes} minute{'s' * (minutes > 1)}" if minutes < 100 else f"{seconds / 3600:.1f} hours"
 
 
 def system(device: torch.device) -> dict:

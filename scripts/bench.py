@@ -8,13 +8,16 @@
 5. The products of sparse minibatches by SciPy, against torch's own, as in a step of figure 1 right.
 6. A pass of figure 2a on a tenth of the images, against the lean loop that users write, with torch.optim.Adam(fused=True); and its
    matrix products alone, whose time training cannot go below; and with precision=bfloat16, against float32.
-7. A fiftieth of a pass of figure 3, with dropout, against the same lean loop with the convolutional network in torch.nn's parts; and with
-   precision=bfloat16.
+7. A fiftieth of a pass of figure 3, without dropout and with, against the same lean loop with the convolutional network in torch.nn's
+   parts; and with precision=bfloat16.
+8. Two members of figure 3 as a population, and on a CPU side by side with half of the threads each, against one after another.
 """
 
 import argparse
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -95,6 +98,15 @@ def our_pass(model, dataset: data.Dataset, steps: list[float], device: torch.dev
     plan = Plan(passes=2, batch_size=BATCH, schedule="constant", evaluate_every=2, precision=precision)
     first, both = train(model, partial(optim.Adam, lr=lr), dataset, [0], len(steps), plan, device)[1]
     return both - first
+
+
+def side_by_side(work: Callable[[list[float]], float], members: list[list[float]]) -> float:
+    """The seconds of the slowest when all are worked on at once, each with its share of the CPU threads."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(len(members), initializer=torch.set_num_threads, initargs=(max(1, threads // len(members)),)) as pool:
+        seconds = max(pool.map(work, members))
+    torch.set_num_threads(threads)
+    return seconds
 
 
 def products_of_a_step(device: torch.device) -> Callable[[], object]:
@@ -192,17 +204,25 @@ def main() -> None:
     row("tenth of a pass of figure 2a", "lean loop", user, "ours", ours)
     row("the same", "float32", ours, "bfloat16", halved)
     print(f"its matrix products alone    {products * len(loader) * 1e3:9.2f} ms, {products * len(loader) / ours:.0%} of ours")
-    part = data.load("cifar10", "standin", examples=1000, whitening="none", regulariser=0.0, contrast=False)
+    part = data.load("cifar10", "standin", examples=1000, whitening="none")
+    part = replace(part, test=part.test.first(1000))
+    resident = part.to(device)
     loader = DataLoader(ready(part.train), batch_size=BATCH, shuffle=True)
     for name, rates in (("figure 3", {"dropout": 0.0, "input_dropout": 0.0}), ("dropout", {"dropout": 0.5, "input_dropout": 0.2})):
         network, users = ConvolutionalNetwork(3072, 10, **rates), partial(users_convolutional_network, **rates)
         user, ours, halved = medians(
             partial(timed, partial(users_loop, loader, device, users, fused=True)),
-            *(partial(our_pass, network, part.to(device), [1e-4], device, precision) for precision in ("float32", "bfloat16")),
+            *(partial(our_pass, network, resident, [1e-4], device, precision) for precision in ("float32", "bfloat16")),
             rounds=arguments.rounds,
         )
         row(f"fiftieth of a pass, {name}", "lean loop", user, "ours", ours)
         row("the same", "float32", ours, "bfloat16", halved)
+    alone, members = partial(our_pass, ConvolutionalNetwork(3072, 10), resident, device=device), [[1e-4], [2e-4]]
+    in_turn, together = medians(lambda: sum(map(alone, members)), partial(alone, [1e-4, 2e-4]), rounds=arguments.rounds)
+    row("two members of it", "in turn", in_turn, "population", together)
+    if device.type == "cpu":
+        in_turn, beside = medians(lambda: sum(map(alone, members)), partial(side_by_side, alone, members), rounds=arguments.rounds)
+        row("the same", "in turn", in_turn, "side by side", beside)
 
 
 if __name__ == "__main__":

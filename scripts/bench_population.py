@@ -81,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     device = torch.device(arguments.device)
-    dataset = data.load("mnist", examples=arguments.images).to(device)
+    dataset = data.load("mnist", examples=arguments.images, device=device)
     pixels = dataset.train.inputs.take(torch.arange(arguments.images, device=device).unsqueeze(0))[0]
     settings = SETTINGS if device.type == "cuda" else SETTINGS[:: len(SETTINGS) // 12]
     scale = 60_000 / arguments.images

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from curves import EQUAL, REFERENCE, RESULTS, as_read, published, runs
+from curves import EQUAL, REFERENCE, RESULTS, as_read, runs
 from properties import CONDITIONS, FAILS, HOLDS, line
 
 COLUMNS = ("section", "claim", "settings", "quantity", "value", "lowest", "highest", "seeds", "paper", "verdict", "evidence", "command")
@@ -22,6 +22,8 @@ OURS_4, PAPER_4 = "ours, Adam", "the paper's points, Adam"
 OPEN = "not run far enough"
 # A large margin is at least this lead.
 LARGE = 0.1
+# What should be so after a few passes is judged after so many.
+A_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,8 @@ def figure_3(folder: Path) -> list[dict]:
     return lines
 
 
-def second_moments(root: Path) -> list[dict]:
-    """The claim of section 6.3 that vhat vanishes, from the runs under `root`; it is left open where they are shorter than the paper's."""
+def vanishing_moments(root: Path) -> list[dict]:
+    """The claim of section 6.3 that vhat vanishes, from the runs under `root`; it is left open where they have less than A_FEW passes."""
     lines = []
     for experiment in ("fig3", "fig3_dropout"):
         table = _of(runs(root, experiment, "paper"), "Adam")
@@ -189,7 +191,7 @@ def second_moments(root: Path) -> list[dict]:
         last = table[table["pass"] == passes].set_index("seed")[shares].max(axis=1)
         claim = f"vhat vanishes after a few passes and eps dominates ({experiment})"
         quantity = f"largest share of a layer's coordinates with sqrt(vhat) < eps, pass {passes}"
-        verdict = HOLDS if last.min() > 0.5 else OPEN if passes < len(published(experiment)["x"].unique()) else FAILS
+        verdict = HOLDS if last.min() > 0.5 else OPEN if passes < A_FEW else FAILS
         where = {"settings": "paper", "evidence": f"reference/{experiment}/paper/", "command": f"python run.py experiment={experiment}"}
         lines.append(line(claim, "6.3", quantity, last, verdict) | where)
     return lines
@@ -223,7 +225,7 @@ def ledger(folder: Path, root: Path) -> pd.DataFrame:
         root: of the runs.
     """
     lines = [judged for comparison in COMPARISONS for judged in compare(comparison, root)]
-    lines += [*sfo_claims(folder, root), *figure_3(folder), *second_moments(root), *figure_4(folder)]
+    lines += [*sfo_claims(folder, root), *figure_3(folder), *vanishing_moments(root), *figure_4(folder)]
     properties = _read(folder / "properties.csv").assign(evidence="properties.csv")
     table = pd.concat([pd.DataFrame(lines), properties]).reindex(columns=list(COLUMNS))
     return table.sort_values("section", kind="stable", ignore_index=True, key=lambda sections: sections.astype(str))

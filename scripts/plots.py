@@ -145,8 +145,12 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
     if table.empty:
         axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center")
         return
-    if 2 * table["x"].max() < panel.passes[1] and not panel.by_time:
-        axis.text(0.98, 0.03, f"ours: the first {table['pass'].max()} passes", transform=axis.transAxes, ha="right", fontsize=9)
+    end, last = table["x"].max(), panel.passes[1] if standin else min(panel.passes[1], paper["x"].max())
+    if end < last and not panel.by_time:
+        axis.axvspan(end, panel.passes[1], color="grey", alpha=0.1, linewidth=0, zorder=0)
+        fewest, most = (f(table.groupby("optimizer")["pass"].max()) for f in (min, max))
+        passes = f"{most}" if fewest == most else f"{fewest} to {most}"
+        axis.text(0.98, 0.03, f"grey: not run; ours are the first {passes} passes", transform=axis.transAxes, ha="right", fontsize=9)
     if standin:
         axis.text(0.5, 0.5, "STAND-IN DATA", transform=axis.transAxes, ha="center", fontsize=24, color="red", alpha=0.4, rotation=20)
     elif not tracked.empty:

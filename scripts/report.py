@@ -73,7 +73,8 @@ def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame
 
 
 def verdicts(claims: pd.DataFrame) -> str:
-    """How many of the claims hold, in a sentence."""
+    """How many of the claims hold, in a sentence; what the same runs say with both settings counts once."""
+    claims = claims.drop_duplicates([column for column in claims if column not in ("settings", "evidence", "command")])
     holds, conditions, fails, waiting = (int((claims["verdict"] == verdict).sum()) for verdict in (HOLDS, CONDITIONS, FAILS, OPEN))
     return (
         f"Of {len(claims)} verdicts on what the paper says, {holds} are that it holds, {conditions} that it does under conditions, "
@@ -118,7 +119,7 @@ def late_gaps(root: Path) -> dict[str, float]:
     return {name: log_ratios(geometric_mean(ours.get_group(name)), curve)[-LATE:].mean() for name, curve in paper}
 
 
-def second_moments(root: Path) -> pd.DataFrame:
+def moments_by_layer(root: Path) -> pd.DataFrame:
     """Adam's vhat by layer after the last pass of the runs of figure 3 under `root`: its median, and the share that eps decides."""
     tables = []
     for experiment in ("fig3", "fig3_dropout"):
@@ -161,7 +162,7 @@ def render(folder: Path) -> str:
         survival=survival(read["claims"]),
         distance=partial(distance, read["agreement"]),
         late_gaps=late_gaps(REFERENCE),
-        second_moments=second_moments(REFERENCE),
+        moments_by_layer=moments_by_layer(REFERENCE),
         equal=EQUAL,
         large=LARGE,
         oddities=all_oddities(),

@@ -14,6 +14,7 @@ import torch
 import data
 from data import DataError, Dataset, Split, cifar10, dataset, download, imdb, mnist, standin, whitening
 from data.rows import DenseRows, linear
+from data.whitening import Whitening
 
 
 def no_network(url, *_):
@@ -147,10 +148,10 @@ def test_the_data_root_is_the_key_then_the_environment_then_the_projects(monkeyp
 def test_without_network_real_fails_and_auto_warns(tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match=r"cannot download aclImdb_v1.tar.gz: .*no network"):
         data.load("imdb", "real", str(tmp_path), words=100, features="binary")
+    standin_images = Dataset("mnist", "standin", *[Split(DenseRows(torch.ones(1, 1)), torch.zeros(1))] * 2, classes=10, checksums={})
     monkeypatch.setattr(standin, "digit_images", lambda: standin_images)
-    standin_images = object()
     for root in (tmp_path, "/proc/nowhere"):  # where one can write, and where one cannot
-        assert data.load("mnist", "auto", str(root)) is standin_images
+        assert data.load("mnist", "auto", str(root)).train.inputs.values is standin_images.train.inputs.values
         assert "STAND-IN" in capsys.readouterr().err
 
 
@@ -274,7 +275,7 @@ def everything(split: Split) -> np.ndarray:
 
 def test_zca_makes_the_covariance_of_the_training_set_the_identity():
     plain = coloured(500, 100, 48)
-    white = whitening.whitened(plain, None, "zca", 0.0, contrast=False)
+    white = Whitening("zca", 0.0)(plain)
     rows = everything(white.train)
     np.testing.assert_allclose(rows.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(48), atol=1e-4)  # single precision, a condition of some hundreds
@@ -286,7 +287,7 @@ def test_the_regulariser_shrinks_directions_of_little_variance_and_the_test_set_
     plain = coloured(500, 100, 48)
     rows = everything(plain.train)
     variances, directions = np.linalg.eigh(np.cov(rows.T, bias=True))
-    white = whitening.whitened(plain, None, "zca", 0.01, contrast=False)
+    white = Whitening("zca", 0.01)(plain)
     turned = everything(white.train) @ directions
     np.testing.assert_allclose((turned**2).mean(0), variances / (variances + 0.01), rtol=1e-4)
     expected = (everything(plain.test) - rows.mean(0)) @ directions / np.sqrt(variances + 0.01) @ directions.T
@@ -296,12 +297,12 @@ def test_the_regulariser_shrinks_directions_of_little_variance_and_the_test_set_
 def test_contrast_is_normalised_image_by_image_and_a_flat_image_stays_finite():
     plain = coloured(50, 10, 48)
     plain.train.inputs.values[7] = 200
-    rows = everything(whitening.whitened(plain, None, "none", 0.1, contrast=True).train)
+    rows = everything(Whitening("none", 0.1, contrast=True)(plain).train)
     others = np.delete(rows, 7, axis=0)
     np.testing.assert_allclose(others.mean(1), 0, atol=1e-6)
     np.testing.assert_allclose(others.std(1), 1, rtol=1e-5)
     np.testing.assert_allclose(rows[7], 0, atol=1e-3)
-    centred = whitening.whitened(plain, None, "centred", 0.1, contrast=False)
+    centred = Whitening("centred", 0.1)(plain)
     np.testing.assert_allclose(everything(centred.test), everything(plain.test) - everything(plain.train).mean(0), atol=1e-6)
 
 
@@ -309,16 +310,31 @@ def test_what_whitening_has_fitted_is_kept_for_the_same_images_and_options_alone
     plain, fits = coloured(60, 10, 12), []
     zca = whitening.zca
     monkeypatch.setattr(whitening, "zca", lambda *arguments: fits.append(1) or zca(*arguments))
-    first = whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=False)
-    again = whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=False)
+    first = Whitening("zca", 0.1)(plain, tmp_path / "deep")
+    again = Whitening("zca", 0.1)(plain, tmp_path / "deep")
     assert torch.equal(first.test.inputs.values, again.test.inputs.values)
     assert len(fits) == 1
-    whitening.whitened(plain, tmp_path / "deep", "zca", 0.2, contrast=False)
-    whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=True)
+    Whitening("zca", 0.2)(plain, tmp_path / "deep")
+    Whitening("zca", 0.1, contrast=True)(plain, tmp_path / "deep")
     plain.train.inputs.values[0, 0] += 1
-    whitening.whitened(plain, tmp_path / "deep", "zca", 0.1, contrast=False)
+    Whitening("zca", 0.1)(plain, tmp_path / "deep")
     assert len(fits) == 4
-    whitening.whitened(plain, Path("/proc/nowhere"), "zca", 0.1, contrast=False)  # where nothing can be kept
+    Whitening("zca", 0.1)(plain, Path("/proc/nowhere"))  # where nothing can be kept
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_on_a_gpu_images_are_whitened_there_as_on_a_cpu(precision):
+    plain = coloured(500, 100, 48)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        there = Whitening("zca", 0.01, contrast=True)(plain.to(torch.device("cuda")))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert there.train.inputs.values.device.type == "cuda"
+    here = Whitening("zca", 0.01, contrast=True)(plain)
+    # Single precision, summed in another order.
+    torch.testing.assert_close(there.test.inputs.values.cpu(), here.test.inputs.values, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +352,7 @@ def test_wrong_options_of_whitening_are_named(options, words):
 
 
 def test_colour_standins_have_the_shape_of_cifar10_and_are_the_same_every_time():
-    first, second = (standin.colour_images("none", train=200, test=100) for _ in range(2))
+    first, second = (standin.colour_images(train=200, test=100) for _ in range(2))
     assert (first.train.inputs.shape, first.test.inputs.shape, first.classes) == ((200, 3072), (100, 3072), 10)
     assert torch.equal(first.train.inputs.values, second.train.inputs.values)
     planes = first.train.inputs.values.view(200, 3, 32, 32).float()
@@ -382,7 +398,7 @@ def test_the_real_cifar10_is_what_everybody_has():
 @pytest.mark.realdata("cifar10")
 def test_whitened_cifar10_has_the_identity_for_its_covariance(tmp_path):
     plain = data.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False, examples=10_000)
-    rows = whitening.whitened(plain, tmp_path, "zca", 0.0, contrast=False).train.inputs.values
+    rows = Whitening("zca", 0.0)(plain, tmp_path).train.inputs.values
     covariance = (rows.T @ rows / len(rows)).double()
     assert rows.mean(0).abs().max() < 1e-3
     assert (covariance - torch.eye(3072)).square().mean().sqrt() < 1e-4  # single precision, a condition of some hundred thousand

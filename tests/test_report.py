@@ -204,6 +204,13 @@ def test_links_of_the_report_lead_to_files_and_headings_that_there_are():
             assert (RESULTS / link).exists(), link
 
 
+@pytest.mark.parametrize(("passes", "share", "verdict"), [(4, 0.4, claims.OPEN), (4, 0.6, "holds"), (10, 0.4, "does not hold")])
+def test_whether_vhat_vanishes_is_judged_by_the_layer_with_most_of_it_after_a_few_passes(tmp_path, passes, share, verdict):
+    write_run(tmp_path, "Adam", [1.0] * passes, experiment="fig3", below_eps_stage1=0.0, below_eps_hidden=share)
+    found = claims.vanishing_moments(tmp_path)
+    assert [(line["value"], line["verdict"]) for line in found] == [(share, verdict)]
+
+
 def test_numbers_of_the_text_come_from_the_tables(tmp_path):
     for optimizer, paper in curves.published("fig2a").groupby("optimizer"):
         paper = paper[paper["kind"] == "plotted"].set_index("x")["y"]
@@ -215,7 +222,7 @@ def test_numbers_of_the_text_come_from_the_tables(tmp_path):
     for experiment in ("fig3", "fig3_dropout"):
         moments = {"vhat_stage1": 1e-3, "vhat_hidden": 1e-13, "below_eps_stage1": 0.0, "below_eps_hidden": 0.4}
         write_run(tmp_path, "Adam", [2.0, 1.0], experiment=experiment, **moments)
-    table = report.second_moments(tmp_path)
+    table = report.moments_by_layer(tmp_path)
     assert table[["pass", "layer", "vhat", "below_eps"]].to_numpy().tolist() == 2 * [[2, "stage1", 1e-3, 0.0], [2, "hidden", 1e-13, 0.4]]
     table = pd.DataFrame({"panel": ["a", "b"], "optimizer": "Adam", "rms_log_ratio": [0.1, 0.2]})
     assert report.distance(table, "b", "Adam") == 0.2

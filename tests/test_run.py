@@ -180,6 +180,9 @@ def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_l
                 cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
                 given = cfg.hyperparameters[settings].get(cfg.optimizer._target_.removeprefix("optim."), {})
                 for key, value in given.items():
+                    if key.endswith("_std"):  # of several layers
+                        assert value in cfg.model.initial_std.values()
+                        continue
                     places = [place[key] for place in (cfg, cfg.optimizer, cfg.model, cfg.data) if key in place]
                     assert places == [value]
                 key = "minibatches" if optimizer == "sfo" else "lr"
@@ -284,8 +287,10 @@ def test_experiments_change_what_config_yaml_says_for_all(command):
 def test_long_runs_are_announced_with_what_is_left(capsys):
     announce("fig4 Adam", 84, 10, 0.0, 2400)
     announce("fig4 Adam", 84, 10, 0.25, 3 * 3600)
+    announce("fig1_left Adam", 5, 46, 0.0, 61)
     announce("fig1_left Adam", 5, 46, 0.0, 30)
     assert capsys.readouterr().out.splitlines() == [
         "fig4 Adam: 84 members, 10 passes: about 40 minutes here",
         "fig4 Adam: 84 members, 10 passes; 25% is done, the rest: about 3.0 hours here",
+        "fig1_left Adam: 5 members, 46 passes: about 1 minute here",
     ]
