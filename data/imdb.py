@@ -1,7 +1,5 @@
 """IMDB reviews (Maas et al. 2011) as bags of words: 25,000 + 25,000 reviews, positive or negative."""
 
-import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,7 @@ import torch
 from sklearn.datasets import load_svmlight_file
 
 from data.dataset import Dataset, Split
-from data.download import fetch, landing, verify
+from data.download import unpack, verify
 from data.rows import SparseRows
 
 URLS = ("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",)
@@ -37,7 +35,7 @@ def load_imdb(root: Path, words: int, features: str) -> Dataset:
     check_options(words, features)
     missing = [name for name in MD5 if not (root / name).exists()]
     if missing:
-        _unpack(root / "aclImdb_v1.tar.gz", missing)
+        unpack(root / "aclImdb_v1.tar.gz", missing, URLS, ARCHIVE_MD5)
     for name, md5 in MD5.items():
         verify(root / name, md5)
     splits = [_split(root / "aclImdb" / part / "labeledBow.feat", words, features) for part in ("train", "test")]
@@ -50,15 +48,6 @@ def check_options(words: int, features: str) -> None:
         raise ValueError(f"data.features={features} is unknown: choose one of {', '.join(FEATURES)}")
     if not (isinstance(words, int) and 0 < words <= VOCABULARY):
         raise ValueError(f"data.words={words} should be a whole number from 1 to {VOCABULARY}")
-
-
-def _unpack(archive: Path, names: list[str]) -> None:
-    fetch(archive, URLS, ARCHIVE_MD5)
-    verify(archive, ARCHIVE_MD5)
-    with tarfile.open(archive) as tar:
-        for name in names:
-            with landing(archive.parent / name) as part, part.open("wb") as target:
-                shutil.copyfileobj(tar.extractfile(name), target)
 
 
 def _split(path: Path, words: int, features: str) -> Split:

@@ -58,7 +58,7 @@ def _paint(digits: Split, photographs: np.ndarray, rng: np.random.Generator) -> 
     ground = windows[places[0], :, places[1], places[2]]
     ink = np.zeros((count, 1, 32, 32), dtype=np.float32)
     ink[:, 0, 2:30, 2:30] = digits.inputs.values.view(-1, 28, 28).numpy() / 255
-    colours = rng.integers(0, 256, (count, 3, 1, 1))
+    colours = rng.integers(0, 256, (count, 3, 1, 1)).astype(np.float32)
     images = (ground * (1 - ink) + colours * ink).astype(np.uint8)
     return Split(DenseRows(torch.from_numpy(images).flatten(1), scale=1 / 255), digits.targets)
 

@@ -25,6 +25,7 @@ from curves import (
     RESULTS,
     as_read,
     by_time,
+    chosen,
     diverged,
     geometric_mean,
     log_ratios,
@@ -251,6 +252,20 @@ def compare(path: Path) -> str:
     return text if tracked.empty else f"{text}; tracked, settings=paper: {_distance(agreement(tracked, experiment)[0])}"
 
 
+def comparable(folder: Path) -> list[Path]:
+    """Its runs of optimizers that the paper has a curve of.
+
+    Raises:
+        ValueError: there is none; in one sentence.
+    """
+    labels = {path: read_run(path).iloc[0] for path in chosen(folder)}
+    shown = {path: label for path, label in labels.items() if label["experiment"] in EXPERIMENTS}
+    found = [path for path, label in shown.items() if label["optimizer"] in set(published(label["experiment"])["optimizer"])]
+    if not found:
+        raise ValueError(f"{folder} has no complete run, without overrides, of an optimizer that the paper has a curve of")
+    return found
+
+
 def _distance(line: dict) -> str:
     seeds = f"{line['seeds']} seed{'s' * (line['seeds'] > 1)}" + f", {line['diverged']} diverged" * (line["diverged"] > 0)
     other = "" if np.isnan(line["rms_other_reading"]) else f", {line['rms_other_reading']:.3f} in the second reading"
@@ -261,12 +276,12 @@ def main() -> None:
     """Measures the tracked runs, or somebody's own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, help="a folder of your own runs instead of the tracked ones; the tables go there")
-    parser.add_argument("paths", nargs="*", type=Path, help="CSV files of runs, whose distances are printed and nothing else is done")
+    parser.add_argument("paths", nargs="*", type=Path, help="runs (CSV), or folders, whose distances are printed and nothing else is done")
     arguments = parser.parse_args()
     if arguments.paths:
         try:
             for path in arguments.paths:
-                print(compare(path))
+                print(*map(compare, comparable(path) if path.is_dir() else [path]), sep="\n")
         except (ValueError, KeyError) as problem:  # a table without our columns is no run
             sys.exit(f"error: {problem}" if isinstance(problem, ValueError) else f"error: {path} is no run: it has no column {problem}")
         return

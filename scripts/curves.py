@@ -105,12 +105,15 @@ def is_plain(path: Path) -> bool:
 
 
 def read_run(path: Path) -> pd.DataFrame | None:
-    """The table of one run with `x` and the `seconds` of training per member until the end of the pass; None where it is not complete."""
+    """The table of one run; None where it is not complete.
+
+    It also has `x`, the `seconds` of training per member until the end of the pass, and the `machine` on which they passed.
+    """
     if not path.with_suffix(".json").exists():
         return None
-    table = pd.read_csv(path, dtype={"hyperparameters": "string"}).fillna({"hyperparameters": ""})
-    seconds = dict(enumerate(provenance(path).get("seconds_after_pass", ()), 1))
-    return table.assign(x=table["pass"] - 1, seconds=table["pass"].map(seconds).astype(float) / table["member"].nunique())
+    table, origin = pd.read_csv(path, dtype={"hyperparameters": "string"}).fillna({"hyperparameters": ""}), provenance(path)
+    seconds = table["pass"].map(dict(enumerate(origin.get("seconds_after_pass", ()), 1))).astype(float) / table["member"].nunique()
+    return table.assign(x=table["pass"] - 1, seconds=seconds, machine=f"{origin.get('processor')}, {origin.get('threads')} threads")
 
 
 def read_table(path: Path) -> pd.DataFrame | None:
@@ -124,9 +127,12 @@ def provenance(path: Path) -> dict:
 
 
 def by_time(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with training time for `x`, in units of the mean time of Adam's passes; the first point at 0, as in the paper."""
+    """The table with training time for `x`, in units of the mean time of Adam's passes; the first point at 0, as in the paper.
+
+    Empty where Adam was not run, or not all on one machine: their seconds say nothing of each other.
+    """
     adam = table[table["optimizer"] == "Adam"] if not table.empty else table
-    if adam.empty:
+    if adam.empty or table["machine"].nunique() > 1:
         return pd.DataFrame()
     unit = (adam["seconds"] / adam["pass"]).iloc[-1]
     return table.assign(x=(table["seconds"] - table.groupby("optimizer")["seconds"].transform("min")) / unit)

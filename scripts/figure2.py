@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import plots
-from curves import REFERENCE, RESULTS, runs
+from curves import REFERENCE, RESULTS, geometric_mean, runs
 
 OPTIMIZERS = ("AdaGrad", "RMSProp", "SGDNesterov", "AdaDelta", "Adam")
 RACE = {"log": True, "costs": (1e-6, 10)}
@@ -34,7 +34,7 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for optimizer, ours in table.groupby("optimizer"):
         by_pass = ours.groupby("pass")
-        mean = pd.DataFrame({"cost": plots.mean_over_seeds(ours, "pass", log=True), "seconds": by_pass["seconds"].mean()})
+        mean = pd.DataFrame({"cost": geometric_mean(ours).to_numpy(), "seconds": by_pass["seconds"].mean()})
         line = {"optimizer": optimizer, "seeds": ours["seed"].nunique(), "passes": mean.index[-1]}
         line["seconds_of_a_pass"] = mean["seconds"].iloc[-1] / mean.index[-1]
         for goal in GOALS:
@@ -49,9 +49,9 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def all_races(root: Path) -> pd.DataFrame:
-    """The race of each of the settings of figure 2b that has runs under `root`; empty where there are none."""
+    """The race of each of the settings of figure 2b that has runs under `root`, all on one machine; empty where there are none."""
     tables = {settings: runs(root, "fig2b", settings) for settings in ("paper", "all_images", "quick")}
-    races = {settings: race(table) for settings, table in tables.items() if not table.empty}
+    races = {settings: race(table) for settings, table in tables.items() if not table.empty and table["machine"].nunique() == 1}
     return pd.concat(races, names=["settings"]).reset_index("settings") if races else pd.DataFrame()
 
 
@@ -71,7 +71,7 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
         for optimizer in ("SFO", "Adam"):
             if table.empty:
                 continue
-            ours = plots.mean_over_seeds(table[table["optimizer"] == optimizer], "x", log=True)
+            ours = plots.mean_over_seeds(table[table["optimizer"] == optimizer], log=True)
             costs.plot(ours.index, ours, style, color=plots.COLOURS[optimizer], label=optimizer + name)
     passes = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
     costs.set(

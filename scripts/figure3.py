@@ -33,6 +33,12 @@ FAR = np.log(2)
 _SMALLEST = 1e-24
 
 
+def lead(costs: pd.Series, name: str, other: str) -> float:
+    """ln(the other's cost / its own); who has diverged, with a cost of infinity, is behind."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.nan_to_num(np.log(costs[other] / costs[name]), nan=-np.inf, posinf=np.inf, neginf=-np.inf))
+
+
 def claims(costs: pd.DataFrame) -> list[dict]:
     """A line for each sentence of section 6.3 on costs.
 
@@ -42,9 +48,9 @@ def claims(costs: pd.DataFrame) -> list[dict]:
     if FIRST not in costs.index:
         return []
     first, last = costs.loc[FIRST], costs.iloc[-1]
-    ahead = min(np.log(first["SGDNesterov"] / first[name]) for name in ("Adam", "AdaGrad"))
-    behind = min(np.log(last["AdaGrad"] / last[name]) for name in ("Adam", "SGDNesterov"))
-    margin = np.log(last["SGDNesterov"] / last["Adam"])
+    ahead = min(lead(first, name, "SGDNesterov") for name in ("Adam", "AdaGrad"))
+    behind = min(lead(last, name, "AdaGrad") for name in ("Adam", "SGDNesterov"))
+    margin = lead(last, "Adam", "SGDNesterov")
     start = f"at x = {FIRST}"
     return [
         {"claim": f"Adam and AdaGrad are ahead of SGDNesterov {start}", "log_ratio": ahead, "at_end": False, "holds": ahead > EQUAL},
@@ -61,9 +67,9 @@ def judge(root: Path) -> pd.DataFrame:
         if ours.empty or not set(OPTIMIZERS) <= set(ours["optimizer"]):
             continue
         ours = ours[ours["optimizer"].isin(OPTIMIZERS)]
-        mean = pd.DataFrame({name: geometric_mean(of_it) for name, of_it in ours.groupby("optimizer")}).dropna()
-        if mean.empty:  # an optimizer diverged in the first pass
-            continue
+        shortest = ours.groupby("optimizer")["x"].max().min()
+        mean = pd.DataFrame({name: geometric_mean(of_it) for name, of_it in ours.groupby("optimizer")}).loc[:shortest]
+        mean = mean.fillna(np.inf)  # who has diverged is behind all others
         paper = published(experiment).pivot(index="x", columns="optimizer", values="y")
         seeds = ours.groupby("optimizer")["seed"].nunique().min()
         whose = {"source": "ours", "settings": settings, "seeds": seeds}, {"source": "paper"}, {"source": "paper"}

@@ -99,11 +99,10 @@ def _is_standin(table: pd.DataFrame) -> bool:
     return not table.empty and (table["data"] == "standin").any()
 
 
-def mean_over_seeds(table: pd.DataFrame, by: str, log: bool) -> pd.Series:
-    """The mean cost for each value of the column `by`, of those that have not diverged; the geometric one for a logarithmic axis."""
-    if log:
-        return np.exp(np.log(table["cost"]).groupby(table[by]).mean())
-    return table.groupby(by)["cost"].mean()
+def mean_over_seeds(table: pd.DataFrame, log: bool) -> pd.Series:
+    """The mean cost by `x`, of those that have not diverged; the geometric one for a logarithmic axis."""
+    costs = table["cost"].where(np.isfinite(table["cost"]))
+    return np.exp(np.log(costs).groupby(table["x"]).mean()) if log else costs.groupby(table["x"]).mean()
 
 
 def _darker(colour: str) -> tuple[float, ...]:
@@ -122,13 +121,13 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             curve = paper[paper["optimizer"] == optimizer]
             axis.plot(curve["x"], curve["y"], color=_darker(colour), linewidth=0.9, linestyle=(0, (4, 2)), zorder=4)
             if not tracked.empty:
-                mean = mean_over_seeds(tracked[tracked["optimizer"] == optimizer], "x", panel.log)
+                mean = mean_over_seeds(tracked[tracked["optimizer"] == optimizer], panel.log)
                 axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
         ours = table[table["optimizer"] == optimizer] if not table.empty else table
         if ours.empty:
             continue
         by_pass = ours.groupby("x")["cost"]
-        mean, low, high = mean_over_seeds(ours, "x", panel.log), by_pass.min(), by_pass.max()  # of those that have not diverged
+        mean, low, high = mean_over_seeds(ours, panel.log), by_pass.min(), by_pass.max()  # of those that have not diverged
         extra = "" if optimizer in panel.optimizers else " (not in the paper)"
         if lost := diverged(ours):
             label += f", {lost} of {ours['member'].nunique()} diverged"

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from curves import REFERENCE, RUNS, chosen, is_plain, provenance
 
+# Those of full scale, which figures and claims are about.
+SETTINGS = ("paper", "best", "all_images")
+
 
 def problem(path: Path) -> str | None:
     """Why the run at `path` cannot be tracked, or None."""
@@ -16,6 +19,8 @@ def problem(path: Path) -> str | None:
         return "it was trained on stand-in data"
     if provenance(path).get("uncommitted_changes"):
         return "the code had uncommitted changes: commit them and run again, so that others can"
+    if path.resolve().parent.name not in SETTINGS:
+        return f"its settings are none of {', '.join(SETTINGS)}"
     if not is_plain(path):
         return "it overrides the experiment's configuration: put the values into conf/experiment first"
     return None

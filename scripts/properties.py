@@ -392,7 +392,7 @@ def judge_adamax(root: Path) -> list[dict]:
     lines = []
 
     def judge(experiment: str, settings: str, quantity: str, costs: pd.DataFrame) -> None:
-        share = costs["AdaMax"] / costs["Adam"]
+        share = (costs["AdaMax"].fillna(np.inf) / costs["Adam"]).dropna()
         verdict = HOLDS if share.max() < 1.05 else FAILS if share.min() > 1.05 else CONDITIONS
         verdicts = line(f"Ours: AdaMax gets as far as Adam, {experiment}", "7.1", quantity, share, verdict)
         command = f"python run.py experiment={experiment} settings={settings} optimizer=adamax"
@@ -405,7 +405,7 @@ def judge_adamax(root: Path) -> list[dict]:
         if table.empty or table["optimizer"].nunique() < 2:
             continue
         passes = table.groupby("optimizer")["pass"].max().min()
-        last = table[table["pass"] == passes].pivot(index="seed", columns="optimizer", values="cost").dropna()
+        last = table[table["pass"] == passes].pivot(index="seed", columns="optimizer", values="cost")
         judge(experiment, settings, f"training cost over Adam's, pass {passes}", last)
     sweep = sweeps(root, "paper")
     if not sweep.empty and {"Adam", "AdaMax"} <= set(sweep["optimizer"]):

@@ -73,8 +73,8 @@ def test_what_ends_after_our_passes_is_not_judged(tmp_path):
     pd.DataFrame(rows).to_csv(tmp_path / "fig3_claims.csv", index=False)
     found = {(line["claim"], line["settings"]): line["verdict"] for line in claims.figure_3(tmp_path)}
     assert found == {
-        ("Adam is ahead at x = 1 (fig3), in our 4 passes", "paper"): claims.FAILS,
-        ("Adam ends ahead (fig3), in our 4 passes", "paper"): claims.OPEN,
+        ("Adam is ahead at x = 1 (fig3)", "paper"): claims.FAILS,
+        ("Adam ends ahead (fig3)", "paper"): claims.OPEN,
         ("Adam is ahead at x = 1 (fig3)", "best"): claims.FAILS,
         ("Adam ends ahead (fig3)", "best"): claims.FAILS,
     }

@@ -99,7 +99,8 @@ def test_the_claims_of_section_6_3_are_judged_in_the_papers_curves_and_in_ours(t
         assert figure3.claims(ends)[2]["holds"] == marginal
     assert figure3.judge(tmp_path / "nothing").empty
     write_run(tmp_path, "AdaGrad", [2.0, np.nan, np.nan], "fig3")
-    assert set(figure3.judge(tmp_path)["source"]) == {"paper"}  # nothing is left of ours in the passes that are judged
+    diverged = figure3.judge(tmp_path).query("source == 'ours'")
+    assert diverged["log_ratio"].tolist() == [-np.inf, np.inf, pytest.approx(np.log(1.07))]  # who diverges is behind
 
 
 def test_figure_3_has_the_papers_panels_for_each_half_and_the_second_moments_of_adam(tmp_path, drawn):
@@ -299,6 +300,9 @@ def test_somebodys_run_is_compared_in_a_line(tmp_path, monkeypatch):
             agreement.compare(path)
     diverged = agreement.compare(write_run(tmp_path, "Adam", [*adam[:5], np.nan], seeds=(0,)))
     assert "nan (1 seed, 1 diverged) from the paper's curve" in diverged
+    assert agreement.comparable(tmp_path / "fig1_left" / "paper") == [tmp_path / "fig1_left" / "paper" / "Adam.csv"]  # AdaMax is not shown
+    with pytest.raises(ValueError, match="no complete run, without overrides"):
+        agreement.comparable(tmp_path / "fig4" / "paper")
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     (tmp_path / "table.json").write_text("{}")
     monkeypatch.setattr("sys.argv", ["agreement.py", str(tmp_path / "table.csv")])
@@ -361,6 +365,7 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
         (write_run(runs, "AdaMax", [0.5], data="standin"), "stand-in"),
         (write_run(runs, "Adam,optimizer.lr=1", [0.5]), "overrides"),
         (half, "not complete"),
+        (write_run(runs, "Adam", [0.5], settings="quick"), "none of paper, best, all_images"),
         (dirty, "uncommitted changes"),
     ):
         with pytest.raises(SystemExit, match=words):
