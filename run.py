@@ -37,11 +37,14 @@ def run(cfg: DictConfig) -> None:
     adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)
     plan = Plan(**{field.name: config[field.name] for field in fields(Plan)})
+    records = {
+        source: Record(config, optimizer_name(config), HydraConfig.get().job.override_dirname, source) for source in ("real", "standin")
+    }
+    if is_done(records["standin" if config["data"]["source"] == "standin" else "real"], config["force"]):
+        return  # without loading the data
     dataset = data.load(**config["data"], device=device)
-
-    record = Record(config, optimizer_name(config), HydraConfig.get().job.override_dirname, dataset.source)
-    if record.complete and not config["force"]:
-        print(f"{record} is complete (force=true trains again)")
+    record = records[dataset.source]
+    if is_done(record, config["force"]):
         return
     origin = {**system(device), "data_md5": dataset.checksums}
     table, seconds = train_members(config, population, dataset, plan, device, record)
@@ -55,6 +58,14 @@ def run(cfg: DictConfig) -> None:
         },
     )
     print(f"{summary(table, seconds[-1])}\nwrote {record}")
+
+
+def is_done(record: Record, force: bool) -> bool:
+    """Whether nothing is to be trained, which it then says."""
+    if record.complete and not force:
+        print(f"{record} is complete (force=true trains again)")
+        return True
+    return False
 
 
 def measure_property(cfg: DictConfig) -> None:

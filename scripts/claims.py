@@ -24,6 +24,8 @@ OPEN = "not run far enough"
 LARGE = 0.1
 # What should be so after a few passes is judged after so many.
 A_FEW = 10
+# That of Algorithm 1.
+EPS = 1e-8
 
 
 @dataclass(frozen=True)
@@ -177,20 +179,23 @@ def figure_3(folder: Path) -> list[dict]:
 
 
 def vanishing_moments(root: Path) -> list[dict]:
-    """The claim of section 6.3 that vhat vanishes, from the runs under `root`; it is left open where they have less than A_FEW passes."""
+    """The claim of section 6.3 that vhat vanishes, from the runs under `root`; it is left open where they have less than A_FEW passes.
+
+    Judged against the eps of Algorithm 1: that of the runs is itself inferred from the curves.
+    """
     lines = []
     for experiment in ("fig3", "fig3_dropout"):
         table = _of(runs(root, experiment, "paper"), "Adam")
-        shares = [column for column in table if column.startswith("below_eps_")]
-        if not len(table) or not shares:
+        medians = [column for column in table if column.startswith("vhat_")]
+        if not len(table) or not medians:
             continue
         passes = table["pass"].max()
-        last = table[table["pass"] == passes].set_index("seed")[shares].max(axis=1)
-        claim = f"vhat vanishes after a few passes and eps dominates ({experiment})"
-        quantity = f"largest share of a layer's coordinates with sqrt(vhat) < eps, pass {passes}"
-        verdict = HOLDS if last.min() > 0.5 else OPEN if passes < A_FEW else FAILS
+        smallest = np.sqrt(table[table["pass"] == passes].set_index("seed")[medians].min(axis=1)) / EPS
+        claim = f"vhat vanishes after a few passes and eps = {EPS:g} dominates ({experiment})"
+        quantity = f"smallest sqrt(median of vhat) of a layer over eps, pass {passes}"
+        verdict = HOLDS if smallest.max() < 1 else OPEN if passes < A_FEW else FAILS
         where = {"settings": "paper", "evidence": f"reference/{experiment}/paper/", "command": f"python run.py experiment={experiment}"}
-        lines.append(line(claim, "6.3", quantity, last, verdict) | where)
+        lines.append(line(claim, "6.3", quantity, smallest, verdict) | where)
     return lines
 
 

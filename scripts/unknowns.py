@@ -20,11 +20,14 @@ COLUMNS = (
     "candidates", "evidence",
 )  # fmt: skip
 # What the paper leaves out too and no tracked run tries another value of, by panel: keys of the configuration.
+_STARTS = ("start", "initial_std.stage1", "initial_std.stage2", "initial_std.stage3", "initial_std.hidden", "initial_std.scores")
 UNTRIED = {
+    "fig1_left": ("eps", "shuffle"),
+    "fig1_right": ("l2", "eps", "shuffle"),
     "fig2a": ("start", "dropout", "rho", "eps", "shuffle"),
-    "fig2b": ("batch_size", "shuffle"),
-    "fig3": ("start", "regulariser", "l2", "shuffle"),
-    "fig3_dropout": ("start", "regulariser", "dropout", "input_dropout", "l2", "shuffle"),
+    "fig2b": ("eps", "batch_size", "shuffle"),
+    "fig3": (*_STARTS, "contrast", "regulariser", "beta2", "eps", "l2", "schedule", "shuffle"),
+    "fig3_dropout": (*_STARTS, "contrast", "regulariser", "dropout", "input_dropout", "beta2", "eps", "l2", "schedule", "shuffle"),
 }
 # When the published cost is taken, by the column of agreement.csv; judged where as many points were evaluated.
 ENOUGH = 5
@@ -74,10 +77,10 @@ def ranking(least: pd.Series) -> dict:
 
 
 def used(experiment: str, optimizer: str) -> dict[str, str]:
-    """The last part of every key of the tracked run's configuration, with its value; empty if there is no such run."""
+    """Every key of the tracked run's configuration, by its last part and by its last two, with its value; empty if there is no such run."""
     paths = [path for path in chosen(REFERENCE / experiment / "paper") if path.stem.partition(",")[0] == optimizer]
     flat = pd.json_normalize(provenance(paths[0])["config"]).iloc[0] if paths else pd.Series(dtype=object)
-    return {key.rpartition(".")[2]: str(value) for key, value in flat.items()}
+    return {".".join(key.split(".")[-parts:]): str(value) for parts in (2, 1) for key, value in flat.items()}
 
 
 def of_lines(path: Path) -> list[dict]:

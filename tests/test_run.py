@@ -95,7 +95,9 @@ def test_a_grid_is_one_population_and_agrees_with_its_members_alone(command):
 def test_a_complete_run_is_not_repeated_unless_forced_or_changed(command, monkeypatch, capsys):
     (path,) = command("seed=0")
     before = path.stat().st_mtime_ns
-    command("seed=0")
+    with monkeypatch.context() as patch:
+        patch.setattr(program.data, "load", lambda **_: pytest.fail("the data are not needed"))
+        command("seed=0")
     assert path.stat().st_mtime_ns == before
     assert "is complete" in capsys.readouterr().out
     command("seed=0", "force=true")
@@ -115,6 +117,9 @@ def test_runs_on_standin_data_say_so_in_path_and_csv(command, monkeypatch, image
     (path,) = command("seed=0")
     assert "standin" in path.parts
     assert set(pd.read_csv(path)["data"]) == {"standin"}
+    before = path.stat().st_mtime_ns
+    command("seed=0", "data.source=standin")
+    assert path.stat().st_mtime_ns == before  # complete, too
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp_path):
