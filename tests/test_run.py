@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hydra import compose, initialize
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 import optim
 import run as program
+from data import Dataset
+from data.dataset import Split
+from data.rows import DenseRows
 from experiments import checkpoints, recording
 from experiments.errors import one_sentence_errors
 from experiments.recording import COLUMNS, PROJECT, announce
@@ -194,6 +202,31 @@ def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_l
                 last_words = [f"optimizer.{key}=16", "schedule=constant"]
                 changed = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", *last_words])
                 assert (changed.optimizer[key], changed.schedule) == (16, "constant")
+
+
+@pytest.mark.parametrize("target", ["reproduce", "reproduce-gpu", "tune-fig1", "tune-fig2", "tune-fig3", "tune-fig4"])
+def test_what_make_runs_can_be_composed(target):
+    recipe = subprocess.run(["make", "-n", "-o", "setup", target], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    commands = re.findall(r"run\.py (?!--config-name)([^|;\n]+)", recipe)
+    assert commands
+    with initialize(version_base="1.3", config_path="../conf"):
+        for command in commands:
+            words = [word for word in command.split() if word not in ("-m", "$candidate")]
+            (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
+            for job in jobs:
+                OmegaConf.to_container(compose("config", job), resolve=True)
+
+
+def test_figure_3_runs_from_its_configuration(command, monkeypatch):
+    rng = np.random.default_rng(0)
+    splits = [Split(DenseRows(torch.tensor(rng.normal(size=(200, 3072)), dtype=torch.float32)), torch.arange(200) % 10) for _ in "ab"]
+    monkeypatch.setattr(program.data, "load", lambda **_: Dataset("colours", "real", *splits, classes=10, checksums={}))
+    (path,) = command("experiment=fig3_dropout")
+    table = pd.read_csv(path)
+    assert np.isfinite(table["cost"]).all()
+    layers = ("stage1", "stage2", "stage3", "hidden", "scores")
+    assert list(table.columns[len(COLUMNS) :]) == [f"{what}_{layer}" for layer in layers for what in ("vhat", "below_eps")]
+    assert json.loads(path.with_suffix(".json").read_text())["config"]["model"]["initial_std"].keys() == set(layers)
 
 
 def may_be_chosen(experiment: str, optimizer: str, settings: str) -> bool:
