@@ -16,7 +16,7 @@ import pandas as pd
 
 import figure4
 from claims import LARGE, OPEN
-from curves import BY_TIME, EQUAL, PANELS, REFERENCE, RESULTS, geometric_mean, log_ratios, published, runs
+from curves import BY_TIME, EQUAL, PANELS, REFERENCE, RESULTS, as_read, geometric_mean, log_ratios, published, runs
 from oddities import all_oddities
 from properties import CONDITIONS, FAILS, HOLDS
 
@@ -113,6 +113,30 @@ def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str =
     return series[reading].item()
 
 
+def ours(experiment: str, optimizer: str, x: int = -1, settings: str = "paper") -> float:
+    """The cost of a tracked run at x, -1 for its end; geometric mean over seeds."""
+    costs = geometric_mean(runs(REFERENCE, experiment, settings).query("optimizer == @optimizer"))
+    return costs.iloc[-1] if x == -1 else costs[x]
+
+
+def theirs(experiment: str, optimizer: str, x: int = -1) -> float:
+    """The paper's cost at x, -1 for the end of the curve; Adam's in figure 2b in its second reading."""
+    curve = as_read(experiment).query("optimizer == @optimizer").set_index("x")["y"].sort_index()
+    return curve.iloc[-1] if x == -1 else curve[x]
+
+
+def apart(experiment: str, optimizer: str, first: int, last: int) -> str:
+    """How far a tracked run is from the paper's curve at most between two x, as a percentage of the curve."""
+    return f"{max(abs(ours(experiment, optimizer, x) / theirs(experiment, optimizer, x) - 1) for x in range(first, last + 1)):.0%}"
+
+
+def dropouts_share(root: Path) -> str:
+    """How many times the cost with the noise on is that with it off in figure 2a, over its optimizers, after 10 passes and at the end."""
+    table = runs(root, "fig2a", "paper").query("optimizer != 'SFO'")
+    shares = (table["cost"] / table["train_cost"]).groupby(table["pass"]).agg(["min", "max"])
+    return " and of ".join(f"{least:.0f} to {most:.0f} after {passes} passes" for passes, least, most in shares.iloc[[9, -1]].itertuples())
+
+
 def late_gaps(root: Path) -> dict[str, float]:
     """By optimizer of figure 2a, the mean of ln(ours / paper) over the last LATE passes, for the runs under `root`."""
     ours, paper = (table.groupby("optimizer") for table in (runs(root, "fig2a", "paper"), published("fig2a")))
@@ -154,13 +178,19 @@ def render(folder: Path) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["table"] = table
+    environment.filters |= {"table": table, "digits": "{:.2g}".format}
+    unknown = read["unknowns"].set_index(["panel", "optimizer", "setting"])
     return environment.get_template("report.md.jinja").render(
         **read,
         headline=headline(read["agreement"], read["claims"], read["fig4_points"]),
         by_panel=table(by_panel(read["agreement"]), PANEL_COLUMNS),
         survival=survival(read["claims"]),
         distance=partial(distance, read["agreement"]),
+        ours=ours,
+        theirs=theirs,
+        apart=apart,
+        unknown=lambda *setting: unknown.loc[setting],
+        dropouts_share=dropouts_share(REFERENCE),
         late_gaps=late_gaps(REFERENCE),
         moments_by_layer=moments_by_layer(REFERENCE),
         equal=EQUAL,

@@ -211,7 +211,8 @@ def test_whether_vhat_vanishes_is_judged_by_the_layer_with_least_of_it_after_a_f
     assert (found["value"], found["verdict"]) == (pytest.approx(ratio), verdict)
 
 
-def test_numbers_of_the_text_come_from_the_tables(tmp_path):
+def test_numbers_of_the_text_come_from_the_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "REFERENCE", tmp_path)
     for optimizer, paper in curves.published("fig2a").groupby("optimizer"):
         paper = paper[paper["kind"] == "plotted"].set_index("x")["y"]
         # A curve of ours without gaps, e^0.1 above the paper's.
@@ -219,6 +220,10 @@ def test_numbers_of_the_text_come_from_the_tables(tmp_path):
         write_run(tmp_path, optimizer, list(costs), experiment="fig2a", seeds=(0,))
     gaps = report.late_gaps(tmp_path)
     assert gaps == pytest.approx(dict.fromkeys(["AdaDelta", "AdaGrad", "Adam", "RMSProp", "SGDNesterov"], 0.1))
+    assert report.ours("fig2a", "Adam", 3) == pytest.approx(0.1461 * np.exp(0.1), rel=1e-3)
+    assert report.theirs("fig2a", "Adam", 3) == pytest.approx(0.1461, rel=1e-3)
+    assert report.apart("fig2a", "Adam", 12, 13) == "11%"  # e^0.1 - 1
+    assert report.dropouts_share(tmp_path) == "1 to 1 after 10 passes and of 1 to 1 after 201 passes"
     for experiment in ("fig3", "fig3_dropout"):
         moments = {"vhat_stage1": 1e-3, "vhat_hidden": 1e-13, "below_eps_stage1": 0.0, "below_eps_hidden": 0.4}
         write_run(tmp_path, "Adam", [2.0, 1.0], experiment=experiment, **moments)
