@@ -48,7 +48,12 @@ TOO_HIGH = 3
 def settings_of(row: pd.Series) -> dict[str, str]:
     """What one line of a tuning table sets: from `candidate` and `hyperparameters`, `key=value` with blanks between."""
     pairs = [pair.partition("=") for pair in f"{row['candidate']} {row['hyperparameters']}".split()]
-    return {key.rpartition(".")[2]: value for key, _, value in pairs}
+    return {short(key): value for key, _, value in pairs}
+
+
+def short(key: str) -> str:
+    """A key without the group that it belongs to: lr for optimizer.lr, initial_std.hidden for model.initial_std.hidden."""
+    return key.partition(".")[2] or key
 
 
 def profile(distances: pd.DataFrame) -> list[dict]:
@@ -77,10 +82,10 @@ def ranking(least: pd.Series) -> dict:
 
 
 def used(experiment: str, optimizer: str) -> dict[str, str]:
-    """Every key of the tracked run's configuration, by its last part and by its last two, with its value; empty if there is no such run."""
+    """Every key of the tracked run's configuration, as `short` has it, with its value; empty if there is no such run."""
     paths = [path for path in chosen(REFERENCE / experiment / "paper") if path.stem.partition(",")[0] == optimizer]
     flat = pd.json_normalize(provenance(paths[0])["config"]).iloc[0] if paths else pd.Series(dtype=object)
-    return {".".join(key.split(".")[-parts:]): str(value) for parts in (2, 1) for key, value in flat.items()}
+    return {short(key): str(value) for key, value in flat.items()}
 
 
 def of_lines(path: Path) -> list[dict]:
