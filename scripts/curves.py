@@ -126,6 +126,18 @@ def provenance(path: Path) -> dict:
     return json.loads(path.with_suffix(".json").read_text())
 
 
+def configuration(root: Path, experiment: str, optimizer: str) -> dict[str, str]:
+    """Every key that the run with `settings=paper` under `root` was configured with, as `short` has it; empty if there is no such run."""
+    paths = [path for path in chosen(root / experiment / "paper") if path.stem.partition(",")[0] == optimizer]
+    flat = pd.json_normalize(provenance(paths[0])["config"]).iloc[0] if paths else pd.Series(dtype=object)
+    return {short(key): str(value) for key, value in flat.items()}
+
+
+def short(key: str) -> str:
+    """A key without the group that it belongs to: lr for optimizer.lr, initial_std.hidden for model.initial_std.hidden."""
+    return key.partition(".")[2] or key
+
+
 def by_time(table: pd.DataFrame) -> pd.DataFrame:
     """The table with training time for `x`, in units of the mean time of Adam's passes; the first point at 0, as in the paper.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import plots
-from curves import EQUAL, REFERENCE, RESULTS, geometric_mean, published, runs
+from curves import EQUAL, REFERENCE, RESULTS, configuration, geometric_mean, published, runs
 
 EXPERIMENTS = {"fig3": "no dropout", "fig3_dropout": "dropout"}
 OPTIMIZERS = ("AdaGrad", "SGDNesterov", "Adam")
@@ -93,7 +93,8 @@ def draw_moments(root: Path, stem: Path) -> None:
                 mean = table.groupby("x")[f"{name}_{layer}"].mean().clip(lower=_SMALLEST if name == "vhat" else 0)
                 axis.plot(mean.index, mean, style, color=f"C{number}", label=f"{layer}, {dropout}")
     axes[0].set(yscale="log", ylabel="median of vhat, squared units of the gradient", title="Adam's second moments, layer by layer")
-    axes[1].set(ylim=(0, 1), ylabel="share of the coordinates", title="sqrt(vhat) < eps")
+    eps = {configuration(root, experiment, "Adam").get("eps") for experiment in EXPERIMENTS} - {None}
+    axes[1].set(ylim=(0, 1), ylabel="share of the coordinates", title=f"sqrt(vhat) < eps = {' and '.join(sorted(eps))}")
     for axis in axes:
         axis.set_xlabel("iterations over entire dataset")
         axis.grid(alpha=0.3)

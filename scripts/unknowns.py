@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.ticker import NullFormatter
 
 import plots
-from curves import REFERENCE, RESULTS, chosen, provenance
+from curves import REFERENCE, RESULTS, configuration, short
 
 COLUMNS = (
     "panel", "optimizer", "setting", "unit", "passes", "used", "closest", "distance", "next", "next_distance", "sharpness",
@@ -51,11 +51,6 @@ def settings_of(row: pd.Series) -> dict[str, str]:
     return {short(key): value for key, _, value in pairs}
 
 
-def short(key: str) -> str:
-    """A key without the group that it belongs to: lr for optimizer.lr, initial_std.hidden for model.initial_std.hidden."""
-    return key.partition(".")[2] or key
-
-
 def profile(distances: pd.DataFrame) -> list[dict]:
     """A line for each setting with several values: the least distance of each, over all the other settings.
 
@@ -81,13 +76,6 @@ def ranking(least: pd.Series) -> dict:
     }
 
 
-def used(experiment: str, optimizer: str) -> dict[str, str]:
-    """Every key of the tracked run's configuration, as `short` has it, with its value; empty if there is no such run."""
-    paths = [path for path in chosen(REFERENCE / experiment / "paper") if path.stem.partition(",")[0] == optimizer]
-    flat = pd.json_normalize(provenance(paths[0])["config"]).iloc[0] if paths else pd.Series(dtype=object)
-    return {short(key): str(value) for key, value in flat.items()}
-
-
 def of_lines(path: Path) -> list[dict]:
     """The unknowns of a line panel, from its tuning table; for Adam in figure 2b in the second reading.
 
@@ -98,7 +86,7 @@ def of_lines(path: Path) -> list[dict]:
     table["distance"] = table["rms_other_reading"].fillna(table["rms_log_ratio"])
     found = {}
     for (optimizer, passes), rows in table.dropna(subset="distance").groupby(["optimizer", "passes"]):
-        configured = used(path.stem, optimizer)
+        configured = configuration(REFERENCE, path.stem, optimizer)
         given = pd.DataFrame([settings_of(row) for _, row in rows.iterrows()], index=rows.index)
         given = given.fillna({key: configured[key] for key in given if key in configured})
         for line in profile(given.assign(distance=rows["distance"])):
@@ -113,7 +101,7 @@ def untried() -> list[dict]:
     lines = []
     for panel, settings in UNTRIED.items():
         for setting in settings:
-            values = {optimizer: used(panel, optimizer).get(setting) for optimizer in ("Adam", "AdaDelta")}
+            values = {optimizer: configuration(REFERENCE, panel, optimizer).get(setting) for optimizer in ("Adam", "AdaDelta")}
             optimizer = next((name for name, value in values.items() if value is not None), None)
             if optimizer:
                 line = {"panel": panel, "optimizer": optimizer, "setting": setting, "used": values[optimizer]}
@@ -139,7 +127,7 @@ def of_figure_4(path: Path) -> list[dict]:
     table = pd.read_csv(path)
     medians = table["difference"].abs().groupby(table["candidate"]).median()
     pairs = [(name.rpartition("=")[0], name.rpartition("=")[2], value) for name, value in medians.items() if name != CONFIGURED]
-    lines, configured = [], used("fig4", "Adam")
+    lines, configured = [], configuration(REFERENCE, "fig4", "Adam")
     for key, of_key in pd.DataFrame(pairs, columns=["key", "value", "distance"]).groupby("key", sort=False):
         setting = key.rpartition(".")[2]
         least = of_key.set_index("value")["distance"]
@@ -159,7 +147,7 @@ def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
         axis.remove()
     for axis, ((panel, grid), table) in zip(axes.flat, grids.items(), strict=False):
         given = pd.DataFrame([settings_of(row) for _, row in table.iterrows()], index=table.index).reindex(columns=["lr", "features"])
-        same_data = given["features"].isna() | (given["features"] == used(panel, "Adam").get("features"))
+        same_data = given["features"].isna() | (given["features"] == configuration(REFERENCE, panel, "Adam").get("features"))
         table = table.assign(lr=given["lr"].astype(float))[same_data].dropna(subset="lr")
         for optimizer, ours in table.groupby("optimizer"):
             lowest = ours.groupby("lr")["objective"].min()
