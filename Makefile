@@ -26,7 +26,7 @@ FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=1
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
 # Among the first is the configuration itself. Pixels as they are have a sixteenth of the variance of those with normalised contrast.
-FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] "data.contrast=false data.regulariser=0.006" data.regulariser=0.01 model.start=fan_in_uniform
+FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] "data.contrast=false data.regulariser=0.006" model.start=fan_in_uniform
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 # What comes first where training takes long: $(call announce,figure,time of all of it).
 announce = @echo "$(1): $(if $(filter quick,$(SCALE)),minutes,$(2)) of 2 cores; stopped at any time, it goes on when started again"
