@@ -67,8 +67,8 @@ endif
 	$(PY) scripts/figure2.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs
 
-reproduce-fig3: setup ## Train the convolutional network of figure 3 and draw it, 5 hours of 2 cores (ARGS=passes=4: the left panel, half an hour; SCALE=quick: minutes)
-	$(call announce,figure 3,5 hours (ARGS=passes=4: half an hour))
+reproduce-fig3: setup ## Train the convolutional network of figure 3 and draw it, 5 to 8 hours of 2 cores (ARGS=passes=4: the left panel, half an hour; SCALE=quick: minutes)
+	$(call announce,figure 3,5 to 8 hours (ARGS=passes=4: half an hour))
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) $(IN_TURN)
 	$(PY) scripts/figure3.py --runs results/runs
 	$(PY) scripts/agreement.py --runs results/runs

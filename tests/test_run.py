@@ -16,6 +16,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+import curves
 import optim
 import run as program
 from data import Dataset
@@ -202,6 +203,18 @@ def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_l
                 last_words = [f"optimizer.{key}=16", "schedule=constant"]
                 changed = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", *last_words])
                 assert (changed.optimizer[key], changed.schedule) == (16, "constant")
+
+
+@pytest.mark.parametrize("csv", sorted(curves.REFERENCE.glob("fig*/*/*.csv")), ids=lambda csv: "/".join(csv.parts[-3:]))
+def test_tracked_runs_are_of_the_configuration_as_it_is(csv):
+    settings, experiment = csv.parent.name, csv.parent.parent.name
+    optimizer = {"SGDNesterov": "sgd_nesterov"}.get(name := csv.stem.partition(",")[0], name.lower())
+    with initialize(version_base="1.3", config_path="../conf"):
+        cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
+        configured = pd.json_normalize(OmegaConf.to_container(cfg, resolve=True)).iloc[0]
+    tracked = pd.json_normalize(curves.provenance(csv)["config"]).iloc[0]
+    tracked = tracked.drop(["passes", "seed", "device", "shard", "evaluate_every"], errors="ignore")  # how much, how fast and how often
+    assert tracked.to_dict() == configured[tracked.index].to_dict()
 
 
 @pytest.mark.parametrize("target", ["reproduce", "reproduce-gpu", "tune-fig1", "tune-fig2", "tune-fig3", "tune-fig4"])
