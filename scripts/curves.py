@@ -126,9 +126,9 @@ def provenance(path: Path) -> dict:
     return json.loads(path.with_suffix(".json").read_text())
 
 
-def configuration(root: Path, experiment: str, optimizer: str) -> dict[str, str]:
-    """Every key that the run with `settings=paper` under `root` was configured with, as `short` has it; empty if there is no such run."""
-    paths = [path for path in chosen(root / experiment / "paper") if path.stem.partition(",")[0] == optimizer]
+def configuration(root: Path, experiment: str, optimizer: str, settings: str = "paper") -> dict[str, str]:
+    """Every key that the run under `root` was configured with, as `short` has it; empty if there is no such run."""
+    paths = [path for path in chosen(root / experiment / settings) if path.stem.partition(",")[0] == optimizer]
     flat = pd.json_normalize(provenance(paths[0])["config"]).iloc[0] if paths else pd.Series(dtype=object)
     return {short(key): str(value) for key, value in flat.items()}
 
