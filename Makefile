@@ -106,7 +106,7 @@ MINUTES ?= 10
 
 $(GPU_PARTS): setup
 	@timeout --foreground --signal=INT --kill-after=60 $(MINUTES)m $(PY) run.py -m $($@) device=cuda hydra.launcher.n_jobs=1 $(ARGS) || { code=$$?; \
-		if [ $$code = 124 ]; then echo "$@: $(MINUTES) minutes are over; make $@ goes on where it was"; fi; exit $$code; }
+		if [ $$code = 124 -o $$code = 137 ]; then echo "$@: $(MINUTES) minutes are over; make $@ goes on where it was"; fi; exit $$code; }
 
 reproduce-gpu: $(GPU_PARTS) ## Train what wants a GPU, figures 2, 3 and 4, in parts of at most 10 minutes (make gpu-fig3, ...), and draw it
 	for script in figure2 figure3 figure4 agreement; do $(PY) scripts/$$script.py --runs results/runs || exit; done
