@@ -6,7 +6,7 @@ What stands in it is in scripts/report.md.jinja, how the HTML looks in scripts/r
 import argparse
 import base64
 import re
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import jinja2
@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 import figure4
-from claims import LARGE, OPEN
-from curves import BY_TIME, EQUAL, PANELS, REFERENCE, RESULTS, as_read, geometric_mean, log_ratios, published, runs
+from claims import LARGE, OPEN, OURS_4, PAPER_4
+from curves import BY_TIME, EQUAL, PANELS, REFERENCE, RESULTS, as_read, configuration, geometric_mean, log_ratios, published, runs
 from oddities import all_oddities
 from properties import CONDITIONS, FAILS, HOLDS
 
@@ -24,6 +24,8 @@ from properties import CONDITIONS, FAILS, HOLDS
 AIM, LIMIT = 0.05, 0.25
 # The last passes of figure 2a, over which its wiggle averages out.
 LATE = 30
+# Nats: at a higher loss an autoencoder of figure 4 has learned the mean image and no more.
+STANDSTILL = 190
 PANEL_COLUMNS = {
     "panel": "panel",
     "series": "series run",
@@ -113,16 +115,22 @@ def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str =
     return series[reading].item()
 
 
-def ours(experiment: str, optimizer: str, x: int = -1, settings: str = "paper") -> float:
-    """The cost of a tracked run at x, -1 for its end; geometric mean over seeds."""
-    costs = geometric_mean(runs(REFERENCE, experiment, settings).query("optimizer == @optimizer"))
-    return costs.iloc[-1] if x == -1 else costs[x]
+@cache
+def our_curve(experiment: str, optimizer: str, settings: str) -> pd.Series:
+    """The costs of a tracked run by x; geometric mean over seeds."""
+    return geometric_mean(runs(REFERENCE, experiment, settings).query("optimizer == @optimizer"))
 
 
-def theirs(experiment: str, optimizer: str, x: int = -1) -> float:
-    """The paper's cost at x, -1 for the end of the curve; Adam's in figure 2b in its second reading."""
+def ours(experiment: str, optimizer: str, x: int | None = None, settings: str = "paper") -> float:
+    """The cost of a tracked run at x, or at its end."""
+    curve = our_curve(experiment, optimizer, settings)
+    return curve.iloc[-1] if x is None else curve[x]
+
+
+def theirs(experiment: str, optimizer: str, x: int | None = None) -> float:
+    """The paper's cost at x, or at the end of the curve; Adam's in figure 2b in its second reading."""
     curve = as_read(experiment).query("optimizer == @optimizer").set_index("x")["y"].sort_index()
-    return curve.iloc[-1] if x == -1 else curve[x]
+    return curve.iloc[-1] if x is None else curve[x]
 
 
 def apart(experiment: str, optimizer: str, first: int, last: int) -> str:
@@ -153,6 +161,40 @@ def moments_by_layer(root: Path) -> pd.DataFrame:
         means = layers.groupby(["pass", "layer"], sort=False)[["vhat", "below_eps"]].mean()
         tables.append(means.reset_index().assign(experiment=experiment))
     return pd.concat(tables)
+
+
+def sweep_in_numbers(points: pd.DataFrame, judged: pd.DataFrame) -> dict:
+    """Numbers of the text on figure 4, named as in the template.
+
+    Args:
+        points: fig4_points.csv.
+        judged: fig4_claims.csv.
+    """
+    lost = points[points["published_diverged"]]
+    still = lost.loc[lost["ours"] > STANDSTILL, "ours"]
+    at_best = judged[judged["claim"] == "never worse, each at its best alpha"]
+    at_best = at_best.assign(gain=at_best["corrected"] - at_best["uncorrected"])
+    return {
+        "farthest": points.loc[points["difference"].abs().idxmax()],
+        "lost": len(lost),
+        "lost_too": int(lost["ours_diverged"].sum()),
+        "still": f"{len(still)} stand still at {still.min():.0f} to {still.max():.0f} nats",
+        "train": int((lost["ours"] <= STANDSTILL).sum()),
+        "at_best": {who: at_best[at_best["whose"] == who] for who in (OURS_4, PAPER_4)},
+        "adamax_gains": at_best[(at_best["whose"] == "ours, AdaMax") & (at_best["gain"] > figure4.NOISE)],
+    }
+
+
+def moved_by_precision(root: Path) -> pd.DataFrame:
+    """Adam's losses after 10 passes: `loss` in the runs of 10 passes, `loss_rounded` in those of 100, whose products are bfloat16.
+
+    Empty where one of the two was not run.
+    """
+    tables = [runs(root, experiment, "paper") for experiment in figure4.EXPERIMENTS.values()]
+    if any(table.empty for table in tables):
+        return pd.DataFrame()
+    short, long = (figure4.measured(table[table["optimizer"] == "Adam"]) for table in tables)
+    return short.merge(long, on=["seed", *figure4.SETTINGS], suffixes=("", "_rounded"))
 
 
 def survival(claims: pd.DataFrame) -> pd.DataFrame:
@@ -193,6 +235,9 @@ def render(folder: Path) -> str:
         dropouts_share=dropouts_share(REFERENCE),
         late_gaps=late_gaps(REFERENCE),
         moments_by_layer=moments_by_layer(REFERENCE),
+        sweep=sweep_in_numbers(read["fig4_points"], pd.read_csv(folder / "fig4_claims.csv")),
+        moved=moved_by_precision(REFERENCE),
+        setting=partial(configuration, REFERENCE),
         equal=EQUAL,
         large=LARGE,
         oddities=all_oddities(),

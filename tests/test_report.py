@@ -96,6 +96,32 @@ def test_claims_of_figure_4_are_judged_in_the_same_cells_and_not_after_passes_th
     assert (later["verdict"], later["paper"]) == (claims.OPEN, 0.5)
 
 
+def test_the_text_on_figure_4_counts_what_diverged_and_what_stands_still():
+    points = pd.DataFrame(
+        {
+            "ours": [100.0, np.nan, 206.0, 195.0, 105.0],
+            "difference": [0.5, np.nan, np.nan, np.nan, -2.0],
+            "published_diverged": [True, True, True, True, False],
+            "ours_diverged": [False, True, False, False, False],
+        }
+    )
+    best = "never worse, each at its best alpha"
+    judged = pd.DataFrame(
+        {
+            "whose": [claims.OURS_4, "ours, AdaMax", "ours, AdaMax", claims.PAPER_4],
+            "claim": [best, best, best, "another"],
+            "corrected": [101.0, 108.0, 105.2, 9.0],
+            "uncorrected": [100.0, 105.0, 105.0, 1.0],
+        }
+    )
+    numbers = report.sweep_in_numbers(points, judged)
+    assert numbers["farthest"]["ours"] == 105
+    assert [numbers[name] for name in ("lost", "lost_too", "train")] == [4, 1, 1]
+    assert numbers["still"] == "2 stand still at 195 to 206 nats"
+    assert numbers["adamax_gains"]["gain"].tolist() == [3.0]  # 0.2 nats are none
+    assert [len(numbers["at_best"][whose]) for whose in (claims.OURS_4, claims.PAPER_4)] == [1, 0]
+
+
 def test_an_unknown_is_known_by_its_closest_values_whatever_the_others_are():
     members = [
         {"lr": lr, "momentum": m, "distance": d} for lr, m, d in (("1", "0", 0.3), ("1", "0.9", 0.1), ("2", "0", 0.2), ("2", "0.9", 0.4))
