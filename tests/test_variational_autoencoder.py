@@ -43,6 +43,18 @@ def test_the_lower_bound_written_out():
         np.testing.assert_allclose(losses[member].detach(), divergence - fit, rtol=1e-5)
 
 
+def test_bfloat16_products_leave_the_cost_of_dark_pixels():
+    """784 black pixels whose logits are -8 cost 784 ln(1 + e^-8), of which bfloat16 with its three digits would leave nothing."""
+    model = VariationalAutoencoder(784, 10, hidden=4, latent=2, initial_std=0.0)
+    parameters = {name: torch.zeros_like(value) for name, value in stacked(model, 1).items()}
+    parameters["image.bias"] -= 8
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.losses(parameters, torch.zeros(1, 3, 784), None, noise(1))
+    assert losses.dtype == torch.float32
+    # torch adds and takes away 8 before it sums: 784 times 5e-7 at most
+    np.testing.assert_allclose(losses, 784 * np.log1p(np.exp(-8)), atol=4e-4)
+
+
 def test_the_papers_size():
     parameters = VariationalAutoencoder(784, 10).initial_parameters(torch.Generator().manual_seed(0))
     # 784 * 500 + 500, 500 * 100 + 100, 50 * 500 + 500, 500 * 784 + 784
