@@ -13,7 +13,7 @@ import data
 from experiments.config import Population, adapt_optimizer, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
 from experiments.errors import one_sentence_errors
 from experiments.memory import keep_freed_memory
-from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, land, shown, summary, system
+from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, joined, land, shown, summary, system
 from experiments.training import Plan, seconds_per_pass, train
 from optim import RuleOptimizer
 
@@ -46,15 +46,15 @@ def run(cfg: DictConfig) -> None:
     record = records[dataset.source]
     if is_done(record, config["force"]):
         return
-    origin = {**system(device), "data_md5": dataset.checksums}
-    table, seconds = train_members(config, population, dataset, plan, device, record)
+    table, seconds, origins = train_members(config, population, dataset, plan, device, record)
     record.write(
         population.describe(table),
         {
             "diverged_members": diverged_members(table),
             "training_seconds": round(seconds[-1], 4),
             "seconds_after_pass": [round(value, 4) for value in seconds],
-            **origin,
+            **joined(origins),
+            "data_md5": dataset.checksums,
         },
     )
     print(f"{summary(table, seconds[-1])}\nwrote {record}")
@@ -89,11 +89,15 @@ def measure_property(cfg: DictConfig) -> None:
 
 def train_members(
     config: dict, population: Population, dataset: data.Dataset, plan: Plan, device, record: Record
-) -> tuple[pd.DataFrame, list[float]]:
-    """Trains all members, as many at once as `shard` says, or one after another if the optimizer is not ours; see `train`."""
+) -> tuple[pd.DataFrame, list[float], list[dict]]:
+    """Trains all members, as many at once as `shard` says, or one after another if the optimizer is not ours; see `train`.
+
+    Also returns the code and the machine of every session that it took.
+    """
     name = f"{config['experiment']} {optimizer_name(config)}"
     shards = population.shards(config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1)
-    checkpoints = [record.checkpoint(number) for number in range(len(shards))]
+    origin = system(device)
+    checkpoints = [record.checkpoint(number, origin) for number in range(len(shards))]
     total, done = plan.passes * len(shards), sum(checkpoint.passes() for checkpoint in checkpoints)
     tables, seconds, first = [], [0.0] * plan.passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2
@@ -107,7 +111,7 @@ def train_members(
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
             seconds = [before + more for before, more in zip(seconds, spent, strict=True)]
-    return pd.concat(tables, ignore_index=True), seconds
+    return pd.concat(tables, ignore_index=True), seconds, [origin for checkpoint in checkpoints for origin in checkpoint.origins]
 
 
 if __name__ == "__main__":

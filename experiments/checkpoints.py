@@ -16,10 +16,15 @@ class Checkpoint:
     Args:
         path: of the file.
         config: the run's configuration; a checkpoint of another one is not used.
+        origin: the code and the machine that train on from here, from `recording.system`.
+
+    Attributes:
+        origins: those that trained the passes that were loaded or saved last, the first one first.
     """
 
-    def __init__(self, path: Path, config: dict):
-        self.path, self.config = path, config
+    def __init__(self, path: Path, config: dict, origin: dict | None = None):
+        self.path, self.config, self.origin = path, config, origin or {}
+        self.origins: list[dict] = []
 
     def passes(self) -> int:
         """How many passes have been finished; looks at the file without reading its tensors."""
@@ -41,7 +46,10 @@ class Checkpoint:
             return None
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise OSError(f"{self.path} is no checkpoint that can be read: remove it, and the run starts again") from error
-        return saved["state"] if saved["config"] == self.config else None
+        if saved["config"] != self.config:
+            return None
+        self.origins = saved.get("origins", [])
+        return saved["state"]
 
     def save(self, state: dict) -> None:
         """Keeps the state, in the place of what was saved before.
@@ -49,9 +57,11 @@ class Checkpoint:
         Raises:
             OSError: the disk is full, or the folder cannot be written; what was saved before is still there.
         """
+        if self.origin not in self.origins:
+            self.origins.append(self.origin)
         try:
             with landing(self.path) as part:
-                torch.save({"config": self.config, "state": state}, part)
+                torch.save({"config": self.config, "origins": self.origins, "state": state}, part)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             reason = error.strerror if isinstance(error, OSError) else "no space left"
             raise OSError(f"cannot write {self.path} ({reason}): make room, or name another folder with results=...") from error

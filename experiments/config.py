@@ -101,6 +101,8 @@ class Population:
 
     def shards(self, size: int | None) -> list[Population]:
         """Populations of at most `size` members, of one seed each, that together are this one; None: this one itself."""
+        if not (size is None or (isinstance(size, int) and size > 0)):
+            raise ConfigError(f"shard={size} should be a whole number above 0, or null for all members at once")
         if size is None or size >= self.members:
             return [self]
         return [

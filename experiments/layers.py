@@ -49,6 +49,13 @@ def check_rates(**rates: float) -> None:
             raise ValueError(f"model.{name}={rate} should lie in [0, 1)")
 
 
+def check_not_negative(**values: float | Tensor) -> None:
+    """Raises ValueError for a number below 0, and for what is no number; values of members are taken as they are."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and value >= 0):
+            raise ValueError(f"model.{name}={value} should be a number from 0 up")
+
+
 def check_counts(**counts: int) -> None:
     """Raises ValueError for what is no whole number above 0."""
     for name, count in counts.items():
@@ -65,6 +72,4 @@ def check_start(start: str, initial_std: float | dict[str, float], l2: float | T
         if initial_std.keys() != set(layers):
             raise ValueError(f"model.initial_std={initial_std} should have a number for each of {', '.join(layers)}")
         deviations = {f"initial_std.{layer}": value for layer, value in initial_std.items()}
-    for name, value in {"l2": l2, **deviations}.items():
-        if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and value >= 0):
-            raise ValueError(f"model.{name}={value} should be a number from 0 up")
+    check_not_negative(l2=l2, **deviations)

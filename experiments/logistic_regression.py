@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.rows import SparseBatch, linear
-from experiments.layers import check_rates, penalty
+from experiments.layers import check_not_negative, check_rates, penalty
 from experiments.streams import dropout, for_members
 
 
@@ -29,8 +29,7 @@ class LogisticRegression:
 
     def __init__(self, features: int, classes: int, l2: float | Tensor = 0.0, dropout: float = 0.0, initial_std: float = 0.0):
         check_rates(dropout=dropout)
-        if not isinstance(l2, Tensor) and not (isinstance(l2, (int, float)) and l2 >= 0):
-            raise ValueError(f"model.l2={l2} should be a number from 0 up, or a list of them")
+        check_not_negative(l2=l2, initial_std=initial_std)
         self.features, self.scores = features, 1 if classes == 2 else classes
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 import platform
 import shutil
 import subprocess
@@ -58,9 +59,9 @@ class Record:
         """Whether the same run has been finished before."""
         return is_complete(self.csv, self.config)
 
-    def checkpoint(self, shard: int) -> Checkpoint:
-        """Where the training of a shard of members is kept until the run is complete."""
-        return Checkpoint(self.csv.with_suffix(f".checkpoint{shard}"), self.config)
+    def checkpoint(self, shard: int, origin: dict) -> Checkpoint:
+        """Where the training of a shard of members, with the code and the machine of `origin`, is kept until the run is complete."""
+        return Checkpoint(self.csv.with_suffix(f".checkpoint{shard}"), self.config, origin)
 
     def write(self, table: pd.DataFrame, provenance: dict) -> None:
         """Writes the table, whose columns the run's labels complete, and the provenance; see `land`."""
@@ -115,7 +116,7 @@ def summary(table: pd.DataFrame, seconds: float) -> str:
     best = last.sort_values("cost").iloc[0]
     return (
         f"{len(last)} members, {best['pass']:.0f} passes, {seconds:.1f} s of training, {len(diverged_members(table))} diverged; "
-        f"best cost {best['cost']:.4f}, its test cost {best['test_cost']:.4f}"
+        f"best cost {best['cost']:.4f}, its test cost {best.get('test_cost', math.nan):.4f}"
     )
 
 
@@ -151,6 +152,13 @@ def system(device: torch.device) -> dict:
         "threads": torch.get_num_threads(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def joined(origins: list[dict]) -> dict:
+    """The last of the origins of a run that was interrupted, from `system`, and what it should say of those before."""
+    distinct = sorted({json.dumps(origin): origin for origin in origins}.values(), key=lambda origin: origin["started"])
+    changes = any(origin["uncommitted_changes"] for origin in distinct) or distinct[-1]["uncommitted_changes"]
+    return {**distinct[-1], "uncommitted_changes": changes} | ({"earlier": distinct[:-1]} if distinct[1:] else {})
 
 
 def _git(*arguments: str) -> str | None:

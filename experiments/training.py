@@ -62,8 +62,9 @@ class Plan:
             raise ValueError(f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_pass")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision} is unknown: choose one of {', '.join(PRECISIONS)}")
-        if not isinstance(self.second_moments, bool):
-            raise ValueError(f"second_moments={self.second_moments} should be true or false")
+        for name in ("shuffle", "cuda_graph", "second_moments"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name}={value} should be true or false")
         for name in ("passes", "batch_size", "evaluate_every"):
             if not (isinstance(value := getattr(self, name), int) and value > 0):
                 raise ValueError(f"{name}={value} should be a whole number above 0")
@@ -146,8 +147,12 @@ class Progress:
 
     def load_state_dict(self, state: dict) -> None:
         """Takes over what `state_dict` returned."""
+        for name in ("passes", "seconds", "rows"):
+            setattr(self, name, state[name])
         if len(state["alive"]) < self.members:
             self._keep(state["alive"])
+        if not self.alive:
+            return
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
@@ -157,8 +162,6 @@ class Progress:
             self.schedule.load_state_dict(state["schedule"])
         for stream, numbers in zip((*self.order, *self.noise), state["generators"], strict=True):
             stream.set_state(numbers)
-        for name in ("passes", "seconds", "rows"):
-            setattr(self, name, state[name])
 
     def _put_on_device(self) -> None:
         """Puts values of members on the device, and whatever else steps that are replayed read anew: learning rates that are numbers."""
@@ -176,6 +179,8 @@ class Progress:
 
     def _keep(self, places: list[int]) -> None:
         self.alive = [self.alive[place] for place in places]
+        if not places:  # nobody takes a step any more
+            return
         kept = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.optimizer.keep_members(kept)
         if self.schedule:

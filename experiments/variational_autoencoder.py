@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from data.rows import linear
+from experiments.layers import check_counts, check_not_negative
 
 PIXELS = ("grey", "resampled")
 STARTS = ("normal", "fan_in")
@@ -52,9 +53,8 @@ class VariationalAutoencoder:
         for name, value, known in (("pixels", pixels, PIXELS), ("start", start, STARTS)):
             if value not in known:
                 raise ValueError(f"model.{name}={value} is unknown: choose one of {', '.join(known)}")
-        for name, value in (("initial_std", initial_std), ("l2", l2)):
-            if not (isinstance(value, (int, float)) and value >= 0):
-                raise ValueError(f"model.{name}={value} should be a number from 0 up")
+        check_counts(hidden=hidden, latent=latent)
+        check_not_negative(initial_std=initial_std, l2=l2)
         self.pixels, self.start, self.initial_std, self.l2 = pixels, start, initial_std, l2
         # outputs x inputs of each layer; the encoder's last layer gives mean and log variance of z.
         self.layers = {"encode": (hidden, features), "code": (2 * latent, hidden), "decode": (hidden, latent), "image": (features, hidden)}
@@ -83,14 +83,14 @@ class VariationalAutoencoder:
         hidden, latent = self.layers["decode"]
         wide = parameters["encode.weight"].view(streams, -1, features)
         activity = softplus(linear(wide, inputs).view(-1, hidden, batch) + parameters["encode.bias"])
-        # float32 from here on, also where products are bfloat16: a cost sums 784 pixels.
         mean, log_variance = torch.baddbmm(parameters["code.bias"], parameters["code.weight"], activity).float().chunk(2, 1)
         draws = torch.stack([torch.randn(latent, batch, generator=g, device=inputs.device) for g in noise])
         members = len(mean) // streams
         z = mean + (log_variance / 2).exp() * draws.repeat_interleave(members, 0)
         activity = softplus(torch.baddbmm(parameters["decode.bias"], parameters["decode.weight"], z))
-        logits = torch.baddbmm(parameters["image.bias"], parameters["image.weight"], activity).float()
-        logits = logits.view(streams, members, features, batch)
+        logits = torch.baddbmm(parameters["image.bias"], parameters["image.weight"], activity)
+        # What costs are made of is float32, also where products are bfloat16: a cost sums 784 pixels.
+        logits = logits.float().view(streams, members, features, batch)
         pixels = inputs.transpose(1, 2).contiguous().unsqueeze(1).expand_as(logits)
         misfit = binary_cross_entropy_with_logits(logits, pixels, reduction="none").sum(2).view(-1, batch)
         return misfit + (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2

@@ -113,7 +113,9 @@ def read_run(path: Path) -> pd.DataFrame | None:
         return None
     table, origin = pd.read_csv(path, dtype={"hyperparameters": "string"}).fillna({"hyperparameters": ""}), provenance(path)
     seconds = table["pass"].map(dict(enumerate(origin.get("seconds_after_pass", ()), 1))).astype(float) / table["member"].nunique()
-    return table.assign(x=table["pass"] - 1, seconds=seconds, machine=f"{origin.get('processor')}, {origin.get('threads')} threads")
+    sessions = [*origin.get("earlier", ()), origin]
+    machine = " and ".join(sorted({f"{session.get('processor')}, {session.get('threads')} threads" for session in sessions}))
+    return table.assign(x=table["pass"] - 1, seconds=seconds, machine=machine)
 
 
 def read_table(path: Path) -> pd.DataFrame | None:

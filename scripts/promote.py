@@ -39,11 +39,15 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=RUNS, help="the folder of runs that the paths lie in")
     arguments = parser.parse_args()
     files = [file for path in arguments.paths for file in (runs_below(path) if path.is_dir() else [path])]
+    root = arguments.root.resolve()
     problems = [f"{file}: {why}" for file in files if (why := problem(file))]
+    problems += [
+        f"{file}: it does not lie in {root}; --root names another folder" for file in files if not file.resolve().is_relative_to(root)
+    ]
     if problems or not files:
         sys.exit("\n".join(["error: nothing was promoted", *problems] if problems else ["error: there are no complete runs there"]))
     for file in files:
-        target = REFERENCE / file.resolve().relative_to(arguments.root.resolve())
+        target = REFERENCE / file.resolve().relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".csv", ".json"):
             shutil.copyfile(file.with_suffix(suffix), target.with_suffix(suffix))

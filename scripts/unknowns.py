@@ -111,7 +111,7 @@ def untried() -> list[dict]:
 
 def of_readings(path: Path) -> list[dict]:
     """When the cost is taken, from agreement.csv: a line for each series, at the passes that were evaluated."""
-    table = pd.read_csv(path).drop_duplicates(["experiment", "optimizer"])
+    table = pd.read_csv(path).drop_duplicates(["experiment", "optimizer"], keep="last")
     lines = []
     judged = table[(table["evaluated_points"] >= ENOUGH) & (table["experiment"] != "fig2b")]  # where the numbers themselves are in doubt
     for _, row in judged.iterrows():

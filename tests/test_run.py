@@ -24,7 +24,7 @@ from data.dataset import Split
 from data.rows import DenseRows
 from experiments import checkpoints, recording
 from experiments.errors import one_sentence_errors
-from experiments.recording import COLUMNS, PROJECT, announce
+from experiments.recording import COLUMNS, PROJECT, announce, joined
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (PROJECT / "conf/experiment").glob("*.yaml"))
@@ -58,6 +58,19 @@ def test_a_run_leaves_a_tidy_csv_and_where_it_came_from(command, capsys):
     assert {"commit", "uncommitted_changes", "versions", "processor", "device", "data_md5", "started", "threads"} <= set(provenance)
     assert path.relative_to(path.parents[2]).as_posix() == "fig1_left/paper/Adam,passes=2,seed=[0,5].csv"
     assert str(path) in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_before_it_is_evaluated_still_ends(command, capsys):
+    (path,) = command("optimizer=sgd_nesterov", "optimizer.lr=1e38", "seed=0", "evaluate_every=10")
+    assert json.loads(path.with_suffix(".json").read_text())["diverged_members"] == [0]
+    assert "1 diverged; best cost nan, its test cost nan" in capsys.readouterr().out
+
+
+def test_provenance_of_several_sessions_is_that_of_the_last_and_owns_up_to_the_others():
+    clean = {"commit": "b", "uncommitted_changes": False, "started": "2026-01-02"}
+    dirty = {"commit": "a", "uncommitted_changes": True, "started": "2026-01-01"}
+    assert joined([clean, clean]) == clean
+    assert joined([clean, dirty, clean]) == {**clean, "uncommitted_changes": True, "earlier": [dirty]}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -167,6 +180,10 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["optimizer.lr=[]"], r"optimizer.lr=\[\] should be a number, or a list of numbers"),
         (["optimizer.lr=fast"], "lr='fast' should be a number"),
         (["optimizer._target_=torch.optim.NAdm"], "optimizer._target_=torch.optim.NAdm is no importable class"),
+        (["shard=0"], "shard=0 should be a whole number above 0, or null"),
+        (["shuffle=flase"], "shuffle=flase should be true or false"),
+        (["model.initial_std=-1"], "model.initial_std=-1 should be a number from 0 up"),
+        (["experiment=fig4", "model.latent=0"], "model.latent=0 should be a whole number above 0"),
         (["passes=0"], "passes=0 should be a whole number above 0"),
         (["seed=-1"], "seed=-1 should be a whole number from 0 up"),
         (["schedule=linear"], "schedule=linear is unknown: choose one of constant"),
@@ -320,6 +337,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     with pytest.raises(SystemExit, match="interrupted: started again, the run goes on from its last finished pass"):
         command(*overrides)
     assert command(*overrides) == [path]
+    provenance = json.loads(path.with_suffix(".json").read_text())
+    assert [session["commit"] for session in provenance["earlier"]] == [provenance["commit"]]
     assert saves == ([1, 2, 3, 4, 1, 2, 3, 4] if shard == "1" else [1, 2, 3, 4])
     assert path.read_bytes() == whole
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv", ".json"]

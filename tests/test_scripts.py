@@ -367,6 +367,7 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
         (half, "not complete"),
         (write_run(runs, "Adam", [0.5], settings="quick"), "none of paper, best, all_images"),
         (dirty, "uncommitted changes"),
+        (write_run(tmp_path / "elsewhere", "Adam", [0.5]), "does not lie in .*--root names another"),
     ):
         with pytest.raises(SystemExit, match=words):
             call_promote(monkeypatch, runs, target, good, bad)

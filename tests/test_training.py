@@ -366,6 +366,18 @@ def test_where_all_members_have_diverged_nothing_more_is_done(images):
     assert not np.isfinite(table["cost"]).any()
 
 
+def test_a_shard_whose_members_have_all_diverged_can_be_gone_on_with(images, tmp_path):
+    """Step sizes are one per member; the checkpoint is that of the first of two passes, after which nobody is left."""
+    checkpoint, plan = Checkpoint(tmp_path / "checkpoint", {}), Plan(passes=2, batch_size=32, schedule="constant")
+    make = adam(torch.tensor([1e38, 2e38], dtype=torch.float64))
+    model = LogisticRegression(12, 3)
+    once = train(model, make, images, [0], 2, Plan(passes=1, batch_size=32, schedule="constant"), CPU, checkpoint=checkpoint)[0]
+    assert not np.isfinite(once["cost"]).any()
+    assert checkpoint.load()["alive"] == []
+    both = train(model, make, images, [0], 2, plan, CPU, checkpoint=checkpoint)[0]
+    assert both["pass"].tolist() == [1, 1, 2, 2]
+
+
 def test_a_checkpoint_of_another_configuration_is_not_used_and_a_broken_one_is_named(tmp_path):
     checkpoint = Checkpoint(tmp_path / "folder" / "checkpoint", {"lr": 1})
     assert checkpoint.load() is None
