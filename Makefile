@@ -74,7 +74,7 @@ reproduce-fig3: setup ## Train the convolutional network of figure 3 and draw it
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig4: setup ## Train the sweeps of figure 4 and draw it; 100 passes come last and take hours (SCALE=quick: minutes)
-	$(call announce,figure 4,eight hours)
+	$(call announce,figure 4,three hours)
 ifeq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig4 optimizer=adam,adamax,rmsprop settings=quick $(ARGS)
 else

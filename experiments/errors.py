@@ -31,7 +31,7 @@ def one_sentence_errors() -> Iterator[None]:
             raise
         sys.exit(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: started again, the run goes on from its last finished pass")
+        sys.exit("interrupted: started again, the run goes on from its last finished pass; a property starts over")
 
 
 def _sentence(error: BaseException) -> str:

@@ -254,7 +254,7 @@ def seconds_per_pass(
     progress = Progress(model, make_optimizer, seeds, per_seed, plan, device)
     steps = progress.optimizer.minibatches if isinstance(progress.optimizer, SFO) else math.ceil(len(dataset.train) / plan.batch_size)
     seconds, start = [], time.perf_counter()
-    for cost, _ in itertools.islice(_steps(model, progress, dataset.train, plan), _FORECAST_STEPS):
+    for cost, _ in itertools.islice(steps(model, progress, dataset.train, plan), _FORECAST_STEPS):
         cost.tolist()  # waits for the device
         seconds.append(time.perf_counter() - start)
         start = time.perf_counter()
@@ -264,7 +264,7 @@ def seconds_per_pass(
 def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
     """One pass over the training examples; returns the mean cost during it of each member that is still trained."""
     total, examples = torch.zeros(len(progress.alive), device=progress.device), 0
-    for cost, batch in _steps(model, progress, split, plan):
+    for cost, batch in steps(model, progress, split, plan):
         total += cost * batch
         examples += batch
         if plan.schedule == "inverse_sqrt_step":
@@ -274,7 +274,7 @@ def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
     return (total / examples).tolist()  # waits for the device, once per pass
 
 
-def _steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
+def steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
     """Takes the steps of one pass; yields after each the members' costs before it, [members], and the number of examples."""
     if isinstance(progress.optimizer, SFO):
         yield from _steps_of_a_sum_of_functions(model, progress, split)
@@ -290,7 +290,7 @@ def _steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tupl
 
 
 def _steps_of_a_sum_of_functions(model, progress: Progress, split: Split) -> Iterator[tuple[Tensor, int]]:
-    """As `_steps`, for an optimizer that wants the same minibatches in every pass, and says itself which one is next."""
+    """As `steps`, for an optimizer that wants the same minibatches in every pass, and says itself which one is next."""
     order = torch.randperm(len(split), generator=generator(progress.seeds[0], "order of data")).to(progress.device)
     if progress.optimizer.minibatches > len(split):
         raise ValueError(f"optimizer.minibatches={progress.optimizer.minibatches} should be at most {len(split)}, the number of examples")

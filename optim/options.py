@@ -24,7 +24,7 @@ class Options(TypedDict, total=False):
         weight_decay: adds weight_decay theta to the gradient, or, decoupled, shrinks theta by the factor 1 - lr weight_decay first.
         decoupled_weight_decay: which of the two.
         maximize: go up instead of down.
-        foreach: True takes the path of lists of tensors, a few launches for all parameters; it is also the one that torch.compile gets.
+        foreach: True takes the path of lists of tensors, a few launches for all parameters; on a GPU torch.compile gets it too.
         fused: True takes compiled code, one pass over memory. False never does. None, for both: compiled where that can be, lists
             on a GPU where it cannot, else one parameter after another. The numbers of all paths agree to rounding.
         capturable: keep t on the device of the parameters, so that a CUDA graph can capture the step. (The compiled step on a

@@ -169,6 +169,18 @@ def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
     return np.log(ours.loc[plotted.index].to_numpy() / plotted.to_numpy())
 
 
+def lead(own: pd.Series, other: pd.Series) -> pd.Series:
+    """ln(other / own) of two optimizers' costs: minus infinity where its own has diverged, infinity where the other's alone has."""
+    own, other = own.fillna(np.inf), other.fillna(np.inf)  # what is no number has diverged
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(other / own).fillna(-np.inf)
+
+
+def distances(table: pd.DataFrame) -> pd.Series:
+    """The distance of each line of agreement.csv or of a tuning table: in the second reading where there is one."""
+    return table["rms_other_reading"].fillna(table["rms_log_ratio"])
+
+
 def rms(values: np.ndarray) -> float:
     """Root mean square; not a number where there are no values."""
     return float(np.sqrt(np.mean(np.square(values)))) if len(values) else np.nan

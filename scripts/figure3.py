@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import plots
-from curves import EQUAL, REFERENCE, RESULTS, configuration, geometric_mean, published, runs
+from curves import EQUAL, REFERENCE, RESULTS, configuration, geometric_mean, lead, published, runs
 
 EXPERIMENTS = {"fig3": "no dropout", "fig3_dropout": "dropout"}
 OPTIMIZERS = ("AdaGrad", "SGDNesterov", "Adam")
@@ -33,12 +33,6 @@ FAR = np.log(2)
 _SMALLEST = 1e-24
 
 
-def lead(costs: pd.Series, name: str, other: str) -> float:
-    """ln(the other's cost / its own); who has diverged, with a cost of infinity, is behind."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.nan_to_num(np.log(costs[other] / costs[name]), nan=-np.inf, posinf=np.inf, neginf=-np.inf))
-
-
 def claims(costs: pd.DataFrame) -> list[dict]:
     """A line for each sentence of section 6.3 on costs.
 
@@ -47,10 +41,9 @@ def claims(costs: pd.DataFrame) -> list[dict]:
     """
     if FIRST not in costs.index:
         return []
-    first, last = costs.loc[FIRST], costs.iloc[-1]
-    ahead = min(lead(first, name, "SGDNesterov") for name in ("Adam", "AdaGrad"))
-    behind = min(lead(last, name, "AdaGrad") for name in ("Adam", "SGDNesterov"))
-    margin = lead(last, "Adam", "SGDNesterov")
+    ahead = min(lead(costs[name], costs["SGDNesterov"])[FIRST] for name in ("Adam", "AdaGrad"))
+    behind = min(lead(costs[name], costs["AdaGrad"]).iloc[-1] for name in ("Adam", "SGDNesterov"))
+    margin = lead(costs["Adam"], costs["SGDNesterov"]).iloc[-1]
     start = f"at x = {FIRST}"
     return [
         {"claim": f"Adam and AdaGrad are ahead of SGDNesterov {start}", "log_ratio": ahead, "at_end": False, "holds": ahead > EQUAL},

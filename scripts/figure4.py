@@ -20,7 +20,7 @@ EXPERIMENTS = {10: "fig4", 100: "fig4_100"}  # by the number of passes
 BETA1S, BETA2S = (0.0, 0.9), (0.99, 0.999, 0.9999)
 LOSSES = (95, 140)  # the paper's axis
 DIVERGED = 400.0
-NOISE = 0.5  # nats: two losses nearer than that count as equal, for seeds differ by as much
+NOISE = 0.5  # nats: two losses nearer than that count as equal, for rounding alone moves single ones as far
 SETTINGS = ["epochs", "beta1", "beta2", "bias_correction", "alpha"]
 COLOURS = {True: "#D55E00", False: "#009E73"}
 
@@ -31,9 +31,10 @@ def published() -> pd.DataFrame:
     return table.assign(bias_correction=table["bias_correction"].astype(bool), alpha=[float(f"{alpha:.0e}") for alpha in table["alpha"]])
 
 
-def measured(table: pd.DataFrame) -> pd.DataFrame:
-    """Ours in the same columns and `optimizer`, `seed`, from the rows of runs: losses after all passes, not a number where one diverged.
+def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
+    """Ours in the same columns and `optimizer`, `seed`, from the rows of runs; losses are not a number where one diverged.
 
+    They are the means over the last of the passes, before each step, unless `reading` names another column, such as `train_cost`.
     RMSProp's momentum and rho stand under beta1 and beta2; its alpha is lr / (1 - momentum), the length of its steps in the long run.
     """
     table = table[table["pass"].isin(EXPERIMENTS)].reset_index(drop=True)
@@ -49,7 +50,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
             "bias_correction": given["bias_correction"] == "True",
             "alpha": [float(f"{alpha:.6g}") for alpha in given["lr"].astype(float) / (1 - momentum.fillna(0))],
             "seed": table["seed"],
-            "loss": table["cost"].where(np.isfinite(table["cost"])),
+            "loss": table[reading].where(np.isfinite(table["cost"])),
         }
     )
 
@@ -118,15 +119,16 @@ def claims(losses: pd.DataFrame) -> pd.DataFrame:
             most_before = max(most_before, stable)
         small = row[(row["beta2"] > BETA2S[0]) & row["bias_correction"]]
         best, rest = small.loc[small["loss"].idxmin()], row.drop(small.index)["loss"].min()
-        judge("best with it and small 1 - beta2", (epochs, beta1, best["beta2"]), best["loss"], rest, best["loss"] <= rest + NOISE)
+        judge("best with it and small 1 - beta2", (epochs, beta1, None), best["loss"], rest, best["loss"] <= rest + NOISE)
     return pd.DataFrame(lines)
 
 
 def all_claims(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """The claims judged on the paper's own points, and on ours for Adam and AdaMax, one below the other: with a column `whose`."""
-    kinds = {"the paper's points, Adam": paper}
-    kinds |= {f"ours, {name}": mean_over_seeds(ours[ours["optimizer"] == name]) for name in ("Adam", "AdaMax")}
-    table = pd.concat([claims(losses).assign(whose=whose) for whose, losses in kinds.items() if len(losses)])
+    kinds = {"the paper's points, Adam": paper.assign(seed=0)}
+    kinds |= {f"ours, {name}": ours[ours["optimizer"] == name] for name in ("Adam", "AdaMax")}
+    judged = {whose: claims(mean_over_seeds(losses)) for whose, losses in kinds.items() if len(losses)}
+    table = pd.concat([claims.assign(whose=whose, seeds=kinds[whose]["seed"].nunique()) for whose, claims in judged.items()])
     return table[["whose", *(column for column in table if column != "whose")]]
 
 

@@ -395,7 +395,7 @@ def judge_adamax(root: Path) -> list[dict]:
         share = (costs["AdaMax"].fillna(np.inf) / costs["Adam"]).dropna()
         verdict = HOLDS if share.max() < 1.05 else FAILS if share.min() > 1.05 else CONDITIONS
         verdicts = line(f"Ours: AdaMax gets as far as Adam, {experiment}", "7.1", quantity, share, verdict)
-        command = f"python run.py experiment={experiment} settings={settings} optimizer=adamax"
+        command = f"python run.py -m experiment={experiment} settings={settings} optimizer=adam,adamax"
         lines.append({"property": "AdaMax", **verdicts, "settings": settings, "command": command})
 
     panels = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")

@@ -1,8 +1,9 @@
-"""The autoencoder of figure 4: its cost against NumPy in float64 and against torch's own parts, populations against solo runs."""
+"""The autoencoder of figure 4: its cost against NumPy in float64, populations against solo runs."""
 
 import numpy as np
 import pytest
 import torch
+from populations import generators
 
 import optim
 from experiments.training import Plan, train
@@ -17,19 +18,15 @@ def stacked(model, members: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
     return {name: scale * torch.stack([start[name] for start in starts]) + 0.01 for name in starts[0]}
 
 
-def noise(streams: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(10 + stream) for stream in range(streams)]
-
-
 def test_the_lower_bound_written_out():
     """-log p(x|z) pixel by pixel and KL(N(mu, sigma^2) || N(0, 1)) by its definition, with the draws that the generator makes."""
     model = VariationalAutoencoder(12, 0, hidden=7, latent=3, initial_std=0.5)
     parameters = stacked(model, 4)
     x = torch.rand(2, 5, 12, generator=torch.Generator().manual_seed(1))
-    losses = model.losses(parameters, x, None, noise(2))
+    losses = model.losses(parameters, x, None, generators(2))
     assert losses.shape == (4, 5)
     p = {name: value.double().numpy() for name, value in parameters.items()}
-    draws = [torch.randn(3, 5, generator=generator).double().numpy() for generator in noise(2)]
+    draws = [torch.randn(3, 5, generator=generator).double().numpy() for generator in generators(2)]
     for member in range(4):
         image, eps = x[member // 2].double().numpy().T, draws[member // 2]
         w = {name: value[member] for name, value in p.items()}
@@ -49,7 +46,7 @@ def test_bfloat16_products_leave_the_cost_of_dark_pixels():
     parameters = {name: torch.zeros_like(value) for name, value in stacked(model, 1).items()}
     parameters["image.bias"] -= 8
     with torch.autocast("cpu", torch.bfloat16):
-        losses = model.losses(parameters, torch.zeros(1, 3, 784), None, noise(1))
+        losses = model.losses(parameters, torch.zeros(1, 3, 784), None, generators(1))
     assert losses.dtype == torch.float32
     # torch adds and takes away 8 before it sums: 784 times 5e-7 at most
     np.testing.assert_allclose(losses, 784 * np.log1p(np.exp(-8)), atol=4e-4)
@@ -74,7 +71,7 @@ def test_resampled_pixels_are_0_or_1_and_grey_on_average():
     zeros = {name: torch.zeros_like(value) for name, value in stacked(model, 1).items()}
     zeros["image.bias"] += torch.tensor([[5.0], [0.0], [0.0]])
     x = torch.tensor([0.25, 0.0, 1.0]).expand(1, 20_000, 3)
-    losses = model.losses(zeros, x, None, noise(1))
+    losses = model.losses(zeros, x, None, generators(1))
     # all but the first pixel cost ln 2; the first costs ln(1 + e^5), less 5 where it is drawn as 1
     ones = losses[0] < losses.mean()
     assert losses.unique().numel() == 2

@@ -1,5 +1,6 @@
 """Following an optimizer step by step, with gradients that are given or from a model."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 import optim
 from data import Split
-from experiments.streams import generator, minibatches
+from experiments.training import Plan, Progress, steps
 
 
 def follow(
@@ -56,16 +57,9 @@ def learn(
         passes: over the examples.
         batch_size: examples per minibatch.
     """
-    starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
-    parameters = {name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]}
-    order, noise = ([generator(seed, purpose) for seed in seeds] for purpose in ("order of data", "noise"))
-    optimizer, t = make(list(parameters.values())), 0
-    yield t, parameters, optimizer
-    for _ in range(passes):
-        for index in minibatches(len(split), batch_size, order, torch.device("cpu")):
-            costs = model.losses(parameters, split.inputs.take(index), split.targets[index], noise).mean(1)
-            optimizer.zero_grad()
-            (costs + model.penalty(parameters)).sum().backward()
-            optimizer.step()
-            t += 1
-            yield t, parameters, optimizer
+    plan = Plan(passes, batch_size, "constant")
+    progress = Progress(model, make, seeds, 1, plan, torch.device("cpu"))
+    taken = itertools.chain.from_iterable(steps(model, progress, split, plan) for _ in range(passes))
+    yield 0, progress.parameters, progress.optimizer
+    for t, _ in enumerate(taken, 1):
+        yield t, progress.parameters, progress.optimizer
