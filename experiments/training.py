@@ -252,13 +252,13 @@ def seconds_per_pass(
 ) -> float:
     """How long a pass of these members will take, from a few steps of a copy that is thrown away; arguments as in `train`."""
     progress = Progress(model, make_optimizer, seeds, per_seed, plan, device)
-    steps = progress.optimizer.minibatches if isinstance(progress.optimizer, SFO) else math.ceil(len(dataset.train) / plan.batch_size)
+    of_a_pass = progress.optimizer.minibatches if isinstance(progress.optimizer, SFO) else math.ceil(len(dataset.train) / plan.batch_size)
     seconds, start = [], time.perf_counter()
     for cost, _ in itertools.islice(steps(model, progress, dataset.train, plan), _FORECAST_STEPS):
         cost.tolist()  # waits for the device
         seconds.append(time.perf_counter() - start)
         start = time.perf_counter()
-    return statistics.median(seconds[-3:]) * steps
+    return statistics.median(seconds[-3:]) * of_a_pass
 
 
 def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
