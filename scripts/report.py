@@ -127,14 +127,14 @@ def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str =
 
 
 @cache
-def our_curve(experiment: str, optimizer: str, settings: str) -> pd.Series:
-    """The costs of a tracked run by x; geometric mean over seeds."""
-    return geometric_mean(runs(REFERENCE, experiment, settings).query("optimizer == @optimizer"))
+def our_curve(root: Path, experiment: str, optimizer: str, settings: str) -> pd.Series:
+    """The costs of a run under `root` by x; geometric mean over seeds."""
+    return geometric_mean(runs(root, experiment, settings).query("optimizer == @optimizer"))
 
 
 def ours(experiment: str, optimizer: str, x: int | None = None, settings: str = "paper") -> float:
     """The cost of a tracked run at x, or at its end."""
-    curve = our_curve(experiment, optimizer, settings)
+    curve = our_curve(REFERENCE, experiment, optimizer, settings)
     return curve.iloc[-1] if x is None else curve[x]
 
 

@@ -1,6 +1,7 @@
 """run.py from the command line to the files: what it writes, what it does not repeat, how it answers mistakes."""
 
 import errno
+import itertools
 import json
 import re
 import subprocess
@@ -24,7 +25,7 @@ from data.dataset import Split
 from data.rows import DenseRows
 from experiments import checkpoints, recording
 from experiments.errors import one_sentence_errors
-from experiments.recording import COLUMNS, PROJECT, announce, joined
+from experiments.recording import COLUMNS, PROJECT, announce, joined, system
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (PROJECT / "conf/experiment").glob("*.yaml"))
@@ -334,11 +335,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
             raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
+    sessions = itertools.count()
+    monkeypatch.setattr(program, "system", lambda device: {**system(device), "started": f"session {next(sessions)}"})
     with pytest.raises(SystemExit, match="interrupted: started again, the run goes on from its last finished pass"):
         command(*overrides)
     assert command(*overrides) == [path]
     provenance = json.loads(path.with_suffix(".json").read_text())
-    assert [session["commit"] for session in provenance["earlier"]] == [provenance["commit"]]
+    assert [session["started"] for session in (*provenance["earlier"], provenance)] == ["session 0", "session 1"]
     assert saves == ([1, 2, 3, 4, 1, 2, 3, 4] if shard == "1" else [1, 2, 3, 4])
     assert path.read_bytes() == whole
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv", ".json"]
