@@ -128,7 +128,7 @@ def all_claims(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     kinds = {"the paper's points, Adam": paper.assign(seed=0)}
     kinds |= {f"ours, {name}": ours[ours["optimizer"] == name] for name in ("Adam", "AdaMax")}
     judged = {whose: claims(mean_over_seeds(losses)) for whose, losses in kinds.items() if len(losses)}
-    table = pd.concat([claims.assign(whose=whose, seeds=kinds[whose]["seed"].nunique()) for whose, claims in judged.items()])
+    table = pd.concat([lines.assign(whose=whose, seeds=kinds[whose]["seed"].nunique()) for whose, lines in judged.items()])
     return table[["whose", *(column for column in table if column != "whose")]]
 
 
