@@ -16,17 +16,25 @@ endif
 RUN ?= results/runs/fig1_left/paper
 
 GRID := settings=grid seed=0 evaluate_every=1000
+SEARCH := settings=search seed=0 evaluate_every=1000
 FIG1_LEFT := adam,adamax,adagrad,sgd_nesterov
 FIG1_RIGHT := adam,adamax,adagrad,rmsprop,sgd_nesterov
 
 FIG2A := adam,adamax,adagrad,rmsprop,sgd_nesterov,adadelta
 # One after another: a single network takes the whole machine, and seconds of runs are compared.
 IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 $(ARGS)
-FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass
+# What the tuning targets try for what the paper leaves open, one after another.
+FIG1_LEFT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] shuffle=false
+FIG1_RIGHT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] model.l2=[1e-6,1e-5,1e-4] shuffle=false
+FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass \
+	optimizer.eps=1e-5 model.start=he_normal model.dropout=0.4 shuffle=false
 # The first is the configuration itself, for as many passes.
-FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass
+FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
+	optimizer.eps=[1e-6,1e-4] batch_size=64 batch_size=256 shuffle=false
 # Among the first is the configuration itself. Pixels as they are have a sixteenth of the variance of those with normalised contrast.
-FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] "data.contrast=false data.regulariser=0.006" model.start=fan_in_uniform
+FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] "data.contrast=false data.regulariser=0.006" model.start=fan_in_uniform \
+	optimizer.beta2=0.99 schedule=inverse_sqrt_pass model.l2=1e-4 shuffle=false
+FIG3_DROPOUT_CANDIDATES := model.dropout=0.5 model.dropout=0.4 model.input_dropout=0.1 optimizer.eps=1e-8
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 # What comes first where training takes long: $(call announce,figure,time of all of it).
 announce = @echo "$(1): $(if $(filter quick,$(SCALE)),minutes,$(2)) of 2 cores; stopped at any time, it goes on when started again"
@@ -139,6 +147,8 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (half an hou
 	$(PY) run.py -m experiment=fig1_right optimizer=$(FIG1_RIGHT) schedule=constant,inverse_sqrt_pass data.features=binary,counts $(GRID) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right_no_dropout optimizer=$(FIG1_RIGHT) schedule=constant,inverse_sqrt_pass $(GRID) $(ARGS)
 	$(PY) run.py -m experiment=fig1_left optimizer=adam,adagrad,sgd_nesterov settings=grid_l2 seed=0 evaluate_every=1000 $(ARGS)
+	for candidate in $(FIG1_LEFT_CANDIDATES); do $(PY) run.py experiment=fig1_left $(SEARCH) $$candidate $(ARGS) || exit; done
+	for candidate in $(FIG1_RIGHT_CANDIDATES); do $(PY) run.py experiment=fig1_right $(SEARCH) $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig1_left fig1_right fig1_right_no_dropout
 
 tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two hours of 2 cores) and sum them up
@@ -147,6 +157,7 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=grid,grid_annealed hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py experiment=fig2a optimizer=adagrad settings=grid_annealed schedule=exponential_pass decay=0.9 optimizer.lr=[5e-3,1e-2,2e-2] $(ARGS)
 	$(PY) run.py experiment=fig2a optimizer=sgd_nesterov settings=grid_annealed optimizer.momentum=[0.99] optimizer.lr=[6e-3] $(ARGS)
+	$(PY) run.py experiment=fig2a optimizer=adadelta settings=search $(ARGS)
 	for candidate in $(FIG2A_CANDIDATES); do $(PY) run.py experiment=fig2a settings=search $$candidate $(ARGS) || exit; done
 	for candidate in $(FIG2B_CANDIDATES); do $(PY) run.py experiment=fig2b settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig2a fig2b
@@ -154,6 +165,7 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 tune-fig3: setup ## Train the grid behind the settings of figure 3 and candidates for the rest (an hour of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid second_moments=false hydra.launcher.n_jobs=1 $(ARGS)
 	for candidate in $(FIG3_CANDIDATES); do $(PY) run.py experiment=fig3 settings=search second_moments=false $$candidate $(ARGS) || exit; done
+	for candidate in $(FIG3_DROPOUT_CANDIDATES); do $(PY) run.py experiment=fig3_dropout settings=search second_moments=false $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig3 fig3_dropout
 
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
