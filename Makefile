@@ -119,7 +119,7 @@ $(GPU_PARTS): setup
 reproduce-gpu: $(GPU_PARTS) ## Train what wants a GPU, figures 2, 3 and 4, in parts of at most 10 minutes (make gpu-fig3, ...), and draw it
 	for script in figure2 figure3 figure4 agreement; do $(PY) scripts/$$script.py --runs results/runs || exit; done
 
-reproduce-best: setup ## Train the settings that end lowest in our grids, and IMDB without dropout, and draw them: two hours of 2 cores (SCALE=quick: figure 1 alone)
+reproduce-best: setup ## Train the settings that end lowest in our grids, and IMDB without dropout, and draw all but that: two hours of 2 cores (SCALE=quick: figure 1 alone)
 	$(PY) run.py -m experiment=fig1_left settings=best optimizer=$(FIG1_LEFT) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right settings=best optimizer=$(FIG1_RIGHT) $(ARGS)
 	$(PY) run.py -m experiment=fig1_right_no_dropout settings=paper,best optimizer=$(FIG1_RIGHT) $(ARGS)
@@ -131,6 +131,7 @@ endif
 	for script in figure1 figure2 figure3; do $(PY) scripts/$$script.py --runs results/runs || exit; done
 
 reproduce: reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties reproduce-best report ## Train and draw everything that is not there yet or out of date: a day of 2 cores (SCALE=quick: an hour)
+	$(PY) scripts/claims.py --runs results/runs
 	@echo "Your figures and tables are in results/runs; make promote RUN=results/runs tracks your runs, and make report builds the report of those tracked."
 
 verify: setup ## Compute a small part of the tracked results anew and say whether it agrees: 3 minutes of 2 cores

@@ -77,6 +77,11 @@ def runs(root: Path, experiment: str, settings: str) -> pd.DataFrame:
     return pd.concat(tables) if tables else pd.DataFrame()
 
 
+def of_optimizer(table: pd.DataFrame, optimizer: str) -> pd.DataFrame:
+    """The rows of one optimizer; the table may be empty and have no columns."""
+    return table[table["optimizer"] == optimizer] if not table.empty else table
+
+
 def chosen(folder: Path) -> list[Path]:
     """A complete run for each optimizer that has plain ones in the folder.
 
@@ -145,7 +150,7 @@ def by_time(table: pd.DataFrame) -> pd.DataFrame:
 
     Empty where Adam was not run, or not all on one machine: their seconds say nothing of each other.
     """
-    adam = table[table["optimizer"] == "Adam"] if not table.empty else table
+    adam = of_optimizer(table, "Adam")
     if adam.empty or table["machine"].nunique() > 1:
         return pd.DataFrame()
     unit = (adam["seconds"] / adam["pass"]).iloc[-1]
@@ -174,11 +179,6 @@ def lead(own: pd.Series, other: pd.Series) -> pd.Series:
     own, other = own.fillna(np.inf), other.fillna(np.inf)  # what is no number has diverged
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(other / own).fillna(-np.inf)
-
-
-def distances(table: pd.DataFrame) -> pd.Series:
-    """The distance of each line of agreement.csv or of a tuning table: in the second reading where there is one."""
-    return table["rms_other_reading"].fillna(table["rms_log_ratio"])
 
 
 def rms(values: np.ndarray) -> float:

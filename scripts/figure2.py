@@ -50,7 +50,7 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
 
 def all_races(root: Path) -> pd.DataFrame:
     """The race of each of the settings of figure 2b that has runs under `root`, all on one machine; empty where there are none."""
-    tables = {settings: runs(root, "fig2b", settings) for settings in ("paper", "all_images", "quick")}
+    tables = {settings: runs(root, "fig2b", settings) for settings in ("paper", "best", "all_images", "quick")}
     races = {settings: race(table) for settings, table in tables.items() if not table.empty and table["machine"].nunique() == 1}
     return pd.concat(races, names=["settings"]).reset_index("settings") if races else pd.DataFrame()
 

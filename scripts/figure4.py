@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 import plots
-from curves import REFERENCE, RESULTS, runs
+from curves import REFERENCE, RESULTS, rms, runs
 
 EXPERIMENTS = {10: "fig4", 100: "fig4_100"}  # by the number of passes
 BETA1S, BETA2S = (0.0, 0.9), (0.99, 0.999, 0.9999)
@@ -74,15 +74,36 @@ def points(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
+def agreement(both: pd.DataFrame) -> pd.Series:
+    """How far a table of points is from the paper's, in numbers.
+
+    Returns:
+        `points`; `compared`, those with a difference; `median`, `largest`: of its size, in nats; `rms_log_ratio`, `largest_log_ratio`: of
+        ln(ours / paper) at the same points; `divergence`, `on_axis`: shares of the points at which we and the paper agree whether the
+        loss has diverged, and whether it lies on the paper's axis.
+    """
+    differences, ratios = both["difference"].abs().dropna(), np.log(both["ours"] / both["published"]).where(both["difference"].notna())
+    return pd.Series(
+        {
+            "points": float(len(both)),
+            "compared": float(len(differences)),
+            "median": differences.median(),
+            "largest": differences.max(),
+            "rms_log_ratio": rms(ratios.dropna()),
+            "largest_log_ratio": ratios.abs().max(),
+            "divergence": (both["published_diverged"] == both["ours_diverged"]).mean(),
+            "on_axis": ((both["published"] <= LOSSES[1]) == (both["ours"] <= LOSSES[1])).mean(),
+        }
+    )
+
+
 def summary(both: pd.DataFrame) -> str:
     """The table of points in a sentence."""
-    distances = both["difference"].abs().dropna()
-    agree = (both["published_diverged"] == both["ours_diverged"]).mean()
-    within = ((both["published"] <= LOSSES[1]) == (both["ours"] <= LOSSES[1])).mean()
+    found = agreement(both)
     return (
-        f"{len(both)} points, {len(distances)} of them to compare: median difference {distances.median():.2f} nats, "
-        f"largest {distances.max():.2f}; "
-        f"divergence agrees in {agree:.0%}, whether the loss lies on the paper's axis in {within:.0%}"
+        f"{found['points']:.0f} points, {found['compared']:.0f} of them to compare: median difference {found['median']:.2f} nats, "
+        f"largest {found['largest']:.2f}; divergence agrees in {found['divergence']:.1%}, whether the loss lies on the paper's axis "
+        f"in {found['on_axis']:.1%}"
     )
 
 

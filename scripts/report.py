@@ -24,7 +24,6 @@ from curves import (
     RESULTS,
     as_read,
     configuration,
-    distances,
     geometric_mean,
     log_ratios,
     published,
@@ -63,8 +62,8 @@ def cell(value) -> str:
 
 def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame) -> dict:
     """Numbers of the report's text, named as in the template."""
-    agreement = agreement.assign(distance=distances(agreement))
-    runs = agreement[agreement["panel"] != BY_TIME].drop_duplicates(["experiment", "optimizer"], keep="last")["distance"]
+    distinct = agreement[agreement["panel"] != BY_TIME].drop_duplicates(["experiment", "optimizer"], keep="last")
+    distance = distinct["rms_log_ratio"]
     judged = claims[~claims["claim"].str.startswith("Ours")]
     drawn = [
         (which, name) for panel, several in PANELS.items() for which in several for name in published(which, panel)["optimizer"].unique()
@@ -73,10 +72,12 @@ def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame
         "series": len(drawn),
         "of_distinct": len(set(drawn)),
         "with_runs": len(agreement),
-        "distinct": len(runs),
-        "median": runs.median(),
-        "within_aim": int((runs <= AIM).sum()),
-        "beyond_limit": int((runs > LIMIT).sum()),
+        "distinct": len(distinct),
+        "median": distance.median(),
+        "within_aim": int((distance <= AIM).sum()),
+        "beyond_limit": ", ".join(distinct.loc[distance > LIMIT, "series"]) or "none",
+        "parts": int((agreement["panel"] == "fig3_right").sum()),
+        "of_figure_3": int(agreement.loc[agreement["panel"] == "fig3_right", "passes"].max()),
         "aim": AIM,
         "limit": LIMIT,
         "figure4": figure4.summary(points),
@@ -110,7 +111,7 @@ def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
             "points": points,
             "seeds": int(ours["seeds"].min()),
         }
-        distance = distances(ours)
+        distance = ours["rms_log_ratio"]
         lines.append(line | {"lowest": distance.min(), "median": distance.median(), "highest": distance.max()})
     return pd.DataFrame(lines)
 
@@ -162,6 +163,18 @@ def late_gaps(root: Path) -> dict[str, float]:
     return {name: log_ratios(geometric_mean(ours.get_group(name)), curve)[-LATE:].mean() for name, curve in paper}
 
 
+def chance_in_figure_3() -> str:
+    """How far the runs of `best` are from the members of the grid with the same step size, at most, as a percentage of the cost."""
+    apart = []
+    for experiment in ("fig3", "fig3_dropout"):
+        grid = pd.read_csv(RESULTS / "tuning" / f"{experiment}.csv").query("settings == 'grid'")
+        for optimizer, members in grid.groupby("optimizer"):
+            step_size = float(configuration(REFERENCE, experiment, optimizer, "best")["lr"])
+            same = members[members["hyperparameters"] == f"lr={step_size}"]
+            apart += list((ours(experiment, optimizer, same["passes"].max() - 1, "best") / same["cost"] - 1).abs())
+    return f"{max(apart):.0%}"
+
+
 def moments_by_layer(root: Path) -> pd.DataFrame:
     """Adam's vhat by layer after the last pass of the runs of figure 3 under `root`: its median, and the share that eps decides."""
     tables = []
@@ -206,12 +219,21 @@ def moved_by_precision(root: Path) -> pd.DataFrame:
     return short.merge(long, on=["seed", *figure4.SETTINGS], suffixes=("", "_rounded"))
 
 
+def by_cell(points: pd.DataFrame) -> pd.DataFrame:
+    """How far figure 4 is from the paper's, for each number of passes and for each of its panels."""
+    keys = ["epochs", "beta1", "beta2"]
+    tables = [points.groupby(keys[:depth])[list(points)].apply(figure4.agreement).reset_index() for depth in (1, 3)]
+    table = pd.concat(tables)[[*keys, *tables[0].columns.drop("epochs")]]
+    return table.assign(**{beta: table[beta].map("{:g}".format, na_action="ignore") for beta in keys[1:]})
+
+
 def survival(claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims on rankings that were judged with both settings, side by side."""
+    """The claims on rankings that were judged with both settings, side by side, each beside the paper's own number at the same pass."""
     ranked = claims[claims["quantity"].str.startswith(("lead", "training cost over")) & claims["settings"].isin(["paper", "best"])]
-    wide = ranked.pivot(index="claim", columns="settings", values=["value", "verdict"]).dropna()
+    wide = ranked.pivot(index="claim", columns="settings", values=["paper", "value", "verdict"])
     wide.columns = [f"{settings}_{what}" for what, settings in wide.columns]
-    return ranked.drop_duplicates("claim")[["section", "claim", "paper"]].merge(wide.reset_index(), on="claim")
+    wide = wide.dropna(subset=["paper_verdict", "best_verdict"]).reset_index()
+    return ranked.drop_duplicates("claim")[["section", "claim"]].merge(wide, on="claim")
 
 
 def render(folder: Path) -> str:
@@ -236,6 +258,8 @@ def render(folder: Path) -> str:
         headline=headline(read["agreement"], read["claims"], read["fig4_points"]),
         by_panel=table(by_panel(read["agreement"]), PANEL_COLUMNS),
         survival=survival(read["claims"]),
+        chance_in_figure_3=chance_in_figure_3(),
+        by_cell=by_cell(read["fig4_points"]),
         distance=partial(distance, read["agreement"]),
         ours=ours,
         theirs=theirs,

@@ -8,10 +8,9 @@ files come from there. The column `candidate` has what tells an optimizer's runs
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from curves import RESULTS, RUNS, log_ratios, other_reading, provenance, published, read_run, rms, wiggle
+from curves import RESULTS, RUNS, as_read, log_ratios, provenance, read_run, rms, wiggle
 
 COLUMNS = (
     "experiment",
@@ -22,8 +21,6 @@ COLUMNS = (
     "seed",
     "passes",
     "rms_log_ratio",
-    "largest_log_ratio",
-    "rms_other_reading",
     "wiggle",
     "cost",
     "train_cost",
@@ -50,11 +47,10 @@ def summarise(path: Path) -> pd.DataFrame:
     of the cost from pass to pass around its trend, relative to the cost.
     """
     table, config = read_run(path), provenance(path)["config"]
-    paper = published(config["experiment"])
-    paper, other = (curves[curves["optimizer"] == table["optimizer"].iloc[0]] for curves in (paper, other_reading(config["experiment"])))
+    paper = as_read(config["experiment"])
+    paper = paper[paper["optimizer"] == table["optimizer"].iloc[0]]
     lines = []
     for _, member in table.groupby("member"):
-        ratios, other_ratios = (log_ratios(member.set_index("x")["cost"], curve) for curve in (paper, other))
         last = member.iloc[-1]
         lines.append(
             {
@@ -64,9 +60,7 @@ def summarise(path: Path) -> pd.DataFrame:
                 "hyperparameters": last["hyperparameters"],
                 "seed": last["seed"],
                 "passes": last["pass"],
-                "rms_log_ratio": rms(ratios),
-                "largest_log_ratio": np.abs(ratios).max() if len(ratios) else np.nan,
-                "rms_other_reading": rms(other_ratios),
+                "rms_log_ratio": rms(log_ratios(member.set_index("x")["cost"], paper)),
                 "wiggle": wiggle(member["cost"]).std(),
                 "cost": last["cost"],
                 "train_cost": last["train_cost"],

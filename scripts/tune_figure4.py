@@ -16,8 +16,7 @@ from figure4 import measured, points, published
 def summarise(path: Path) -> pd.DataFrame:
     """The published points of one candidate, whose CSV is at `path`, and how far it is from each, in nats."""
     both = points(measured(read_run(path)), published())
-    candidate = path.stem.partition(",")[2] or "as configured"
-    return both.assign(candidate=candidate, difference=both["ours"] - both["published"])
+    return both.assign(candidate=path.stem.partition(",")[2], difference=both["ours"] - both["published"])
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "tuning" / "fig4.csv")
     arguments = parser.parse_args()
-    paths = [path for path in sorted((arguments.runs / "fig4" / "search").glob("*.csv")) if path.with_suffix(".json").exists()]
+    paths = [path for path in sorted((arguments.runs / "fig4" / "search").glob("*,*.csv")) if path.with_suffix(".json").exists()]
     if not paths:
         parser.error("there are no finished candidates of figure 4: run make tune-fig4")
     table = pd.concat([summarise(path) for path in paths])

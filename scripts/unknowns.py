@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 import figure4
 import plots
-from curves import REFERENCE, RESULTS, configuration, distances, short
+from curves import REFERENCE, RESULTS, configuration, published, short
 
 COLUMNS = (
     "panel", "optimizer", "setting", "unit", "passes", "used", "closest", "distance", "next", "next_distance", "sharpness",
@@ -23,13 +23,15 @@ COLUMNS = (
 # What the paper leaves out too and no tracked run tries another value of, by panel: keys of the configuration.
 _STARTS = ("start", "initial_std.stage1", "initial_std.stage2", "initial_std.stage3", "initial_std.hidden", "initial_std.scores")
 UNTRIED = {
-    "fig1_left": ("eps", "shuffle"),
-    "fig1_right": ("l2", "eps", "shuffle"),
-    "fig2a": ("start", "dropout", "rho", "eps", "shuffle"),
-    "fig2b": ("eps", "batch_size", "shuffle"),
-    "fig3": (*_STARTS, "contrast", "regulariser", "beta2", "eps", "l2", "schedule", "shuffle"),
-    "fig3_dropout": (*_STARTS, "contrast", "regulariser", "dropout", "input_dropout", "beta2", "eps", "l2", "schedule", "shuffle"),
+    "fig1_left": ("shuffle",),
+    "fig1_right": ("l2", "shuffle"),
+    "fig2a": ("start", "dropout", "shuffle"),
+    "fig2b": ("batch_size", "shuffle"),
+    "fig3": (*_STARTS, "contrast", "regulariser", "l2", "schedule", "shuffle"),
+    "fig3_dropout": (*_STARTS, "contrast", "regulariser", "dropout", "input_dropout", "l2", "schedule", "shuffle"),
 }
+# Likewise, of every optimizer that has it.
+OPTIMIZERS_KEYS = ("lr", "beta1", "beta2", "eps", "rho", "momentum", "minibatches", "history")
 # When the published cost is taken, by the column of agreement.csv; judged where as many points were evaluated.
 ENOUGH = 5
 READINGS = {
@@ -86,13 +88,12 @@ def of_lines(path: Path) -> list[dict]:
     that are annealed, to end low, tell nothing about the paper's.
     """
     table = read_tuning(path).query("settings != @ANNEALED")
-    table["distance"] = distances(table)
     found = {}
-    for (optimizer, passes), rows in table.dropna(subset="distance").groupby(["optimizer", "passes"]):
+    for (optimizer, passes), rows in table.dropna(subset="rms_log_ratio").groupby(["optimizer", "passes"]):
         configured = configuration(REFERENCE, path.stem, optimizer)
         given = pd.DataFrame([settings_of(row) for _, row in rows.iterrows()], index=rows.index)
         given = given.fillna({key: configured[key] for key in given if key in configured})
-        for line in profile(given.assign(distance=rows["distance"])):
+        for line in profile(given.assign(distance=rows["rms_log_ratio"])):
             line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "passes": passes}
             # Of a setting that was varied over fewer and over more passes, those over more.
             found[optimizer, line["setting"]] = line | {"used": configured.get(line["setting"], ""), "evidence": f"tuning/{path.name}"}
@@ -100,16 +101,15 @@ def of_lines(path: Path) -> list[dict]:
 
 
 def untried() -> list[dict]:
-    """A line for each setting of UNTRIED that the tracked run of Adam has, or else AdaDelta's, with the value used alone."""
+    """A line, with the value used alone, for each setting of UNTRIED that Adam's tracked run has, and for each optimizer's own keys."""
     lines = []
     for panel, settings in UNTRIED.items():
-        for setting in settings:
-            values = {optimizer: configuration(REFERENCE, panel, optimizer).get(setting) for optimizer in ("Adam", "AdaDelta")}
-            optimizer = next((name for name, value in values.items() if value is not None), None)
-            if optimizer:
-                line = {"panel": panel, "optimizer": optimizer, "setting": setting, "used": values[optimizer]}
-                lines.append(line | {"candidates": "no candidate is tracked", "evidence": f"reference/{panel}/paper/"})
-    return lines
+        for optimizer in sorted(published(panel)["optimizer"].unique()):
+            configured = configuration(REFERENCE, panel, optimizer)
+            keys = [*(settings if optimizer == "Adam" else ()), *(key for key in OPTIMIZERS_KEYS if key in configured)]
+            lines += [{"panel": panel, "optimizer": optimizer, "setting": key, "used": configured.get(key, "")} for key in keys]
+    same = {"candidates": "no candidate is tracked"}
+    return [line | same | {"evidence": f"reference/{line['panel']}/paper/"} for line in lines if line["used"] != ""]
 
 
 def of_readings(path: Path) -> list[dict]:
@@ -140,8 +140,9 @@ def of_figure_4(path: Path) -> list[dict]:
     sweep = figure4.sweeps(REFERENCE, "paper")
     both = {words: figure4.points(figure4.measured(sweep, column), figure4.published()) for column, words in READINGS_4.items()}
     least = pd.Series({words: table["difference"].abs().median() for words, table in both.items()}).sort_values()
-    line = {"panel": "fig4", "optimizer": "Adam", "setting": "when the cost is taken", "unit": "median nats", "passes": sweep["pass"].max()}
-    return [*lines, line | ranking(least) | {"used": READINGS_4["cost"], "evidence": "reference/fig4/paper/"}]
+    passes = " and ".join(map(str, sorted(sweep["pass"].unique())))
+    line = {"panel": "fig4", "optimizer": "Adam", "setting": "when the cost is taken", "unit": "median nats", "passes": passes}
+    return [*lines, line | ranking(least) | {"used": READINGS_4["cost"], "evidence": "fig4_points.csv"}]
 
 
 def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
