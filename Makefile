@@ -31,10 +31,9 @@ FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=1
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
 	optimizer.eps=[1e-6,1e-4] batch_size=64 batch_size=256 shuffle=false
+SFO_CANDIDATES := model.l2=1e-6 model.start=fan_in_uniform data.examples=5000 data.examples=20000 optimizer.history=5
 # Among the first is the configuration itself. Pixels as they are have a sixteenth of the variance of those with normalised contrast.
-FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] "data.contrast=false data.regulariser=0.006" model.start=fan_in_uniform \
-	optimizer.beta2=0.99 schedule=inverse_sqrt_pass model.l2=1e-4 shuffle=false
-FIG3_DROPOUT_CANDIDATES := model.dropout=0.5 model.dropout=0.4 model.input_dropout=0.1 optimizer.eps=1e-8
+FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] "data.contrast=false data.regulariser=0.006" model.start=fan_in_uniform
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 # What comes first where training takes long: $(call announce,figure,time of all of it).
 announce = @echo "$(1): $(if $(filter quick,$(SCALE)),minutes,$(2)) of 2 cores; stopped at any time, it goes on when started again"
@@ -155,6 +154,7 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (half an hou
 tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two hours of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax settings=grid hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py -m experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=5,10,20,40 hydra.launcher.n_jobs=1 $(ARGS)
+	for candidate in $(SFO_CANDIDATES); do $(PY) run.py experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=20 $$candidate $(ARGS) || exit; done
 	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=grid,grid_annealed hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py experiment=fig2a optimizer=adagrad settings=grid_annealed schedule=exponential_pass decay=0.9 optimizer.lr=[5e-3,1e-2,2e-2] $(ARGS)
 	$(PY) run.py experiment=fig2a optimizer=sgd_nesterov settings=grid_annealed optimizer.momentum=[0.99] optimizer.lr=[6e-3] $(ARGS)
@@ -166,7 +166,6 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 tune-fig3: setup ## Train the grid behind the settings of figure 3 and candidates for the rest (an hour of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid second_moments=false hydra.launcher.n_jobs=1 $(ARGS)
 	for candidate in $(FIG3_CANDIDATES); do $(PY) run.py experiment=fig3 settings=search second_moments=false $$candidate $(ARGS) || exit; done
-	for candidate in $(FIG3_DROPOUT_CANDIDATES); do $(PY) run.py experiment=fig3_dropout settings=search second_moments=false $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig3 fig3_dropout
 
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
