@@ -163,6 +163,13 @@ def late_gaps(root: Path) -> dict[str, float]:
     return {name: log_ratios(geometric_mean(ours.get_group(name)), curve)[-LATE:].mean() for name, curve in paper}
 
 
+def separable() -> pd.DataFrame:
+    """AdaGrad's final cost on IMDB without dropout, by its constant step size `lr`."""
+    table = pd.read_csv(RESULTS / "tuning" / "fig1_right_no_dropout.csv")
+    grid = table.query("optimizer == 'AdaGrad' and candidate == 'schedule=constant'")
+    return grid.assign(lr=grid["hyperparameters"].str.removeprefix("lr=").astype(float))
+
+
 def chance_in_figure_3() -> str:
     """How far the runs of `best` are from the members of the grid with the same step size, at most, as a percentage of the cost."""
     apart = []
@@ -259,6 +266,7 @@ def render(folder: Path) -> str:
         by_panel=table(by_panel(read["agreement"]), PANEL_COLUMNS),
         survival=survival(read["claims"]),
         chance_in_figure_3=chance_in_figure_3(),
+        separable=separable(),
         by_cell=by_cell(read["fig4_points"]),
         distance=partial(distance, read["agreement"]),
         ours=ours,

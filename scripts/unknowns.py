@@ -31,7 +31,7 @@ UNTRIED = {
     "fig3_dropout": (*_STARTS, "contrast", "regulariser", "dropout", "input_dropout", "l2", "schedule", "shuffle"),
 }
 # Likewise, of every optimizer that has it.
-OPTIMIZERS_KEYS = ("lr", "beta1", "beta2", "eps", "rho", "momentum", "minibatches", "history")
+OPTIMIZERS_KEYS = ("lr", "beta1", "beta2", "eps", "rho", "momentum", "minibatches")
 # When the published cost is taken, by the column of agreement.csv; judged where as many points were evaluated.
 ENOUGH = 5
 READINGS = {

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -238,11 +239,15 @@ def test_tracked_runs_are_of_the_configuration_as_it_is(csv):
 @pytest.mark.parametrize("target", ["reproduce", "reproduce-gpu", "tune-fig1", "tune-fig2", "tune-fig3", "tune-fig4"])
 def test_what_make_runs_can_be_composed(target):
     recipe = subprocess.run(["make", "-n", "-o", "setup", target], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    commands = re.findall(r"run\.py (?!--config-name)([^|;\n]+)", recipe)
+    commands = []
+    for line in recipe.splitlines():
+        loop = re.match(r"for candidate in (.+?); do", line)
+        for candidate in shlex.split(loop[1]) if loop else [""]:
+            commands += re.findall(r"run\.py (?!--config-name)([^|;]+)", line.replace("$candidate", candidate))
     assert commands
     with initialize(version_base="1.3", config_path="../conf"):
         for command in commands:
-            words = [word for word in command.split() if word not in ("-m", "$candidate")]
+            words = [word for word in command.split() if word != "-m"]
             (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
             for job in jobs:
                 OmegaConf.to_container(compose("config", job), resolve=True)
