@@ -30,7 +30,7 @@ FIG1_BEYOND := "optimizer=adam optimizer.lr=[1e-1,3e-1,1.0] optimizer.beta2=[0.9
 FIG1_LEFT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] shuffle=false
 FIG1_RIGHT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] model.l2=[1e-6,1e-5,1e-4] shuffle=false
 FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass \
-	optimizer.eps=1e-5 model.start=he_normal model.dropout=0.4 shuffle=false
+	model.start=he_normal shuffle=false
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
 	optimizer.eps=[1e-6,1e-4] batch_size=64 batch_size=256 shuffle=false
