@@ -401,6 +401,8 @@ def test_figure_4_measures_differences_in_nats_and_agreement_on_divergence(tmp_p
     assert both["difference"].notna().sum() == 101 - (both["kind"].str.startswith("plotted") & both["published_diverged"]).sum()
     assert (both["published_diverged"] == both["ours_diverged"]).all()
     assert "divergence agrees in 100.0%" in figure4.summary(both)
+    found = figure4.agreement(both[both["bias_correction"]].assign(ours=both["published"] * np.e**0.1))
+    assert found[["median", "divergence", "rms_log_ratio", "largest_log_ratio"]].tolist() == pytest.approx([2.0, 1.0, 0.1, 0.1])
 
 
 def losses_of_cell(beta2: float, corrected: dict, uncorrected: dict) -> list[tuple]:
