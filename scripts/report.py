@@ -34,6 +34,8 @@ from properties import CONDITIONS, FAILS, HOLDS
 
 # Distances that this project aims at: of half of the series, and of every one.
 AIM, LIMIT = 0.05, 0.25
+# A lower bound than figure4.EXPLODED for what exploded, in nats, which no run of figure 4 reaches that trains at all.
+FAR_OUT = 1e3
 # The last passes of figure 2a, over which its wiggle averages out.
 LATE = 30
 PANEL_COLUMNS = {
@@ -201,13 +203,17 @@ def sweep_in_numbers(points: pd.DataFrame, judged: pd.DataFrame) -> dict:
         points: fig4_points.csv.
         judged: fig4_claims.csv.
     """
-    lost = points[points["published_diverged"]]
+    lost, peaks = points[points["published_diverged"]], points["ours_peak"]
     at_best = judged[judged["claim"] == "never worse, each at its best alpha"]
     at_best = at_best.assign(gain=at_best["corrected"] - at_best["uncorrected"])
     return {
         "farthest": points.loc[points["difference"].abs().idxmax()],
         "lost": len(lost),
         "lost_too": int(lost["ours_diverged"].sum()),
+        "lost_exploded": int((lost["ours_peak"] > figure4.EXPLODED).sum()),
+        "same_bounds": (peaks[peaks <= figure4.EXPLODED].max(), peaks[peaks > figure4.EXPLODED].min()),
+        "explosion": figure4.agreement(points)["explosion"],
+        "any_explosion": (points["published_diverged"] == (peaks > FAR_OUT)).mean(),
         "left": ", ".join(f"{loss:.0f}" for loss in sorted(lost["ours"].dropna())),
         "at_best": {who: at_best[at_best["whose"] == who] for who in (OURS_4, PAPER_4)},
         "adamax_gains": at_best.query("whose == 'ours, AdaMax' and epochs == 10 and gain > @figure4.NOISE"),
@@ -281,6 +287,8 @@ def render(folder: Path) -> str:
         setting=partial(configuration, REFERENCE),
         equal=EQUAL,
         noise=figure4.NOISE,
+        exploded=figure4.EXPLODED,
+        far_out=FAR_OUT,
         large=LARGE,
         oddities=all_oddities(),
     )

@@ -102,9 +102,11 @@ def test_the_text_on_figure_4_counts_what_diverged_and_what_stands_still():
     points = pd.DataFrame(
         {
             "ours": [100.0, np.nan, 206.0, 195.0, 105.0],
+            "published": [400.0, 400.0, 400.0, 400.0, 107.0],
             "difference": [0.5, np.nan, np.nan, np.nan, -2.0],
             "published_diverged": [True, True, True, True, False],
             "ours_diverged": [False, True, False, False, False],
+            "ours_peak": [200.0, np.inf, 2e10, 3e11, 5e9],
         }
     )
     best = "never worse, each at its best alpha"
@@ -120,6 +122,8 @@ def test_the_text_on_figure_4_counts_what_diverged_and_what_stands_still():
     numbers = report.sweep_in_numbers(points, judged)
     assert numbers["farthest"]["ours"] == 105
     assert [numbers[name] for name in ("lost", "lost_too", "left")] == [4, 1, "100, 195, 206"]
+    assert (numbers["lost_exploded"], numbers["same_bounds"]) == (3, (5e9, 2e10))
+    assert (numbers["explosion"], numbers["any_explosion"]) == (0.8, 0.6)  # the first is missed; with the lower bound the last is lost too
     assert numbers["adamax_gains"]["gain"].tolist() == [3.0]  # 0.2 nats are none
     assert [len(numbers["at_best"][whose]) for whose in (claims.OURS_4, claims.PAPER_4)] == [1, 0]
 

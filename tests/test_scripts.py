@@ -387,7 +387,9 @@ def write_sweep(root: Path, change, data: str = "real", epochs=(10, 100)) -> Non
             loss = losses.get((passes, *row[figure4.SETTINGS[1:]]), 400.0)
             cost = np.inf if loss > 399 else change(loss, row)
             given = {"optimizer": "Adam", "data": data, "member": member, "seed": 0, "hyperparameters": text}
-            rows += [given | {"pass": 10, "cost": 1.0}] * (passes == 100) + [given | {"pass": passes, "cost": cost}]
+            first = 2e10 if cost == np.inf or row.alpha == 1e-2 else 200.0
+            costs = {1: first, 10: first, passes: cost}
+            rows += [given | {"pass": number, "cost": value} for number, value in costs.items()]
         pd.DataFrame(rows).to_csv(folder / "Adam.csv", index=False)
         (folder / "Adam.json").write_text("{}")
 
@@ -401,6 +403,9 @@ def test_figure_4_measures_differences_in_nats_and_agreement_on_divergence(tmp_p
     assert both["difference"].notna().sum() == 101 - (both["kind"].str.startswith("plotted") & both["published_diverged"]).sum()
     assert (both["published_diverged"] == both["ours_diverged"]).all()
     assert "divergence agrees in 100.0%" in figure4.summary(both)
+    assert ((both["ours_peak"] == 2e10) == ((both["alpha"] == 1e-2) & ~both["published_diverged"])).all()
+    came_back = ((both["alpha"] == 1e-2) & ~both["published_diverged"]).mean()
+    assert figure4.agreement(both)["explosion"] == pytest.approx(1 - came_back)
     found = figure4.agreement(both[both["bias_correction"]].assign(ours=both["published"] * np.e**0.1))
     assert found[["median", "divergence", "rms_log_ratio", "largest_log_ratio"]].tolist() == pytest.approx([2.0, 1.0, 0.1, 0.1])
 
