@@ -27,16 +27,30 @@ IN_TURN = $(if $(filter quick,$(SCALE)),settings=quick) hydra.launcher.n_jobs=1 
 FIG1_BEYOND := "optimizer=adam optimizer.lr=[1e-1,3e-1,1.0] optimizer.beta2=[0.99]" "optimizer=adamax optimizer.lr=[3e-1,1.0,3.0] optimizer.beta2=[0.99]" \
 	"optimizer=rmsprop optimizer.lr=[3e-2,1e-1,3e-1] optimizer.rho=[0.99]" "optimizer=adagrad optimizer.lr=[5e-1,1.0,2.0,5.0,10.0,20.0,50.0]"
 # What the tuning targets try for what the paper leaves open, one after another.
-FIG1_LEFT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] shuffle=false
-FIG1_RIGHT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] model.l2=[1e-6,1e-5,1e-4] shuffle=false
+FIG1_LEFT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.9,0.95] shuffle=false \
+	"optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]"
+FIG1_RIGHT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.9,0.95] model.l2=[1e-6,1e-5,1e-4] shuffle=false \
+	"optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]" "optimizer=rmsprop optimizer.eps=[1e-8,1e-6,1e-4]" \
+	"optimizer=rmsprop optimizer.momentum=[0.0,0.5,0.9] optimizer.lr=[9e-5,4.5e-4,9e-4]"
 FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass \
-	model.start=he_normal shuffle=false
+	model.start=he_normal shuffle=false model.dropout=0.4 "optimizer.lr=[2.2e-4] optimizer.beta1=[0.5,0.8,0.95]" \
+	"optimizer.lr=[2.2e-4] optimizer.eps=[1e-6,1e-4]" "optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]" \
+	"optimizer=rmsprop optimizer.eps=[1e-8,1e-6,1e-4]" "optimizer=rmsprop optimizer.momentum=[0.5] optimizer.lr=[1.15e-4]" \
+	"optimizer=rmsprop optimizer.momentum=[0.9] optimizer.lr=[2.3e-5]" \
+	"optimizer=adadelta optimizer.lr=[0.12] optimizer.rho=[0.95] optimizer.eps=[1e-8,1e-6,1e-4]"
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
-	optimizer.eps=[1e-6,1e-4] batch_size=64 batch_size=256 shuffle=false
+	optimizer.eps=[1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.95] optimizer.beta2=[0.99,0.9999] batch_size=64 batch_size=256 shuffle=false
 SFO_CANDIDATES := model.l2=1e-6 model.start=fan_in_uniform data.examples=5000 data.examples=20000
 # Among the first is the configuration itself. Pixels as they are have a sixteenth of the variance of those with normalised contrast.
-FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] "data.contrast=false data.regulariser=0.006" model.start=fan_in_uniform
+FIG3_OF_BOTH := optimizer.beta1=[0.5,0.95] optimizer.beta2=[0.99,0.9999] model.initial_std.stage1=0.001 \
+	"model.initial_std.stage2=0.016 model.initial_std.stage3=0.016" "model.initial_std.hidden=0.032 model.initial_std.scores=0.032" \
+	model.start=fan_in_uniform "data.contrast=false data.regulariser=0.006" model.l2=1e-4 schedule=inverse_sqrt_pass shuffle=false \
+	"optimizer=adagrad optimizer.eps=[1e-10,1e-4,1e-3]" optimizer=sgd_nesterov
+FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] $(FIG3_OF_BOTH) "optimizer=sgd_nesterov optimizer.momentum=[0.5] optimizer.lr=[7.5e-2]" \
+	"optimizer=sgd_nesterov optimizer.momentum=[0.95] optimizer.lr=[7.5e-3]"
+FIG3_DROPOUT_CANDIDATES := optimizer.eps=[1e-8,1e-3] $(FIG3_OF_BOTH) model.dropout=0.25 model.input_dropout=0 \
+	"optimizer=sgd_nesterov optimizer.momentum=[0.5] optimizer.lr=[5e-2]" "optimizer=sgd_nesterov optimizer.momentum=[0.95] optimizer.lr=[5e-3]"
 FIG3 := adam,adamax,adagrad,sgd_nesterov
 # What comes first where training takes long: $(call announce,figure,time of all of it).
 announce = @echo "$(1): $(if $(filter quick,$(SCALE)),minutes,$(2)) of 2 cores; stopped at any time, it goes on when started again"
@@ -170,6 +184,7 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 tune-fig3: setup ## Train the grid behind the settings of figure 3 and candidates for the rest (an hour of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid second_moments=false hydra.launcher.n_jobs=1 $(ARGS)
 	for candidate in $(FIG3_CANDIDATES); do $(PY) run.py experiment=fig3 settings=search second_moments=false $$candidate $(ARGS) || exit; done
+	for candidate in $(FIG3_DROPOUT_CANDIDATES); do $(PY) run.py experiment=fig3_dropout settings=search second_moments=false $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig3 fig3_dropout
 
 tune-fig4: setup ## Train a part of figure 4 with every candidate for what the paper does not say (an hour) and sum it up
