@@ -128,6 +128,12 @@ def read_table(path: Path) -> pd.DataFrame | None:
     return pd.read_csv(path) if path.exists() and path.with_suffix(".json").exists() else None
 
 
+def read_tuning(path: Path) -> pd.DataFrame:
+    """The tuning table at `path`; a line that nothing tells apart has an empty text there."""
+    texts = ["candidate", "hyperparameters"]
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna(dict.fromkeys(texts, ""))
+
+
 def provenance(path: Path) -> dict:
     """What is known about the run whose CSV is at `path`."""
     return json.loads(path.with_suffix(".json").read_text())

@@ -2,7 +2,8 @@
 
 Reads the runs of `settings=search`, `grid` and whatever else begins with `grid`, writes results/tuning/<experiment>.csv and prints, for
 each optimizer, the members that come closest to the paper and those that end lowest. Most `paper` and `best` settings of the experiment
-files come from there. The column `candidate` has what tells an optimizer's runs apart, besides the hyper-parameters of their members.
+files come from there. The column `candidate` has what tells an optimizer's runs apart, from each other and from its tracked run, besides
+the hyper-parameters of their members.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from curves import RESULTS, RUNS, as_read, log_ratios, provenance, read_run, rms, wiggle
+from curves import REFERENCE, RESULTS, RUNS, as_read, configuration, log_ratios, provenance, read_run, read_tuning, rms, short, wiggle
 
 COLUMNS = (
     "experiment",
@@ -26,17 +27,33 @@ COLUMNS = (
     "train_cost",
     "objective",
 )
+# What one member's line tells apart from all others.
+KEYS = ["optimizer", "settings", "candidate", "hyperparameters", "seed", "passes"]
 # Keys of a configuration that make no candidate.
-NOT_OPEN = ("experiment", "settings", "seed", "passes", "evaluate_every", "device", "shard")
+NOT_OPEN = ("experiment", "settings", "seed", "passes", "evaluate_every", "device", "shard", "precision", "second_moments")
 
 
-def candidates(paths: list[Path]) -> list[str]:
-    """For each run of an optimizer, the keys in which these runs differ and its values: `schedule=constant data.features=counts`."""
+def candidates(paths: list[Path], configured: dict[str, str]) -> list[str]:
+    """For each run of an optimizer, the keys in which the runs differ and its values: `schedule=constant data.features=counts`.
+
+    Args:
+        paths: of the runs.
+        configured: what they are to be told apart from too, as from `configuration`.
+    """
     flat = pd.json_normalize([provenance(path)["config"] for path in paths])
-    open_keys = [key for key in flat if not key.startswith(NOT_OPEN) and flat[key].astype(str).nunique() > 1]
+
+    def is_open(key: str) -> bool:
+        first, *others = flat[key].astype(str).unique()
+        known = key.startswith(NOT_OPEN) or key.endswith("_target_")
+        return not known and (bool(others) or first != configured.get(short(key), first))
+
     return [
-        " ".join(f"{key}={value}" for key, value in line.items() if not isinstance(value, list) and pd.notna(value))  # lists: see members
-        for _, line in flat[open_keys].iterrows()
+        " ".join(
+            f"{key}={value}"
+            for key, value in line.items()
+            if not isinstance(value, list) and pd.notna(value) and (key, value) != ("decay", 1)  # lists: see members; no decay: constant
+        )
+        for _, line in flat[list(filter(is_open, flat))].iterrows()
     ]
 
 
@@ -75,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+")
     parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
+    parser.add_argument("--keep", action="store_true", help="keep the lines that the tables have, but for those of the same candidates")
     arguments = parser.parse_args()
     for experiment in arguments.experiments:
         folders = [*(arguments.runs / experiment).glob("grid*"), arguments.runs / experiment / "search"]
@@ -84,9 +102,12 @@ def main() -> None:
         tables = []
         for optimizer in sorted({provenance(path)["optimizer"] for path in paths}):
             of_it = [path for path in paths if provenance(path)["optimizer"] == optimizer]
-            tables += [summarise(path).assign(candidate=name) for path, name in zip(of_it, candidates(of_it), strict=True)]
-        table = pd.concat(tables)[list(COLUMNS)]
+            names = candidates(of_it, configuration(REFERENCE, experiment, optimizer))
+            tables += [summarise(path).assign(candidate=name) for path, name in zip(of_it, names, strict=True)]
         out = RESULTS / "tuning" / f"{experiment}.csv"
+        if arguments.keep:
+            tables.insert(0, read_tuning(out))
+        table = pd.concat(tables)[list(COLUMNS)].drop_duplicates(KEYS, keep="last").sort_values(["optimizer", "settings"], kind="stable")
         table.to_csv(out, index=False, float_format="%.6g")
         print(f"wrote {out}")
         for optimizer, lines in table.groupby("optimizer"):

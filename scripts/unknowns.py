@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 import figure4
 import plots
-from curves import REFERENCE, RESULTS, configuration, published, short
+from curves import REFERENCE, RESULTS, configuration, published, read_tuning, short
 
 COLUMNS = (
     "panel", "optimizer", "setting", "unit", "passes", "used", "closest", "distance", "next", "next_distance", "sharpness",
@@ -178,12 +178,6 @@ def ledger() -> pd.DataFrame:
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     table["sharpness"] = table["next_distance"] / table["distance"]
     return table.sort_values(["panel", "setting", "optimizer"], kind="stable", ignore_index=True)
-
-
-def read_tuning(path: Path) -> pd.DataFrame:
-    """The tuning table at `path`; a line that nothing tells apart has an empty text there."""
-    texts = ["candidate", "hyperparameters"]
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna(dict.fromkeys(texts, ""))
 
 
 def tuning_tables() -> list[Path]:

@@ -208,11 +208,30 @@ def test_candidates_are_named_by_what_tells_their_runs_apart(tmp_path):
     )
     for path, config in zip(paths, configs, strict=True):
         path.with_suffix(".json").write_text(json.dumps({"config": config}))
-    assert tune.candidates(paths) == [
+    assert tune.candidates(paths, {"l2": "0.1", "schedule": "constant"}) == [
         "schedule=constant model.start=normal",
         "schedule=constant model.start=he_normal optimizer.rho=0.9",
         "schedule=inverse_sqrt_pass optimizer.lr=3 model.start=he_normal optimizer.rho=0.99",
     ]
+    # Alone, or like each other, they are told apart from the tracked run.
+    assert tune.candidates(paths[:1], {"l2": "0.2", "schedule": "constant", "start": "normal"}) == ["model.l2=0.1"]
+
+
+def test_a_table_keeps_the_lines_of_other_candidates(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "RESULTS", tmp_path)
+    (tmp_path / "tuning").mkdir()
+
+    def summed_up(cost: float, l2: float, *options: str) -> list[float]:
+        runs = tmp_path / str(l2)
+        path = write_run(runs, "Adam", [cost], settings="search", seeds=(0,))
+        path.with_suffix(".json").write_text(json.dumps({"optimizer": "Adam", "config": {"experiment": "fig1_left", "model": {"l2": l2}}}))
+        monkeypatch.setattr("sys.argv", ["tune.py", "fig1_left", "--runs", str(runs), *options])
+        tune.main()
+        return curves.read_tuning(tmp_path / "tuning" / "fig1_left.csv")["cost"].tolist()
+
+    assert summed_up(0.5, 1e-4) == [0.5]
+    assert summed_up(0.4, 1e-3, "--keep") == [0.5, 0.4]
+    assert summed_up(0.6, 1e-4, "--keep") == [0.4, 0.6]
 
 
 def test_adams_tail_in_figure_2b_is_measured_in_both_readings(tmp_path):
