@@ -28,16 +28,21 @@ FIG1_BEYOND := "optimizer=adam optimizer.lr=[1e-1,3e-1,1.0] optimizer.beta2=[0.9
 	"optimizer=rmsprop optimizer.lr=[3e-2,1e-1,3e-1] optimizer.rho=[0.99]" "optimizer=adagrad optimizer.lr=[5e-1,1.0,2.0,5.0,10.0,20.0,50.0]"
 # What the tuning targets try for what the paper leaves open, one after another.
 FIG1_LEFT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.9,0.95] shuffle=false \
+	model.initial_std=0.01 data.examples=50000 \
 	"optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]"
 FIG1_RIGHT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.9,0.95] model.l2=[1e-6,1e-5,1e-4] shuffle=false \
+	model.initial_std=0.01 model.initial_std=0.1 data.examples=20000 \
 	"optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]" "optimizer=rmsprop optimizer.eps=[1e-8,1e-6,1e-4]" \
 	"optimizer=rmsprop optimizer.momentum=[0.0,0.5,0.9] optimizer.lr=[9e-5,4.5e-4,9e-4]"
 FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass \
-	model.start=he_normal shuffle=false model.dropout=0.4 "optimizer.lr=[2.2e-4] optimizer.beta1=[0.5,0.8,0.95]" \
+	model.start=he_normal shuffle=false model.dropout=0.4 model.l2=1e-5 "schedule=exponential_pass decay=0.995" "optimizer.lr=[2.2e-4] optimizer.beta1=[0.5,0.8,0.95]" \
 	"optimizer.lr=[2.2e-4] optimizer.eps=[1e-6,1e-4]" "optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]" \
 	"optimizer=rmsprop optimizer.eps=[1e-8,1e-6,1e-4]" "optimizer=rmsprop optimizer.momentum=[0.5] optimizer.lr=[1.15e-4]" \
 	"optimizer=rmsprop optimizer.momentum=[0.9] optimizer.lr=[2.3e-5]" \
-	"optimizer=adadelta optimizer.lr=[0.12] optimizer.rho=[0.95] optimizer.eps=[1e-8,1e-6,1e-4]"
+	"optimizer=adadelta optimizer.lr=[0.12] optimizer.rho=[0.95] optimizer.eps=[1e-8,1e-6,1e-4]" \
+	"optimizer=adadelta optimizer.lr=[0.12] optimizer.rho=[0.95] schedule=inverse_sqrt_pass" "optimizer=rmsprop schedule=inverse_sqrt_pass" \
+	"optimizer=adagrad schedule=exponential_pass decay=0.995" "optimizer=adagrad schedule=inverse_sqrt_pass" optimizer=sgd_nesterov \
+	"optimizer=sgd_nesterov schedule=exponential_pass decay=0.997" "optimizer=sgd_nesterov schedule=inverse_sqrt_pass"
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
 	optimizer.eps=[1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.95] optimizer.beta2=[0.99,0.9999] batch_size=64 batch_size=256 shuffle=false
@@ -46,7 +51,8 @@ SFO_CANDIDATES := model.l2=1e-6 model.start=fan_in_uniform data.examples=5000 da
 FIG3_OF_BOTH := optimizer.beta1=[0.5,0.95] optimizer.beta2=[0.99,0.9999] model.initial_std.stage1=0.001 \
 	"model.initial_std.stage2=0.016 model.initial_std.stage3=0.016" "model.initial_std.hidden=0.032 model.initial_std.scores=0.032" \
 	model.start=fan_in_uniform "data.contrast=false data.regulariser=0.006" model.l2=1e-4 schedule=inverse_sqrt_pass shuffle=false \
-	"optimizer=adagrad optimizer.eps=[1e-10,1e-4,1e-3]" optimizer=sgd_nesterov
+	"optimizer=adagrad optimizer.eps=[1e-10,1e-4,1e-3]" optimizer=sgd_nesterov "optimizer=adagrad schedule=inverse_sqrt_pass" \
+	"optimizer=sgd_nesterov schedule=inverse_sqrt_pass" data.examples=45000
 FIG3_CANDIDATES := optimizer.eps=[1e-8,1e-4,1e-3] $(FIG3_OF_BOTH) "optimizer=sgd_nesterov optimizer.momentum=[0.5] optimizer.lr=[7.5e-2]" \
 	"optimizer=sgd_nesterov optimizer.momentum=[0.95] optimizer.lr=[7.5e-3]"
 FIG3_DROPOUT_CANDIDATES := optimizer.eps=[1e-8,1e-3] $(FIG3_OF_BOTH) model.dropout=0.25 model.input_dropout=0 \
@@ -98,7 +104,7 @@ reproduce-fig3: setup ## Train the convolutional network of figure 3 and draw it
 	$(PY) scripts/agreement.py --runs results/runs
 
 reproduce-fig4: setup ## Train the sweeps of figure 4 and draw it; 100 passes come last and take hours (SCALE=quick: minutes)
-	$(call announce,figure 4,three hours)
+	$(call announce,figure 4,four to five hours)
 ifeq ($(SCALE),quick)
 	$(PY) run.py -m experiment=fig4 optimizer=adam,adamax,rmsprop settings=quick $(ARGS)
 else

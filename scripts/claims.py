@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from curves import EQUAL, REFERENCE, RESULTS, as_read, configuration, lead, of_optimizer, runs
+from curves import EQUAL, REFERENCE, RESULTS, as_read, configuration, lead, of_optimizer, published, runs
 from properties import CONDITIONS, FAILS, HOLDS, line
 
 COLUMNS = ("section", "claim", "settings", "quantity", "value", "lowest", "highest", "seeds", "paper", "verdict", "evidence", "command")
@@ -142,11 +142,11 @@ def sfo_claims(folder: Path, root: Path) -> list[dict]:
     if len(dropout):
         by_seed = dropout.groupby("seed")["cost"].agg(["first", "last"])
         share = by_seed["last"] / by_seed["first"]
-        passes = dropout["pass"].max()
+        passes, longest = dropout["pass"].max(), published("fig2a")["x"].max() + 1
         claim, quantity = f"With dropout SFO fails to converge, in {passes} passes", f"cost in pass {passes} over that in the first"
         command = "python run.py experiment=fig2a optimizer=sfo"
         where = {"settings": "paper", "evidence": "reference/fig2a/paper/SFO.csv", "command": command}
-        lines.append(line(claim, "6.2", quantity, share, HOLDS if share.min() > 0.5 else FAILS) | where)
+        lines.append(line(claim, "6.2", quantity, share, HOLDS if share.min() > 0.5 else OPEN if passes < longest else FAILS) | where)
     return lines
 
 

@@ -264,11 +264,12 @@ def report(source: Path, folder: Path, settings: str) -> None:
 
 
 def sweeps(source: Path, settings: str) -> pd.DataFrame:
-    """The rows after 10 passes of the runs of fig4, and those after 100 of fig4_100, with `peak`, the largest cost of all their passes."""
+    """The rows after 10 passes of the runs of fig4, and those after 100 of fig4_100, with `peak`, the largest cost until then."""
     tables = []
     for passes, experiment in EXPERIMENTS.items():
         table = runs(source, experiment, settings)
         if not table.empty:
+            table = table[table["pass"] <= passes]
             members = [table[key] for key in ("optimizer", "seed", "hyperparameters")]
             peak = table["cost"].fillna(np.inf).groupby(members).transform("max")
             tables.append(table.assign(peak=peak)[table["pass"] == passes])

@@ -2,8 +2,8 @@
 
 Reads the runs of `settings=search`, `grid` and whatever else begins with `grid`, writes results/tuning/<experiment>.csv and prints, for
 each optimizer, the members that come closest to the paper and those that end lowest. Most `paper` and `best` settings of the experiment
-files come from there. The column `candidate` has what tells an optimizer's runs apart, from each other and from its tracked run, besides
-the hyper-parameters of their members.
+files come from there. The column `candidate` has what tells a run apart from the optimizer's tracked one, besides the hyper-parameters of
+its members.
 """
 
 import argparse
@@ -33,28 +33,20 @@ KEYS = ["optimizer", "settings", "candidate", "hyperparameters", "seed", "passes
 NOT_OPEN = ("experiment", "settings", "seed", "passes", "evaluate_every", "device", "shard", "precision", "second_moments")
 
 
-def candidates(paths: list[Path], configured: dict[str, str]) -> list[str]:
-    """For each run of an optimizer, the keys in which the runs differ and its values: `schedule=constant data.features=counts`.
+def candidate(config: dict, configured: dict[str, str]) -> str:
+    """The keys in which a run differs from the tracked one, and its values: `schedule=constant data.features=counts`.
+
+    Lists are left out: their values stand with the members.
 
     Args:
-        paths: of the runs.
-        configured: what they are to be told apart from too, as from `configuration`.
+        config: of the run.
+        configured: of the tracked run, as from `configuration`.
     """
-    flat = pd.json_normalize([provenance(path)["config"] for path in paths])
-
-    def is_open(key: str) -> bool:
-        first, *others = flat[key].astype(str).unique()
-        known = key.startswith(NOT_OPEN) or key.endswith("_target_")
-        return not known and (bool(others) or first != configured.get(short(key), first))
-
-    return [
-        " ".join(
-            f"{key}={value}"
-            for key, value in line.items()
-            if not isinstance(value, list) and pd.notna(value) and (key, value) != ("decay", 1)  # lists: see members; no decay: constant
-        )
-        for _, line in flat[list(filter(is_open, flat))].iterrows()
-    ]
+    flat = pd.json_normalize(config).iloc[0].items()
+    differing = {key: value for key, value in flat if not isinstance(value, list) and str(value) != configured.get(short(key))}
+    if differing.get("schedule", configured.get("schedule")) != "exponential_pass":
+        differing.pop("decay", None)  # has no effect
+    return " ".join(f"{key}={value}" for key, value in differing.items() if not (key.startswith(NOT_OPEN) or key.endswith("_target_")))
 
 
 def summarise(path: Path) -> pd.DataFrame:
@@ -102,12 +94,15 @@ def main() -> None:
         tables = []
         for optimizer in sorted({provenance(path)["optimizer"] for path in paths}):
             of_it = [path for path in paths if provenance(path)["optimizer"] == optimizer]
-            names = candidates(of_it, configuration(REFERENCE, experiment, optimizer))
-            tables += [summarise(path).assign(candidate=name) for path, name in zip(of_it, names, strict=True)]
+            configured = configuration(REFERENCE, experiment, optimizer)
+            tables += [summarise(path).assign(candidate=candidate(provenance(path)["config"], configured)) for path in of_it]
         out = RESULTS / "tuning" / f"{experiment}.csv"
-        if arguments.keep:
-            tables.insert(0, read_tuning(out))
-        table = pd.concat(tables)[list(COLUMNS)].drop_duplicates(KEYS, keep="last").sort_values(["optimizer", "settings"], kind="stable")
+        table = pd.concat(tables)[list(COLUMNS)]
+        if (twice := table[table.duplicated(KEYS)]).size:
+            parser.error(f"two runs of {experiment} are of the same candidate, {twice.iloc[0][KEYS].to_dict()}: keep one of them")
+        if arguments.keep and out.exists():
+            table = pd.concat([read_tuning(out), table]).drop_duplicates(KEYS, keep="last")
+        table = table.sort_values(["optimizer", "settings"], kind="stable")
         table.to_csv(out, index=False, float_format="%.6g")
         print(f"wrote {out}")
         for optimizer, lines in table.groupby("optimizer"):

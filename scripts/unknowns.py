@@ -1,11 +1,14 @@
 """Sums up what the paper does not say and what its curves tell about it: results/unknowns.csv, and the figure `sensitivity`.
 
 Reads the tuning tables, of runs that `make tune-fig1`, `tune-fig2`, `tune-fig3` and `tune-fig4` train. For each setting that they vary it
-takes the least distance to the published curve for each value tried, whatever the others are: how much farther the next candidate is tells
-how sharply the curve determines the setting. The figure shows how the final cost depends on the step size, each at its best other settings.
+takes the least distance to the published curve for each value tried, over the same step sizes and with all other settings the same: how
+much farther the next candidate is tells how sharply the curve determines the setting. The figure shows how the final cost depends on the
+step size, each at its best other settings.
 """
 
 import argparse
+import math
+from functools import reduce
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,21 +20,14 @@ import plots
 from curves import REFERENCE, RESULTS, configuration, published, read_tuning, short
 
 COLUMNS = (
-    "panel", "optimizer", "setting", "unit", "passes", "used", "closest", "distance", "next", "next_distance", "sharpness",
+    "panel", "optimizer", "setting", "unit", "passes", "used", "with", "closest", "distance", "next", "next_distance", "sharpness",
     "candidates", "evidence",
 )  # fmt: skip
-# What the paper leaves out too and no tracked run tries another value of, by panel: keys of the configuration.
-_STARTS = ("initial_std.stage1", "initial_std.stage2", "initial_std.stage3", "initial_std.hidden", "initial_std.scores")
-UNTRIED = {
-    "fig1_left": (),
-    "fig1_right": (),
-    "fig2a": ("dropout",),
-    "fig2b": (),
-    "fig3": (*_STARTS, "l2", "schedule", "shuffle"),
-    "fig3_dropout": ("start", *_STARTS, "contrast", "regulariser", "dropout", "input_dropout", "l2", "schedule", "shuffle"),
-}
-# Likewise, of every optimizer that has it.
-OPTIMIZERS_KEYS = ("lr", "beta1", "beta2", "eps", "rho", "momentum", "minibatches")
+# Keys of a configuration that the paper leaves open for all optimizers of a panel, and for each optimizer that has them. What it says of a
+# panel, such as half of IMDB's features dropped, is 0 or stands in SAID.
+OF_PANELS = ("examples", "features", "start", "initial_std", "contrast", "regulariser", "dropout", "input_dropout", "l2", "shuffle")
+OF_OPTIMIZERS = ("schedule", "lr", "beta1", "beta2", "eps", "rho", "momentum", "minibatches")
+SAID = {("fig1_right", "dropout")}
 # When the published cost is taken, by the column of agreement.csv; judged where as many points were evaluated.
 ENOUGH = 5
 READINGS = {
@@ -41,6 +37,8 @@ READINGS = {
 }
 # The same for figure 4, by the columns of runs.
 READINGS_4 = {"cost": "during the last pass", "train_cost": "after it, training images", "test_cost": "after it, test images"}
+# Experiments whose curves the paper shows.
+PANELS = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
 # Settings whose members show how the final cost depends on the step size, and what panels are called for them.
 ANNEALED = "grid_annealed"
 GRIDS = {"grid": "", ANNEALED: " annealed"}
@@ -56,17 +54,59 @@ def settings_of(row: pd.Series) -> dict[str, str]:
     return {short(key): value for key, _, value in pairs}
 
 
-def profile(distances: pd.DataFrame) -> list[dict]:
-    """A line for each setting with several values: the least distance of each, over all the other settings.
+def normal(settings: dict[str, str]) -> dict[str, str]:
+    """The same settings with numbers as Python writes them, the decay as a part of the schedule that has one, and no limit as `all`."""
+    settings = {key: "all" if value == "None" else _number(value) for key, value in settings.items()}
+    decay = settings.pop("decay", "")
+    if settings.get("schedule") == "exponential_pass":
+        settings["schedule"] += f" {decay}"
+    return settings
+
+
+def _number(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
+def joined(given: pd.DataFrame) -> pd.DataFrame:
+    """The columns of settings that were varied, those that were always varied together as one: `stage2, stage3`."""
+    columns: dict[tuple, list[str]] = {}
+    for column in given:
+        codes = tuple(pd.factorize(given[column])[0])
+        if any(codes):
+            columns.setdefault(codes if column != "lr" else ("lr",), []).append(column)
+    return pd.DataFrame({", ".join(names): given[names].agg(", ".join, axis=1) for names in columns.values()}, index=given.index)
+
+
+def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> list[dict]:
+    """A line for each setting with several values: the least distance of each, all other settings being the same.
+
+    Of the other settings, those that are used are preferred, then those with which most values were tried. Step sizes are those at which
+    all values were tried; each counts with its best where there is none.
 
     Args:
-        distances: a row for each member that was trained; a column for each setting, and `distance`.
+        given: a row for each member that was trained, a column of texts for each setting.
+        distances: of the members.
+        used: the values of the settings that are used.
     """
-    lines = []
-    for setting in distances.columns.drop("distance"):
-        least = distances.groupby(setting)["distance"].min().dropna().sort_values()
+    given, lines = joined(given), []
+    used = {column: ", ".join(used.get(name, "") for name in column.split(", ")) for column in given}
+    for setting in given:
+        others = [column for column in given if column not in (setting, "lr")]
+        groups = [rows for _, rows in given.groupby(others)] if others else [given]
+        groups = [rows for rows in groups if rows[setting].nunique() > 1]
+        if not groups:
+            continue
+        rows = max(groups, key=lambda rows: (sum(rows[other].iloc[0] == used[other] for other in others), rows[setting].nunique()))
+        if setting != "lr" and "lr" in rows:
+            shared = reduce(set.intersection, rows.groupby(setting)["lr"].agg(set))
+            rows = rows[rows["lr"].isin(shared)] if shared else rows
+        least = distances[rows.index].groupby(rows[setting]).min().dropna().sort_values()
         if len(least) > 1:
-            lines.append({"setting": setting, **ranking(least)})
+            unlike = [f"{other}={rows[other].iloc[0]}" for other in others if rows[other].iloc[0] != used[other]]
+            lines.append({"setting": setting, "with": " ".join(unlike), "used": used[setting], **ranking(least)})
     return lines
 
 
@@ -91,25 +131,33 @@ def of_lines(path: Path) -> list[dict]:
     found = {}
     for (optimizer, passes), rows in table.dropna(subset="rms_log_ratio").groupby(["optimizer", "passes"]):
         configured = configuration(REFERENCE, path.stem, optimizer)
-        given = pd.DataFrame([settings_of(row) for _, row in rows.iterrows()], index=rows.index)
-        given = given.fillna({key: configured[key] for key in given if key in configured})
-        for line in profile(given.assign(distance=rows["rms_log_ratio"])):
+        given = pd.DataFrame([normal(configured | settings_of(row)) for _, row in rows.iterrows()], index=rows.index)
+        for line in profile(given, rows["rms_log_ratio"], normal(configured)):
             line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "passes": passes}
             # Of a setting that was varied over fewer and over more passes, those over more.
-            found[optimizer, line["setting"]] = line | {"used": configured.get(line["setting"], ""), "evidence": f"tuning/{path.name}"}
+            found[optimizer, line["setting"]] = line | {"evidence": f"tuning/{path.name}"}
     return list(found.values())
 
 
-def untried() -> list[dict]:
-    """A line, with the value used alone, for each setting of UNTRIED that Adam's tracked run has, and for each optimizer's own keys."""
+def untried(tried: set[tuple[str, str, str]]) -> list[dict]:
+    """A line, with the value used alone, for each open key of a panel's Adam or of an optimizer that is not among those tried."""
     lines = []
-    for panel, settings in UNTRIED.items():
+    for panel in PANELS:
         for optimizer in sorted(published(panel)["optimizer"].unique()):
-            configured = configuration(REFERENCE, panel, optimizer)
-            keys = [*(settings if optimizer == "Adam" else ()), *(key for key in OPTIMIZERS_KEYS if key in configured)]
-            lines += [{"panel": panel, "optimizer": optimizer, "setting": key, "used": configured.get(key, "")} for key in keys]
+            used = normal(configuration(REFERENCE, panel, optimizer))
+            keys = [key for key in used if key.startswith(OF_PANELS) and _is_open(panel, key, used)] if optimizer == "Adam" else []
+            keys += [key for key in OF_OPTIMIZERS if key in used and (key != "schedule" or "lr" in used)]
+            missing = [key for key in keys if (panel, optimizer, key) not in tried]
+            lines += [{"panel": panel, "optimizer": optimizer, "setting": key, "used": used[key]} for key in missing]
     same = {"candidates": "no candidate is tracked"}
-    return [line | same | {"evidence": f"reference/{line['panel']}/paper/"} for line in lines if line["used"] != ""]
+    return [line | same | {"evidence": f"reference/{line['panel']}/paper/"} for line in lines]
+
+
+def _is_open(panel: str, key: str, used: dict[str, str]) -> bool:
+    """Whether the paper leaves a key of a panel open, and it has an effect."""
+    if key in ("dropout", "input_dropout"):
+        return used[key] != "0" and (panel, key) not in SAID
+    return not (key == "initial_std" and used.get("start", "normal") != "normal")
 
 
 def of_readings(path: Path) -> list[dict]:
@@ -128,7 +176,7 @@ def of_readings(path: Path) -> list[dict]:
 def of_figure_4(path: Path) -> list[dict]:
     """The unknowns of figure 4, each varied alone; distances are medians over eight settings."""
     table = pd.read_csv(path)
-    medians = table["difference"].abs().groupby(table["candidate"]).median()
+    medians = table["difference"].abs().fillna(math.inf).groupby(table["candidate"]).median()  # what diverges where the paper does not
     pairs = [(name.rpartition("=")[0], name.rpartition("=")[2], value) for name, value in medians.items() if name != CONFIGURED]
     lines, configured = [], configuration(REFERENCE, "fig4", "Adam")
     for key, of_key in pd.DataFrame(pairs, columns=["key", "value", "distance"]).groupby("key", sort=False):
@@ -172,9 +220,9 @@ def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
 def ledger() -> pd.DataFrame:
     """All unknowns, by panel and setting."""
     lines = [line for path in tuning_tables() for line in of_lines(path)]
-    tried = {(line["panel"], line["optimizer"], line["setting"]) for line in lines}
+    tried = {(line["panel"], line["optimizer"], setting) for line in lines for setting in line["setting"].split(", ")}
     lines += [*of_figure_4(RESULTS / "tuning" / "fig4.csv"), *of_readings(RESULTS / "agreement.csv")]
-    lines += [line for line in untried() if (line["panel"], line["optimizer"], line["setting"]) not in tried]
+    lines += untried(tried)
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     table["sharpness"] = table["next_distance"] / table["distance"]
     return table.sort_values(["panel", "setting", "optimizer"], kind="stable", ignore_index=True)

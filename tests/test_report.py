@@ -101,12 +101,12 @@ def test_claims_of_figure_4_are_judged_in_the_same_cells_and_not_after_passes_th
 def test_the_text_on_figure_4_counts_what_diverged_and_what_stands_still():
     points = pd.DataFrame(
         {
-            "ours": [100.0, np.nan, 206.0, 195.0, 105.0],
-            "published": [400.0, 400.0, 400.0, 400.0, 107.0],
-            "difference": [0.5, np.nan, np.nan, np.nan, -2.0],
-            "published_diverged": [True, True, True, True, False],
-            "ours_diverged": [False, True, False, False, False],
-            "ours_peak": [200.0, np.inf, 2e10, 3e11, 5e9],
+            "ours": [100.0, np.nan, 206.0, 195.0, 105.0, np.nan],
+            "published": [400.0, 400.0, 400.0, 400.0, 107.0, 108.0],
+            "difference": [0.5, np.nan, np.nan, np.nan, -2.0, np.nan],
+            "published_diverged": [True, True, True, True, False, False],
+            "ours_diverged": [False, True, False, False, False, True],
+            "ours_peak": [200.0, np.inf, 2e10, 3e11, 5e10, np.inf],
         }
     )
     best = "never worse, each at its best alpha"
@@ -122,21 +122,34 @@ def test_the_text_on_figure_4_counts_what_diverged_and_what_stands_still():
     numbers = report.sweep_in_numbers(points, judged)
     assert numbers["farthest"]["ours"] == 105
     assert [numbers[name] for name in ("lost", "lost_too", "left")] == [4, 1, "100, 195, 206"]
-    assert (numbers["lost_exploded"], numbers["same_bounds"]) == (3, (5e9, 2e10))
-    assert (numbers["explosion"], numbers["any_explosion"]) == (0.8, 0.6)  # the first is missed; with the lower bound the last is lost too
+    assert [numbers[name] for name in ("lost_and_back", "back", "lost_alone")] == [2, 1, 1]
+    assert numbers["explosion"] == pytest.approx(3 / 6)  # not the first, nor the last two
+    assert numbers["by_bound"] == pytest.approx({1e3: 3 / 6, 1e9: 3 / 6, 1e11: 3 / 6, 1e12: 2 / 6})
     assert numbers["adamax_gains"]["gain"].tolist() == [3.0]  # 0.2 nats are none
     assert [len(numbers["at_best"][whose]) for whose in (claims.OURS_4, claims.PAPER_4)] == [1, 0]
 
 
-def test_an_unknown_is_known_by_its_closest_values_whatever_the_others_are():
-    members = [
-        {"lr": lr, "momentum": m, "distance": d} for lr, m, d in (("1", "0", 0.3), ("1", "0.9", 0.1), ("2", "0", 0.2), ("2", "0.9", 0.4))
-    ]
-    lr, momentum = unknowns.profile(pd.DataFrame(members).assign(only="one"))
-    assert (lr["setting"], lr["closest"], lr["distance"], lr["next"], lr["next_distance"]) == ("lr", "1", 0.1, "2", 0.2)
-    assert momentum["candidates"] == "0.9: 0.1; 0: 0.2"
+def test_an_unknown_is_known_by_its_closest_values_all_else_being_equal():
+    members = [  # of the start, two keys that were varied together, the step sizes 1 and 2 are shared; with momentum 0.9 all is closer
+        ("1", "0", "a", "x", 0.3), ("2", "0", "a", "x", 0.2), ("3", "0", "a", "x", 0.01), ("1", "0", "b", "y", 0.5),
+        ("2", "0", "b", "y", 0.4), ("1", "0.9", "a", "x", 0.1), ("2", "0.9", "a", "x", 0.15),
+    ]  # fmt: skip
+    given = pd.DataFrame([row[:4] for row in members], columns=["lr", "momentum", "start", "std"]).assign(only="one")
+    distances = pd.Series([row[4] for row in members])
+    used = {"lr": "1", "momentum": "0", "start": "a", "std": "x", "only": "one"}
+    lr, momentum, start = unknowns.profile(given, distances, used)
+    assert lr["candidates"] == "3: 0.01; 2: 0.2; 1: 0.3"  # with the momentum that is used
+    assert momentum["candidates"] == "0.9: 0.1; 0: 0.2"  # 3 was tried with one of them alone
+    assert (start["setting"], start["candidates"], start["used"]) == ("start, std", "a, x: 0.2; b, y: 0.4", "a, x")
+    lr, *_ = unknowns.profile(given, distances, used | {"momentum": "0.99"})
+    assert (lr["with"], lr["candidates"]) == ("momentum=0", "3: 0.01; 2: 0.2; 1: 0.3")  # where most were tried
     row = pd.Series({"candidate": "schedule=constant model.l2=1e-4", "hyperparameters": "lr=0.1 rho=0.9"})
     assert unknowns.settings_of(row) == {"schedule": "constant", "l2": "1e-4", "lr": "0.1", "rho": "0.9"}
+    assert unknowns.normal({"schedule": "exponential_pass", "decay": "0.90", "l2": "1e-4"}) == {
+        "schedule": "exponential_pass 0.9",
+        "l2": "0.0001",
+    }
+    assert unknowns.normal({"schedule": "constant", "decay": "0.9"}) == {"schedule": "constant"}
 
 
 def test_readings_of_the_cost_are_compared_where_they_were_taken(tmp_path):

@@ -199,22 +199,29 @@ def test_a_grids_summary_has_a_line_per_member(tmp_path):
     assert lines["objective"].tolist() == pytest.approx([adam[45] + 0.5, adam[45] * 1.01 + 0.5])
 
 
-def test_candidates_are_named_by_what_tells_their_runs_apart(tmp_path):
-    paths = [write_run(tmp_path, f"Adam,{number}", [1.0], settings="search") for number in range(3)]
-    configs = (
-        {"schedule": "constant", "seed": 0, "optimizer": {"lr": [1, 2]}, "model": {"l2": 0.1, "start": "normal"}},
-        {"schedule": "constant", "seed": 1, "optimizer": {"lr": [3], "rho": 0.9}, "model": {"l2": 0.1, "start": "he_normal"}},
-        {"schedule": "inverse_sqrt_pass", "seed": 1, "optimizer": {"lr": 3, "rho": 0.99}, "model": {"l2": 0.1, "start": "he_normal"}},
+def test_a_candidate_is_named_by_what_tells_it_apart_from_the_tracked_run():
+    config = {
+        "schedule": "constant",
+        "decay": 1.0,
+        "precision": "bfloat16",
+        "seed": 0,
+        "optimizer": {"_target_": "optim.Adam", "lr": [1, 2], "eps": 1e-08},
+        "model": {"_target_": "a.Model", "l2": 0.1, "initial_std": {"stage1": 0.5, "stage2": 0.1}},
+    }
+    tracked = {
+        "schedule": "constant",
+        "decay": "1.0",
+        "precision": "float32",
+        "_target_": "optim.Adam",
+        "lr": "1",
+        "eps": "1e-08",
+        "l2": "0.1",
+    }
+    tracked |= {"initial_std.stage1": "0.1", "initial_std.stage2": "0.1"}
+    assert tune.candidate(config, tracked) == "model.initial_std.stage1=0.5"
+    assert tune.candidate(config, tracked | {"schedule": "exponential_pass", "decay": "0.9", "l2": "0"}) == (
+        "schedule=constant model.l2=0.1 model.initial_std.stage1=0.5"
     )
-    for path, config in zip(paths, configs, strict=True):
-        path.with_suffix(".json").write_text(json.dumps({"config": config}))
-    assert tune.candidates(paths, {"l2": "0.1", "schedule": "constant"}) == [
-        "schedule=constant model.start=normal",
-        "schedule=constant model.start=he_normal optimizer.rho=0.9",
-        "schedule=inverse_sqrt_pass optimizer.lr=3 model.start=he_normal optimizer.rho=0.99",
-    ]
-    # Alone, or like each other, they are told apart from the tracked run.
-    assert tune.candidates(paths[:1], {"l2": "0.2", "schedule": "constant", "start": "normal"}) == ["model.l2=0.1"]
 
 
 def test_a_table_keeps_the_lines_of_other_candidates(tmp_path, monkeypatch):
@@ -232,6 +239,11 @@ def test_a_table_keeps_the_lines_of_other_candidates(tmp_path, monkeypatch):
     assert summed_up(0.5, 1e-4) == [0.5]
     assert summed_up(0.4, 1e-3, "--keep") == [0.5, 0.4]
     assert summed_up(0.6, 1e-4, "--keep") == [0.4, 0.6]
+    write_run(tmp_path / "0.001", "Adam,again", [0.4], settings="search", seeds=(0,))
+    again, run = (tmp_path / "0.001" / "fig1_left" / "search" / f"{name}.json" for name in ("Adam,again", "Adam"))
+    again.write_text(run.read_text())
+    with pytest.raises(SystemExit):
+        summed_up(0.4, 1e-3)
 
 
 def test_adams_tail_in_figure_2b_is_measured_in_both_readings(tmp_path):
