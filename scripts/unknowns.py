@@ -91,7 +91,8 @@ def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> 
         distances: of the members.
         used: the values of the settings that are used.
     """
-    given, lines = joined(given), []
+    alone, used_alone, lines = given, used, []
+    given = joined(given)
     used = {column: ", ".join(used.get(name, "") for name in column.split(", ")) for column in given}
     for setting in given:
         others = [column for column in given if column not in (setting, "lr")]
@@ -105,7 +106,8 @@ def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> 
             rows = rows[rows["lr"].isin(shared)] if shared else rows
         least = distances[rows.index].groupby(rows[setting]).min().dropna().sort_values()
         if len(least) > 1:
-            unlike = [f"{other}={rows[other].iloc[0]}" for other in others if rows[other].iloc[0] != used[other]]
+            first = alone.loc[rows.index[0]].drop(["lr", *setting.split(", ")], errors="ignore")
+            unlike = [f"{other}={value}" for other, value in first.items() if value != used_alone.get(other)]
             lines.append({"setting": setting, "with": " ".join(unlike), "used": used[setting], **ranking(least)})
     return lines
 

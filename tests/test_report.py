@@ -141,8 +141,8 @@ def test_an_unknown_is_known_by_its_closest_values_all_else_being_equal():
     assert lr["candidates"] == "3: 0.01; 2: 0.2; 1: 0.3"  # with the momentum that is used
     assert momentum["candidates"] == "0.9: 0.1; 0: 0.2"  # 3 was tried with one of them alone
     assert (start["setting"], start["candidates"], start["used"]) == ("start, std", "a, x: 0.2; b, y: 0.4", "a, x")
-    lr, *_ = unknowns.profile(given, distances, used | {"momentum": "0.99"})
-    assert (lr["with"], lr["candidates"]) == ("momentum=0", "3: 0.01; 2: 0.2; 1: 0.3")  # where most were tried
+    lr, *_ = unknowns.profile(given, distances, used | {"momentum": "0.99", "only": "another"})
+    assert (lr["with"], lr["candidates"]) == ("momentum=0 only=one", "3: 0.01; 2: 0.2; 1: 0.3")  # where most were tried
     row = pd.Series({"candidate": "schedule=constant model.l2=1e-4", "hyperparameters": "lr=0.1 rho=0.9"})
     assert unknowns.settings_of(row) == {"schedule": "constant", "l2": "1e-4", "lr": "0.1", "rho": "0.9"}
     assert unknowns.normal({"schedule": "exponential_pass", "decay": "0.90", "l2": "1e-4"}) == {
