@@ -35,14 +35,15 @@ FIG1_RIGHT_CANDIDATES := optimizer.eps=[1e-10,1e-8,1e-6,1e-4] optimizer.beta1=[0
 	"optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]" "optimizer=rmsprop optimizer.eps=[1e-8,1e-6,1e-4]" \
 	"optimizer=rmsprop optimizer.momentum=[0.0,0.5,0.9] optimizer.lr=[9e-5,4.5e-4,9e-4]"
 FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=10000 schedule=inverse_sqrt_pass \
-	model.start=he_normal shuffle=false model.dropout=0.4 model.l2=1e-5 "schedule=exponential_pass decay=0.995" "optimizer.lr=[2.2e-4] optimizer.beta1=[0.5,0.8,0.95]" \
+	model.start=he_normal shuffle=false model.dropout=0.4 "model.l2=1e-5 optimizer.lr=[2.2e-4]" \
+	"schedule=exponential_pass decay=0.995 optimizer.lr=[2.2e-4]" "optimizer.lr=[2.2e-4] optimizer.beta1=[0.5,0.8,0.95]" \
 	"optimizer.lr=[2.2e-4] optimizer.eps=[1e-6,1e-4]" "optimizer=adagrad optimizer.eps=[1e-10,1e-6,1e-4]" \
 	"optimizer=rmsprop optimizer.eps=[1e-8,1e-6,1e-4]" "optimizer=rmsprop optimizer.momentum=[0.5] optimizer.lr=[1.15e-4]" \
 	"optimizer=rmsprop optimizer.momentum=[0.9] optimizer.lr=[2.3e-5]" \
 	"optimizer=adadelta optimizer.lr=[0.12] optimizer.rho=[0.95] optimizer.eps=[1e-8,1e-6,1e-4]" \
 	"optimizer=adadelta optimizer.lr=[0.12] optimizer.rho=[0.95] schedule=inverse_sqrt_pass" "optimizer=rmsprop schedule=inverse_sqrt_pass" \
-	"optimizer=adagrad schedule=exponential_pass decay=0.995" "optimizer=adagrad schedule=inverse_sqrt_pass" optimizer=sgd_nesterov \
-	"optimizer=sgd_nesterov schedule=exponential_pass decay=0.997" "optimizer=sgd_nesterov schedule=inverse_sqrt_pass"
+	"optimizer=adagrad schedule=exponential_pass decay=0.995" "optimizer=adagrad schedule=inverse_sqrt_pass" \
+	"optimizer=sgd_nesterov schedule=exponential_pass decay=0.997"
 # The first is the configuration itself, for as many passes.
 FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
 	optimizer.eps=[1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.95] optimizer.beta2=[0.99,0.9999] batch_size=64 batch_size=256 shuffle=false
