@@ -176,7 +176,7 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (half an hou
 	for candidate in $(FIG1_RIGHT_CANDIDATES); do $(PY) run.py experiment=fig1_right $(SEARCH) $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig1_left fig1_right fig1_right_no_dropout
 
-tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two hours of 2 cores) and sum them up
+tune-fig2: setup ## Train the candidates behind the settings of figure 2 (three hours of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax settings=grid hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py -m experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=5,10,20,40 hydra.launcher.n_jobs=1 $(ARGS)
 	for candidate in $(SFO_CANDIDATES); do $(PY) run.py experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=20 $$candidate $(ARGS) || exit; done
@@ -188,7 +188,7 @@ tune-fig2: setup ## Train the candidates behind the settings of figure 2 (two ho
 	for candidate in $(FIG2B_CANDIDATES); do $(PY) run.py experiment=fig2b settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune.py fig2a fig2b
 
-tune-fig3: setup ## Train the grid behind the settings of figure 3 and candidates for the rest (an hour of 2 cores) and sum them up
+tune-fig3: setup ## Train the grid behind the settings of figure 3 and candidates for the rest (three hours of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig3,fig3_dropout optimizer=$(FIG3) settings=grid second_moments=false hydra.launcher.n_jobs=1 $(ARGS)
 	for candidate in $(FIG3_CANDIDATES); do $(PY) run.py experiment=fig3 settings=search second_moments=false $$candidate $(ARGS) || exit; done
 	for candidate in $(FIG3_DROPOUT_CANDIDATES); do $(PY) run.py experiment=fig3_dropout settings=search second_moments=false $$candidate $(ARGS) || exit; done
