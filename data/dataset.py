@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor
 
 from data.download import DataUnavailable
-from data.rows import DenseRows, SparseRows
+from data.rows import DenseRows, SparseBatch, SparseRows
 
 SOURCES = ("auto", "real", "standin")
+_GATHER = 2**20  # values that fit into a processor's cache
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,23 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def take(self, index: Tensor) -> tuple[Tensor | SparseBatch, Tensor]:
+        """Returns inputs [streams, batch, features] and classes [streams, batch] of the examples at `index` [streams, batch]."""
+        return self.inputs.take(index), self.targets[index]
+
+    def minibatches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor | SparseBatch, Tensor]]:
+        """Yields inputs and classes as `take` returns them, `batch_size` examples at a time; the last minibatch may be shorter.
+
+        Args:
+            order: of the examples, shape [streams, examples].
+            batch_size: examples of a stream.
+        """
+        # Dense rows are gathered for several minibatches at once, which takes half of the time.
+        at_once = max(1, _GATHER // (order.shape[0] * batch_size * self.inputs.shape[1])) if isinstance(self.inputs, DenseRows) else 1
+        for block in order.split(batch_size * at_once, 1):
+            inputs, targets = self.take(block)
+            yield from zip(inputs.split(batch_size, 1), targets.split(batch_size, 1), strict=True) if at_once > 1 else [(inputs, targets)]
 
     def first(self, examples: int) -> Split:
         """The first examples alone."""

@@ -1,7 +1,7 @@
 """The examples of a data set, as rows from which minibatches are taken without leaving the device.
 
 A minibatch has a leading axis of streams: one for each seed that is trained at the same time, or a single one that all
-members of a population share. `linear` multiplies it, dense or sparse, by weights.
+members of a population share.
 """
 
 from __future__ import annotations
@@ -94,36 +94,3 @@ class SparseBatch:
         """Multiplies the stored values, stream by stream and row by row, by `factors` [sum(sizes)]; changes this batch."""
         self.blocks.data = self.blocks.data * factors.numpy()
         return self
-
-
-def linear(weight: Tensor, inputs: Tensor | SparseBatch) -> Tensor:
-    """weight inputs^T, stream by stream; differentiable with respect to the weights.
-
-    Args:
-        weight: shape [streams, outputs, features].
-        inputs: shape [streams, batch, features].
-
-    Returns:
-        Shape [streams, outputs, batch].
-    """
-    if isinstance(inputs, SparseBatch):
-        return _SparseLinear.apply(weight, inputs)
-    # For few outputs this order is 2 to 4 times as fast as inputs @ weight.mT, above all backward.
-    return weight @ inputs.mT
-
-
-class _SparseLinear(torch.autograd.Function):
-    """X W^T and its gradient by SciPy: on a CPU several times as fast as torch's sparse products (see `make bench`)."""
-
-    @staticmethod
-    def forward(ctx, weight, inputs):
-        ctx.inputs, ctx.shape = inputs, weight.shape
-        streams, batch, features = inputs.shape
-        columns = weight.detach().mT.reshape(streams * features, -1)
-        return torch.from_numpy(inputs.blocks @ columns.numpy()).view(streams, batch, -1).mT
-
-    @staticmethod
-    def backward(ctx, gradient):
-        streams, _, features = ctx.inputs.shape
-        columns = gradient.mT.reshape(ctx.inputs.blocks.shape[0], -1)
-        return torch.from_numpy(ctx.inputs.blocks.T @ columns.numpy()).view(streams, features, -1).mT, None

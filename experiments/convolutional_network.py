@@ -7,17 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.layers import check_counts, check_rates, check_start, initial_layers, penalty
+from experiments.layers import check_counts, check_rates, check_start, initial_layers
+from experiments.model import Model
+from experiments.products import affine
 from experiments.streams import dropout, for_members
 
 
-class ConvolutionalNetwork:
+class ConvolutionalNetwork(Model):
     """Scores of the classes after stages of convolution, max pooling and ReLU, and a layer of ReLU units, with dropout.
 
     A convolution keeps the size of the image; pooling by 3 x 3 with stride 2 halves it: 32, 16, 8, 4.
-
-    All methods work on a population: every parameter has a leading axis of members, and the members of one stream of data
-    stand together, so that members = streams * members per stream. Members of a stream drop the same inputs and units.
 
     Args:
         features: number of inputs: planes * size * size.
@@ -96,10 +95,6 @@ class ConvolutionalNetwork:
         cost = functional.cross_entropy(scores, targets, reduction="none")
         return {"cost": cost, "error": (scores.argmax(1) != targets).float()}
 
-    def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
-        """l2 / 2 * |weights|^2, shape [members]."""
-        return penalty(parameters, self.l2)
-
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Shape [members, classes, batch]; units of the fully connected layer are dropped where there is noise."""
         streams, batch, _ = inputs.shape
@@ -113,7 +108,7 @@ class ConvolutionalNetwork:
             # Pooling before ReLU gives the same with a quarter of the work.
             images, groups = functional.max_pool2d(images, 3, stride=2, padding=1).relu(), members
         activity = images.reshape(batch, members, -1).permute(1, 2, 0)
-        activity = torch.baddbmm(parameters["hidden.bias"], parameters["hidden.weight"], activity).relu()
+        activity = affine(parameters["hidden.weight"], parameters["hidden.bias"], activity).relu()
         if noise:
             activity = dropout(activity, self.dropout, noise)
-        return torch.baddbmm(parameters["scores.bias"], parameters["scores.weight"], activity)
+        return affine(parameters["scores.weight"], parameters["scores.bias"], activity)

@@ -34,14 +34,6 @@ def initial_layers(
     return parameters
 
 
-def penalty(parameters: dict[str, Tensor], l2: float | Tensor) -> Tensor:
-    """l2 / 2 * |weights|^2, shape [members]; biases are free. l2 is a number, or one per member, shape [members]."""
-    weights = [parameter for name, parameter in parameters.items() if name.endswith("weight")]
-    if not isinstance(l2, Tensor) and l2 == 0:
-        return weights[0].new_zeros(len(weights[0]))
-    return l2 / 2 * sum(weight.square().flatten(1).sum(1) for weight in weights)
-
-
 def check_rates(**rates: float) -> None:
     """Raises ValueError for a share of units to drop that is out of range."""
     for name, rate in rates.items():

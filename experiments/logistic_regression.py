@@ -1,21 +1,21 @@
 """Logistic regression, binary and multinomial (section 6.1, figure 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data.rows import SparseBatch, linear
-from experiments.layers import check_not_negative, check_rates, penalty
+from data.rows import SparseBatch
+from experiments.layers import check_not_negative, check_rates
+from experiments.model import Model
+from experiments.products import affine, matmul, sparse_weight_gradient
 from experiments.streams import dropout, for_members
 
 
-class LogisticRegression:
+class LogisticRegression(Model):
     """log p(class | inputs) is linear in the inputs up to normalisation; two classes share one score.
-
-    All methods work on a population: every parameter has a leading axis of members, and the members of one stream of data
-    stand together, so that members = streams * members per stream.
 
     Args:
         features: number of inputs.
@@ -34,40 +34,65 @@ class LogisticRegression:
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The parameters of one member: weight [scores, features] and bias [scores]."""
+        """Draws the parameters of one member: weight [scores, features] and bias [scores]."""
         weight = torch.randn(self.scores, self.features, generator=generator) * self.initial_std
         return {"weight": weight, "bias": torch.zeros(self.scores)}
 
     def losses(
         self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch, targets: Tensor, noise: Sequence[torch.Generator]
     ) -> Tensor:
-        """-log p of the true class with dropout on, in nats, shape [members, batch].
-
-        Args:
-            parameters: stacked over members.
-            inputs: shape [streams, batch, features].
-            targets: classes, shape [streams, batch].
-            noise: a generator per stream.
-        """
+        """Returns -log p of the true class with dropout on; see `Model.losses`."""
         if self.dropout:
             inputs = dropout(inputs, self.dropout, noise)
         return self._losses(self._scores(parameters, inputs), targets)
 
     def measures(self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch, targets: Tensor) -> dict[str, Tensor]:
-        """With dropout off: `cost`, -log p of the true class in nats, and `error`, 1 where the class is mistaken; [members, batch]."""
+        """Returns `cost`, -log p of the true class, and `error` with dropout off; see `Model.measures`."""
         scores = self._scores(parameters, inputs)
         guess = (scores[:, 0] > 0).long() if self.scores == 1 else scores.argmax(1)
         return {"cost": self._losses(scores, targets), "error": (guess != for_members(targets, len(guess))).float()}
 
-    def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
-        """l2 / 2 * |weight|^2, shape [members]."""
-        return penalty(parameters, self.l2)
+    @torch.no_grad()
+    def differentiate(
+        self,
+        parameters: dict[str, Tensor],
+        inputs: Tensor | SparseBatch,
+        targets: Tensor,
+        noise: Sequence[torch.Generator],
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> Tensor:
+        """As `Model.differentiate`, in closed form, which takes a third of autograd's time here.
+
+        The gradient by the scores is p(class | inputs) - [class is the true one], that by the weights is its product with the inputs.
+        """
+        if self.dropout:
+            inputs = dropout(inputs, self.dropout, noise)
+        with autocast():
+            scores = self._scores(parameters, inputs)
+        targets = for_members(targets, len(scores)).unsqueeze(1)
+        each = 1 / targets.shape[2]
+        if self.scores == 1:
+            truth = targets.to(scores.dtype)
+            costs = functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
+            pull = scores.sigmoid().sub_(truth).mul_(each)
+        else:
+            log_p = scores.log_softmax(1)
+            costs = log_p.gather(1, targets).neg_()
+            pull = log_p.exp_().mul_(each)
+            pull.scatter_add_(1, targets, pull.new_full((1, 1, 1), -each).expand_as(targets))
+        streams = inputs.shape[0]
+        wide = pull.view(streams, -1, pull.shape[2])
+        gradient = sparse_weight_gradient(wide, inputs) if isinstance(inputs, SparseBatch) else matmul(wide, inputs)
+        parameters["weight"].grad = gradient.reshape(parameters["weight"].shape)
+        parameters["bias"].grad = pull.sum(2)
+        self.add_penalty_gradient(parameters)
+        return costs.mean((1, 2))
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch) -> Tensor:
-        """Shape [members, scores, batch]: one wide product for all members of a stream."""
+        """Returns [members, scores, batch], by one wide product for all members of a stream."""
         streams, batch, features = inputs.shape
-        products = linear(parameters["weight"].view(streams, -1, features), inputs)
-        return products.reshape(-1, self.scores, batch) + parameters["bias"].unsqueeze(2)
+        weight, bias = parameters["weight"].view(streams, -1, features), parameters["bias"].view(streams, -1, 1)
+        return affine(weight, bias, inputs if isinstance(inputs, SparseBatch) else inputs.mT).reshape(-1, self.scores, batch)
 
     def _losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         if self.scores == 1:

@@ -6,16 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data.rows import linear
-from experiments.layers import check_counts, check_rates, check_start, initial_layers, penalty
+from experiments.layers import check_counts, check_rates, check_start, initial_layers
+from experiments.model import Model
+from experiments.products import affine
 from experiments.streams import dropout, for_members
 
 
-class MultilayerNetwork:
+class MultilayerNetwork(Model):
     """Scores of the classes after layers of ReLU units, with dropout of inputs and of hidden units (Hinton et al. 2012).
-
-    All methods work on a population: every parameter has a leading axis of members, and the members of one stream of data
-    stand together, so that members = streams * members per stream. Members of a stream drop the same units.
 
     Args:
         features: number of inputs.
@@ -75,22 +73,18 @@ class MultilayerNetwork:
         scores = self._scores(parameters, inputs, ())
         return {"cost": self._losses(scores, targets), "error": (scores.argmax(1) != for_members(targets, len(scores))).float()}
 
-    def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
-        """l2 / 2 * |weights|^2, shape [members]."""
-        return penalty(parameters, self.l2)
-
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Shape [members, classes, batch]; hidden units are dropped where there is noise."""
         streams, batch, features = inputs.shape
         first, *others = self.layers
         # The first layers of a stream's members multiply the same inputs: one wide product.
-        wide = parameters[f"{first}.weight"].view(streams, -1, features)
-        activity = linear(wide, inputs).view(-1, self.layers[first][0], batch) + parameters[f"{first}.bias"]
+        weight, bias = parameters[f"{first}.weight"].view(streams, -1, features), parameters[f"{first}.bias"].view(streams, -1, 1)
+        activity = affine(weight, bias, inputs.mT).view(-1, self.layers[first][0], batch)
         for layer in others:
             activity = activity.relu()
             if noise:
                 activity = dropout(activity, self.dropout, noise)
-            activity = torch.baddbmm(parameters[f"{layer}.bias"], parameters[f"{layer}.weight"], activity)
+            activity = affine(parameters[f"{layer}.weight"], parameters[f"{layer}.bias"], activity)
         return activity
 
     @staticmethod

@@ -3,7 +3,7 @@
 The same seed gives every optimizer of a panel the same start, the same minibatches and the same noise.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,17 +20,15 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> to
     return torch.Generator(device).manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
 
 
-def minibatches(
-    examples: int, batch_size: int, generators: Sequence[torch.Generator], device: torch.device, shuffle: bool = True
-) -> Iterator[Tensor]:
-    """One pass in random order, or as they come: indices [streams, batch], a stream per generator; the last batch may be shorter."""
-    order = torch.stack([torch.randperm(examples, generator=g) if shuffle else torch.arange(examples) for g in generators])
-    yield from order.to(device).split(batch_size, dim=1)
+def example_order(examples: int, generators: Sequence[torch.Generator], device: torch.device, shuffle: bool = True) -> Tensor:
+    """Returns in which order an epoch visits the examples: indices [streams, examples], a stream per generator."""
+    order = [torch.randperm(examples, generator=g) if shuffle else torch.arange(examples) for g in generators]
+    return torch.stack(order).to(device)
 
 
 def for_members(values: Tensor, members: int) -> Tensor:
     """Values [streams, ...], repeated for the members of each stream: [members, ...]."""
-    return values.repeat_interleave(members // len(values), 0)
+    return values if members == len(values) else values.repeat_interleave(members // len(values), 0)
 
 
 def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torch.Generator]) -> Tensor | SparseBatch:
@@ -44,12 +42,15 @@ def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torc
     """
     if isinstance(inputs, SparseBatch):
         return inputs.scaled(torch.cat([_scales(size, rate, generator) for size, generator in zip(inputs.sizes, generators, strict=True)]))
-    scales = torch.stack([_scales(inputs[0].numel(), rate, generator) for generator in generators])
+    scales = [_scales(inputs[0].numel(), rate, generator) for generator in generators]
     by_stream = inputs.view(len(generators), -1, *inputs.shape[1:])
+    scales = torch.stack(scales) if len(scales) > 1 else scales[0]
     return (by_stream * scales.view(len(generators), 1, *inputs.shape[1:])).view_as(inputs)
 
 
 def _scales(size: int, rate: float, generator: torch.Generator) -> Tensor:
     # Four 16-bit numbers from each 64-bit draw: random numbers are a third of a step's time when each takes a draw.
     draws = torch.empty(-(-size // 4), dtype=torch.int64, device=generator.device).random_(-(2**63), None, generator=generator)
-    return (draws.view(torch.int16)[:size] >= round(rate * 2**16) - 2**15).to(torch.float32).div_(1 - rate)
+    scales = torch.empty(size, device=generator.device)
+    # Straight into float32: five times as fast as by way of booleans.
+    return torch.ge(draws.view(torch.int16)[:size], round(rate * 2**16) - 2**15, out=scales).div_(1 - rate)

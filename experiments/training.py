@@ -15,10 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data import Dataset, Split
+from data.rows import SparseBatch
 from experiments.checkpoints import Checkpoint
+from experiments.model import Model
 from experiments.second_moments import second_moments
 from experiments.step_graphs import StepGraphs
-from experiments.streams import generator, minibatches
+from experiments.streams import example_order, generator
 from optim import SFO, Exponential, InverseSqrt, RuleOptimizer
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -80,7 +82,7 @@ class Progress:
     """A population in training: its parameters, optimizer and random numbers, and what has been recorded so far.
 
     Args:
-        model: see `experiments.logistic_regression` for what a model has.
+        model: what is trained.
         make_optimizer: gets the parameters, each of shape [members, ...].
         seeds: one stream of data each.
         per_seed: members per seed; the members of the first seed come first.
@@ -91,7 +93,7 @@ class Progress:
         ValueError: a schedule other than `constant` for an optimizer without step size.
     """
 
-    def __init__(self, model, make_optimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
+    def __init__(self, model: Model, make_optimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
         starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
         self.parameters = {
             name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
@@ -190,7 +192,7 @@ class Progress:
 
 
 def train(
-    model,
+    model: Model,
     make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
     dataset: Dataset,
     seeds: Sequence[int],
@@ -203,7 +205,7 @@ def train(
     """Trains len(seeds) * per_seed members at once; members of the same seed see the same minibatches and the same noise.
 
     Args:
-        model: see `experiments.logistic_regression` for what a model has.
+        model: what is trained.
         make_optimizer: gets the parameters, each of shape [members, ...].
         dataset: on the device.
         seeds: one stream of data each.
@@ -242,7 +244,7 @@ def train(
 
 
 def seconds_per_pass(
-    model,
+    model: Model,
     make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
     dataset: Dataset,
     seeds: Sequence[int],
@@ -261,11 +263,11 @@ def seconds_per_pass(
     return statistics.median(seconds[-3:]) * of_a_pass
 
 
-def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
+def _pass(model: Model, progress: Progress, split: Split, plan: Plan) -> list[float]:
     """One pass over the training examples; returns the mean cost during it of each member that is still trained."""
     total, examples = torch.zeros(len(progress.alive), device=progress.device), 0
     for cost, batch in steps(model, progress, split, plan):
-        total += cost * batch
+        total.add_(cost, alpha=batch)
         examples += batch
         if plan.schedule == "inverse_sqrt_step":
             progress.schedule.step()
@@ -274,22 +276,27 @@ def _pass(model, progress: Progress, split: Split, plan: Plan) -> list[float]:
     return (total / examples).tolist()  # waits for the device, once per pass
 
 
-def steps(model, progress: Progress, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
+def steps(model: Model, progress: Progress, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
     """Takes the steps of one pass; yields after each the members' costs before it, [members], and the number of examples."""
     if isinstance(progress.optimizer, SFO):
         yield from _steps_of_a_sum_of_functions(model, progress, split)
         return
 
-    def step(index: Tensor) -> Tensor:
-        cost, _ = _differentiate(model, progress, split, index)
+    def step(inputs: Tensor | SparseBatch, targets: Tensor) -> Tensor:
+        cost = model.differentiate(progress.parameters, inputs, targets, progress.noise, progress.autocast)
         progress.optimizer.step()
         return cost
 
-    for index in minibatches(len(split), plan.batch_size, progress.order, progress.device, plan.shuffle):
-        yield progress.graphs.take(step, index) if progress.graphs else step(index), index.shape[1]
+    order = example_order(len(split), progress.order, progress.device, plan.shuffle)
+    if progress.graphs:
+        for index in order.split(plan.batch_size, 1):
+            yield progress.graphs.take(lambda index: step(*split.take(index)), index), index.shape[1]
+    else:
+        for inputs, targets in split.minibatches(order, plan.batch_size):
+            yield step(inputs, targets), targets.shape[1]
 
 
-def _steps_of_a_sum_of_functions(model, progress: Progress, split: Split) -> Iterator[tuple[Tensor, int]]:
+def _steps_of_a_sum_of_functions(model: Model, progress: Progress, split: Split) -> Iterator[tuple[Tensor, int]]:
     """As `steps`, for an optimizer that wants the same minibatches in every pass, and says itself which one is next."""
     order = torch.randperm(len(split), generator=generator(progress.seeds[0], "order of data")).to(progress.device)
     if progress.optimizer.minibatches > len(split):
@@ -299,36 +306,23 @@ def _steps_of_a_sum_of_functions(model, progress: Progress, split: Split) -> Ite
         seen = []
 
         def closure(i: int, seen: list = seen) -> Tensor:
-            cost, objective = _differentiate(model, progress, split, parts[i].unsqueeze(0))
+            cost = model.differentiate(progress.parameters, *split.take(parts[i].unsqueeze(0)), progress.noise, progress.autocast)
             seen.append((cost, len(parts[i])))
-            return objective
+            return (cost + model.penalty(progress.parameters)).sum().detach()
 
         progress.optimizer.step(closure)
         yield seen[0]
 
 
-def _differentiate(model, progress: Progress, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Leaves the gradients of one minibatch; returns the members' costs, [members], and what is minimised, summed over members."""
-    parameters = progress.parameters
-    with progress.autocast():
-        costs = model.losses(parameters, split.inputs.take(index), split.targets[index], progress.noise).mean(1)
-    for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
-        parameter.grad = None
-    objective = (costs + model.penalty(parameters)).sum()  # members are independent: each gets the gradient of its own
-    objective.backward()
-    return costs.detach(), objective.detach()
-
-
 @torch.no_grad()
-def evaluate(model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str, list[float]]:
+def evaluate(model: Model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str, list[float]]:
     """Means over all training and all test examples with the noise off, and the penalty; for each member."""
     batch = max(1, _EVALUATION_BATCH // len(next(iter(parameters.values()))))
     means = {}
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         sums: dict[str, Tensor] = {}
         for index in torch.arange(len(split), device=split.targets.device).split(batch):
-            index = index.unsqueeze(0)  # one stream, shared by all members
-            for name, values in model.measures(parameters, split.inputs.take(index), split.targets[index]).items():
+            for name, values in model.measures(parameters, *split.take(index.unsqueeze(0))).items():  # a stream that all members share
                 sums[name] = sums.get(name, 0) + values.sum(1, dtype=torch.float64)
         means |= {f"{part}_{name}": total / len(split) for name, total in sums.items()}
     means["penalty"] = model.penalty(parameters)

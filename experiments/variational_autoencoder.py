@@ -5,23 +5,22 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch.nn.functional import softplus
 
-from data.rows import linear
 from experiments.layers import check_counts, check_not_negative
+from experiments.model import Model
+from experiments.products import affine
+from experiments.streams import for_members
 
 PIXELS = ("grey", "resampled")
 STARTS = ("normal", "fan_in")
 
 
-class VariationalAutoencoder:
+class VariationalAutoencoder(Model):
     """A Gaussian latent code z of an image x, encoder and decoder with one hidden layer of softplus units each.
 
     The cost of an image is minus the lower bound of log p(x), in nats: KL(q(z|x) || N(0, I)), in closed form, minus
     log p(x|z) at one draw of z, for independent Bernoulli pixels. Grey pixels count as the probabilities that they stand for.
-
-    All methods work on a population: every parameter has a leading axis of members, and the members of one stream of data stand
-    together, so that members = streams * members per stream. Members of a stream see the same pixels and the same noise.
 
     Args:
         features: number of pixels.
@@ -36,8 +35,6 @@ class VariationalAutoencoder:
     Raises:
         ValueError: an argument that is none of these.
     """
-
-    per_member = ()
 
     def __init__(
         self,
@@ -81,27 +78,38 @@ class VariationalAutoencoder:
         if self.pixels == "resampled":
             inputs = torch.stack([torch.bernoulli(x, generator=g) for x, g in zip(inputs, noise, strict=True)])
         hidden, latent = self.layers["decode"]
-        wide = parameters["encode.weight"].view(streams, -1, features)
-        activity = softplus(linear(wide, inputs).view(-1, hidden, batch) + parameters["encode.bias"])
-        mean, log_variance = torch.baddbmm(parameters["code.bias"], parameters["code.weight"], activity).float().chunk(2, 1)
+        weight, bias = parameters["encode.weight"].view(streams, -1, features), parameters["encode.bias"].view(streams, -1, 1)
+        activity = softplus(affine(weight, bias, inputs.mT).view(-1, hidden, batch))
+        mean, log_variance = affine(parameters["code.weight"], parameters["code.bias"], activity).float().chunk(2, 1)
         draws = torch.stack([torch.randn(latent, batch, generator=g, device=inputs.device) for g in noise])
-        members = len(mean) // streams
-        z = mean + (log_variance / 2).exp() * draws.repeat_interleave(members, 0)
-        activity = softplus(torch.baddbmm(parameters["decode.bias"], parameters["decode.weight"], z))
-        logits = torch.baddbmm(parameters["image.bias"], parameters["image.weight"], activity)
+        deviation = (log_variance / 2).exp()
+        z = torch.addcmul(mean, deviation, for_members(draws, len(mean)))
+        activity = softplus(affine(parameters["decode.weight"], parameters["decode.bias"], z))
+        logits = affine(parameters["image.weight"], parameters["image.bias"], activity)
         # What costs are made of is float32, also where products are bfloat16: a cost sums 784 pixels.
-        logits = logits.float().view(streams, members, features, batch)
-        pixels = inputs.transpose(1, 2).contiguous().unsqueeze(1).expand_as(logits)
-        misfit = binary_cross_entropy_with_logits(logits, pixels, reduction="none").sum(2).view(-1, batch)
-        return misfit + (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+        misfit = _BernoulliMisfit.apply(logits.float().view(streams, -1, features, batch), inputs.mT.contiguous().unsqueeze(1))
+        return misfit.view(-1, batch) + (mean.square() + deviation.square() - 1 - log_variance).sum(1) / 2
 
     def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """`cost`: the same as `losses`, with random numbers that are the same at every call; [members, batch]."""
         noise = torch.Generator(inputs.device).manual_seed(0)
         return {"cost": self.losses(parameters, inputs, targets, [noise])}
 
-    def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
-        """l2 / 2 * |all parameters|^2, shape [members]."""
-        if not self.l2:
-            return (weight := parameters["encode.weight"]).new_zeros(len(weight))
-        return self.l2 / 2 * sum(parameter.square().sum((1, 2)) for parameter in parameters.values())
+    def penalised(self, parameters: dict[str, Tensor]) -> list[Tensor]:
+        """Returns all parameters: the prior is on biases too."""
+        return list(parameters.values())
+
+
+class _BernoulliMisfit(torch.autograd.Function):
+    """-log p(pixels | logits), summed over the pixels; its gradient sigmoid(logits) - pixels in closed form halves the passes over memory."""
+
+    @staticmethod
+    def forward(ctx, logits, pixels):
+        ctx.save_for_backward(logits, pixels)
+        return softplus(logits).sub_(logits * pixels).sum(2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, pull):
+        logits, pixels = ctx.saved_tensors
+        return logits.sigmoid().sub_(pixels).mul_(pull.unsqueeze(2)), None

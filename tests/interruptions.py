@@ -5,15 +5,15 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
-def interrupted_after(losses: int, model):
+def interrupted_after(steps: int, model):
     """The model, which fails after so many minibatches."""
-    original, seen = model.losses, []
+    original, seen = model.differentiate, []
 
     def failing(*arguments):
         seen.append(1)
-        if len(seen) > losses:
+        if len(seen) > steps:
             raise Interrupted
         return original(*arguments)
 
-    model.losses = failing
+    model.differentiate = failing
     return model

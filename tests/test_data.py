@@ -13,7 +13,7 @@ import torch
 
 import data
 from data import DataError, Dataset, Split, cifar10, dataset, download, imdb, mnist, standin, whitening
-from data.rows import DenseRows, linear
+from data.rows import DenseRows
 from data.whitening import Whitening
 
 
@@ -49,19 +49,16 @@ def test_sparse_rows_are_the_rows_of_the_matrix(words):
     assert batch.sizes == [int((matrix[rows] != 0).sum()) for rows in INDEX]
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_products_and_gradients_are_those_of_dense_algebra(words, outputs):
-    batch = words.train.inputs.take(INDEX)
-    exact = torch.tensor(dense(batch), dtype=torch.float64)
-    weight = torch.randn(2, outputs, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    pull = torch.randn(2, outputs, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    (linear(weight, exact) * pull).sum().backward()
-    ours = weight.detach().float().requires_grad_()
-    product = linear(ours, batch)
-    (product * pull.float()).sum().backward()
-    # float32 sums of at most 40 terms of order 1
-    np.testing.assert_allclose(product.detach(), torch.einsum("sof,sbf->sob", weight, exact).detach(), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(ours.grad, weight.grad, rtol=1e-5, atol=1e-5)
+def test_minibatches_are_the_examples_in_order(images, words):
+    """Dense rows are gathered several minibatches at a time, sparse ones one by one: neither may show."""
+    order = torch.stack([torch.randperm(300, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)])
+    for split in (images.train, words.train):
+        parts = list(split.minibatches(order, 32))
+        assert [targets.shape for _, targets in parts] == [(2, 32)] * 9 + [(2, 12)]
+        for (inputs, targets), index in zip(parts, order.split(32, 1), strict=True):
+            np.testing.assert_array_equal(targets, split.targets[index])
+            expected = split.inputs.take(index)
+            np.testing.assert_array_equal(*(part if isinstance(part, torch.Tensor) else dense(part) for part in (inputs, expected)))
 
 
 def test_sparse_rows_are_dense_on_an_accelerator(words):

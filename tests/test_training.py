@@ -13,7 +13,7 @@ from experiments.convolutional_network import ConvolutionalNetwork
 from experiments.logistic_regression import LogisticRegression
 from experiments.multilayer_network import MultilayerNetwork
 from experiments.step_graphs import StepGraphs
-from experiments.streams import dropout, generator, minibatches
+from experiments.streams import dropout, example_order, generator
 from experiments.training import Plan, seconds_per_pass, train
 from experiments.variational_autoencoder import VariationalAutoencoder
 from interruptions import Interrupted, interrupted_after
@@ -66,7 +66,7 @@ def test_seed_0_is_a_seed():
 
 def test_every_pass_visits_every_example_once_in_a_new_order():
     order = [generator(seed, "order of data") for seed in (0, 1)]
-    passes = [list(minibatches(300, 32, order, CPU)) for _ in range(2)]
+    passes = [list(example_order(300, order, CPU).split(32, 1)) for _ in range(2)]
     assert [batch.shape for batch in passes[0]] == [(2, 32)] * 9 + [(2, 12)]
     visited = [torch.cat(batches, 1) for batches in passes]
     for one_pass in visited:
@@ -339,9 +339,9 @@ def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_p
     seen = []
 
     class Watched(LogisticRegression):
-        def losses(self, parameters, *others):
+        def differentiate(self, parameters, *others):
             seen.append(len(parameters["weight"]))
-            return super().losses(parameters, *others)
+            return super().differentiate(parameters, *others)
 
     def go(lr, model, checkpoint=None):
         lr = torch.tensor(lr, dtype=torch.float64)

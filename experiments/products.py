@@ -1,0 +1,143 @@
+"""Matrix products of the models, by the fastest exact float32 library that this machine has.
+
+torch multiplies float32 matrices on a CPU with MKL, which leaves half of the speed of an AMD Zen 5 unused, and a tenth of a Zen 4's. oneDNN,
+which torch contains too, does not. Both compute true float32 products and differ by rounding alone.
+
+No public function of torch hands float32 products to oneDNN (torch.backends.mkldnn routes bfloat16 and TF32 alone), so this module calls an
+internal one and does without where it is missing. NumPy's OpenBLAS is public and as fast for matrices in the cache, but slower than oneDNN
+between the steps of an optimizer, and it brings threads of its own, which compete with torch's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from data.rows import SparseBatch
+
+LIBRARIES = ("torch", "onednn")
+# Multiplications above which oneDNN is asked: its calls take longer to set up than MKL's.
+_LARGE = 2**24
+_WORTH_IT = 1.03
+_library = "torch"
+
+
+def use(library: str) -> str:
+    """Chooses who computes the large float32 products on the CPU in this process.
+
+    Args:
+        library: `torch`, `onednn`, or `auto`: the faster one here.
+
+    Returns:
+        The choice, `torch` or `onednn`; `torch` where this version of torch offers no other.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    global _library
+    if library not in (*LIBRARIES, "auto"):
+        raise ValueError(f"products={library} is invalid: expected auto, {' or '.join(LIBRARIES)}")
+    if library == "torch" or not is_available():
+        _library = "torch"
+    else:
+        _library = "onednn" if library == "onednn" or speedup() > _WORTH_IT else "torch"
+    return _library
+
+
+def is_available() -> bool:
+    """Returns whether this version of torch lets oneDNN multiply float32 matrices, and rightly."""
+    a, b = torch.randn(3, 5), torch.randn(5, 2)
+    try:
+        product = _onednn(a, b)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(product, a @ b, rtol=1e-4, atol=1e-5)
+
+
+def speedup(rounds: int = 9) -> float:
+    """Returns how many times as fast as MKL oneDNN multiplies the larger layers of figure 2 and 4, forward and backward: a median."""
+    layers = [tuple(torch.randn(*shape) for shape in ((o, i), (i, b), (o, b))) for o, i, b in ((1000, 1000, 128), (500, 784, 100))]
+
+    def seconds(multiply: Callable[[Tensor, Tensor], Tensor]) -> float:
+        start = time.perf_counter()
+        for weight, inputs, pull in layers:
+            multiply(weight, inputs), multiply(pull, inputs.mT), multiply(weight.mT, pull)
+        return time.perf_counter() - start
+
+    pairs = [(seconds(torch.matmul), seconds(_onednn)) for _ in range(rounds + 1)][1:]  # the first sets the libraries up
+    return statistics.median(mkl / onednn for mkl, onednn in pairs)
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Returns a b, for matrices or stacks of as many, [..., rows, inner] and [..., inner, columns]; autograd does not see it."""
+    rows, inner, columns = *a.shape[-2:], b.shape[-1]
+    if _library == "torch" or rows * inner * columns < _LARGE or a.device.type != "cpu" or a.dtype != torch.float32:
+        return a @ b
+    if a.ndim == 2:
+        return _onednn(a, b)
+    if len(a) == 1:
+        return _onednn(a[0], b[0]).unsqueeze(0)
+    return torch.stack([_onednn(left, right) for left, right in zip(a, b, strict=True)])
+
+
+def _onednn(a: Tensor, b: Tensor) -> Tensor:
+    linear = torch.ops.mkldnn._linear_pointwise  # (inputs, weight): inputs weight^T
+    if a.stride(-1) == 1:
+        return linear(a, b.mT, None, "none", [], "")
+    # At full speed only if the rows of the first factor are contiguous: those of the smaller one are made so.
+    return linear(b.mT.contiguous(), a, None, "none", [], "").mT.contiguous()
+
+
+def affine(weight: Tensor, bias: Tensor, inputs: Tensor | SparseBatch) -> Tensor:
+    """weight inputs + bias, for stacks of matrices; differentiable once with respect to all three, but for sparse inputs.
+
+    Args:
+        weight: shape [stacks, outputs, features].
+        bias: shape [stacks, outputs, 1].
+        inputs: shape [stacks, features, batch], or a sparse minibatch [stacks, batch, features].
+
+    Returns:
+        Shape [stacks, outputs, batch].
+    """
+    if isinstance(inputs, SparseBatch) or (_library != "torch" and weight.device.type == "cpu" and not torch.is_autocast_enabled("cpu")):
+        return _Affine.apply(weight, bias, inputs)
+    return torch.baddbmm(bias, weight, inputs)
+
+
+def sparse_matmul(weight: Tensor, inputs: SparseBatch) -> Tensor:
+    """weight inputs^T [stacks, outputs, batch], by SciPy: on a CPU several times as fast as torch's sparse products (`make bench`)."""
+    streams, batch, features = inputs.shape
+    columns = weight.mT.reshape(streams * features, -1)
+    return torch.from_numpy(inputs.blocks @ columns.numpy()).view(streams, batch, -1).mT
+
+
+def sparse_weight_gradient(pull: Tensor, inputs: SparseBatch) -> Tensor:
+    """pull inputs [stacks, outputs, features], for pull of shape [stacks, outputs, batch]."""
+    streams, _, features = inputs.shape
+    columns = pull.mT.reshape(inputs.blocks.shape[0], -1)
+    return torch.from_numpy(inputs.blocks.T @ columns.numpy()).view(streams, features, -1).mT
+
+
+class _Affine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, bias, inputs):
+        if isinstance(inputs, SparseBatch):
+            ctx.sparse = inputs
+            return sparse_matmul(weight.detach(), inputs) + bias
+        ctx.sparse = None
+        ctx.save_for_backward(weight, inputs)
+        return matmul(weight, inputs).add_(bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, pull):
+        bias_gradient = pull.sum(2, keepdim=True)
+        if ctx.sparse is not None:
+            return sparse_weight_gradient(pull, ctx.sparse), bias_gradient, None
+        weight, inputs = ctx.saved_tensors
+        inputs_gradient = matmul(weight.mT, pull) if ctx.needs_input_grad[2] else None
+        return matmul(pull, inputs.mT), bias_gradient, inputs_gradient
