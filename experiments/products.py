@@ -73,15 +73,17 @@ def speedup(rounds: int = 9) -> float:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Returns a b, for matrices or stacks of as many, [..., rows, inner] and [..., inner, columns]; autograd does not see it."""
-    rows, inner, columns = *a.shape[-2:], b.shape[-1]
-    if _library == "torch" or rows * inner * columns < _LARGE or a.device.type != "cpu" or a.dtype != torch.float32:
-        return a @ b
-    if a.ndim == 2:
-        return _onednn(a, b)
+    """Returns a b for stacks of as many matrices, [stacks, rows, inner] and [stacks, inner, columns]; autograd does not see it."""
+    if not _is_routed(a, b):
+        return torch.bmm(a, b)
     if len(a) == 1:
         return _onednn(a[0], b[0]).unsqueeze(0)
     return torch.stack([_onednn(left, right) for left, right in zip(a, b, strict=True)])
+
+
+def _is_routed(a: Tensor, b: Tensor) -> bool:
+    """Returns whether oneDNN computes this product."""
+    return _library == "onednn" and a.shape[1] * b.shape[1] * b.shape[2] >= _LARGE and a.dtype == torch.float32 and a.device.type == "cpu"
 
 
 def _onednn(a: Tensor, b: Tensor) -> Tensor:
@@ -103,7 +105,7 @@ def affine(weight: Tensor, bias: Tensor, inputs: Tensor | SparseBatch) -> Tensor
     Returns:
         Shape [stacks, outputs, batch].
     """
-    if isinstance(inputs, SparseBatch) or (_library != "torch" and weight.device.type == "cpu" and not torch.is_autocast_enabled("cpu")):
+    if isinstance(inputs, SparseBatch) or (_is_routed(weight, inputs) and not torch.is_autocast_enabled("cpu")):
         return _Affine.apply(weight, bias, inputs)
     return torch.baddbmm(bias, weight, inputs)
 
