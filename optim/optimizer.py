@@ -22,7 +22,7 @@ from torch import Tensor
 
 from optim import paths, state
 from optim.options import DEFAULTS, Hyperparameter, Options, check, normalized, with_betas
-from optim.plans import ParamPlan, Step, borrowed
+from optim.plans import ParamPlan, Step, give_back
 
 
 class Formula(NamedTuple):
@@ -200,9 +200,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             settings = self.settings(group)
             with torch.set_grad_enabled(settings["differentiable"]):
                 step = self._step_settings(settings, scale, found_inf)
-                with borrowed(self._group_by_path(settings, step, first)) as by_path:
+                by_path = self._group_by_path(settings, step, first)
+                try:
                     for path, plans in by_path.items():
                         path(step, plans)
+                finally:
+                    give_back(by_path)
             first += len(group["params"])
         return loss
 
@@ -242,9 +245,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         counts = Counter()
         for group in self.param_groups:
             settings = self.settings(group)
-            with borrowed(self._group_by_path(settings, self._step_settings(settings, None, None))) as by_path:
-                for path, plans in by_path.items():
-                    counts[paths.NAMES.get(path, "fused")] += len(plans)
+            by_path = self._group_by_path(settings, self._step_settings(settings, None, None))
+            counts.update({paths.NAMES.get(path, "fused"): len(plans) for path, plans in by_path.items()})
+            give_back(by_path)
         return counts
 
     def _step_settings(self, settings: dict, scale: Tensor | None, found_inf: Tensor | None) -> Step:
@@ -259,14 +262,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         tracing = paths.is_tracing()
         with_options = paths.with_options.__wrapped__ if tracing else paths.with_options  # torch.compile warns of caches
         rule = with_options(rule, scale is not None, settings["maximize"], decay or None)
-        exact = settings["capturable"] or tracing
+        capturable, differentiable = settings["capturable"], settings["differentiable"]
         for letter, h in hyperparameters.items():
             if isinstance(h, Tensor):
                 h = h.reshape(()) if h.ndim and h.numel() == 1 else h
-                keep = h.ndim or exact or settings["differentiable"] or h.device.type != "cpu"
+                keep = h.ndim or capturable or differentiable or tracing or h.device.type != "cpu"
                 hyperparameters[letter] = h if keep else h.item()
-        options = {key: settings[key] for key in ("capturable", "differentiable", "stochastic_rounding")}
-        return Step(rule, state_names, hyperparameters, exact, **options, found_inf=found_inf)
+        return Step(rule, state_names, hyperparameters, tracing, capturable, differentiable, settings["stochastic_rounding"], found_inf)
 
     def _group_by_path(self, settings: dict, step: Step, first: int = 0) -> dict[Callable, list[ParamPlan]]:
         """The parameters of a group by the path that moves them; the first of them has that place in the optimizer."""
@@ -298,7 +300,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _cached_plans(self, settings: dict, step: Step, members: torch.Size | None, first: int) -> dict[int, ParamPlan]:
         """The plans of earlier steps with the same settings, by the place of their parameter."""
-        if step.differentiable or paths.is_tracing():
+        if step.differentiable or step.traced:
             return {}
         shared = (step.rule, *step.hyperparameters, settings["fused"], settings["foreach"], step.stochastic_rounding, members)
         plans = self.__dict__.setdefault("_plans", {})  # not in copies and pickles

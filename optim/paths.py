@@ -33,14 +33,14 @@ def choose_path(settings: dict, step: Step, members: torch.Size | None, stack: l
         RuntimeError: fused=True is impossible for this parameter.
     """
     theta, state = stack[:2]
-    unwanted = settings["fused"] is False or settings["foreach"] or step.differentiable or is_tracing()
+    unwanted = settings["fused"] is False or settings["foreach"] or step.differentiable or step.traced
     if not unwanted and _same_layout(stack, members) and {theta.dtype, state.dtype} <= STORAGE.keys() and theta.device.type in _DEVICES:
         stochastic = step.stochastic_rounding and theta.dtype is torch.bfloat16
         letters = tuple(step.hyperparameters)
         path = _compiled(step.rule, len(step.state_names), letters, theta.dtype, state.dtype, stochastic, theta.device)
         if path is not None:
             return path
-    if settings["fused"] and not is_tracing():
+    if settings["fused"] and not step.traced:
         raise RuntimeError(
             f"fused=True needs a compiler, and parameters that are dense in memory, on a CPU or CUDA device: "
             f"one of shape {tuple(theta.shape)} with strides {theta.stride()} is {theta.dtype} on {theta.device}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +41,10 @@ class ParamPlan:
         """Takes parameter and state for a step, if the plan still describes them: either may lie elsewhere by now."""
         if not self.simple or theta.shape != self.shape or theta.dtype is not self.dtype or not theta.is_contiguous():
             return False
-        step, tensors, addresses = state.get("step"), [], iter(self.row[3:])
-        if step.__class__ is not Tensor or step.data_ptr() != next(addresses) or step.dtype is not torch.float64:
+        step, tensors, row = state.get("step"), [], self.row
+        if theta.data_ptr() != row[4] or step.__class__ is not Tensor or step.data_ptr() != row[3] or step.dtype is not torch.float64:
             return False
-        if theta.data_ptr() != next(addresses):
-            return False
-        for name, address in zip(names, addresses, strict=True):
+        for name, address in zip(names, row[5:], strict=True):
             tensor = state.get(name)
             if tensor.__class__ is not Tensor or tensor.data_ptr() != address or tensor.dtype is not self.state_dtype:
                 return False
@@ -57,25 +54,17 @@ class ParamPlan:
         self.theta, self.tensors, self.state = theta, tensors, state
         return True
 
-    def give_back(self) -> None:
-        """Lets go of parameter, state and gradient after a step."""
-        self.theta = self.tensors = self.state = self.g = None
-
     @property
     def operands(self) -> list[Tensor]:
         """theta, g and the state, in a dtype to calculate in."""
         return [tensor.to(torch.float32) if tensor.dtype in HALF else tensor for tensor in (self.theta, self.g, *self.tensors)]
 
 
-@contextmanager
-def borrowed(by_path: dict[Callable, list[ParamPlan]]) -> Iterator[dict[Callable, list[ParamPlan]]]:
-    """Gives the plans' tensors back at the end, also after an error."""
-    try:
-        yield by_path
-    finally:
-        for plans in by_path.values():
-            for plan in plans:
-                plan.give_back()
+def give_back(by_path: dict[Callable, list[ParamPlan]]) -> None:
+    """Lets go of parameters, states and gradients after a step."""
+    for plans in by_path.values():
+        for plan in plans:
+            plan.theta = plan.tensors = plan.state = plan.g = None
 
 
 @dataclass
@@ -86,7 +75,7 @@ class Step:
         rule: (theta, g, *state, t, **hyperparameters) -> (theta, *state).
         state_names: the keys of the state.
         hyperparameters: by the letters of the rule: numbers, tensors of shape [] or, with one value per member, [members].
-        exact: t stays a tensor, because the step is captured, traced or differentiated.
+        traced: somebody records the operations on tensors, t among them; see `paths.is_tracing`.
         capturable: t is kept on the device.
         differentiable: state is replaced, not overwritten: what autograd has saved stays as it was.
         stochastic_rounding: of parameters in bfloat16.
@@ -96,7 +85,7 @@ class Step:
     rule: Callable[..., tuple[Tensor, ...]]
     state_names: tuple[str, ...]
     hyperparameters: dict[str, float | Tensor]
-    exact: bool = False
+    traced: bool = False
     capturable: bool = False
     differentiable: bool = False
     stochastic_rounding: bool = False
@@ -124,4 +113,4 @@ class Step:
                 torch._foreach_add_([step for step in steps if step.device == device], counts)
         elif not self.differentiable:
             torch._foreach_add_(steps, 1)
-        return [step.reshape(()) if on_device or self.exact or step.device.type != "cpu" else step.item() for step in steps]
+        return [step.reshape(()) if on_device or self.traced or step.device.type != "cpu" else step.item() for step in steps]

@@ -19,7 +19,6 @@ from torch import Tensor
 import optim
 from optim import fused_cpu, fused_cuda, paths
 from optim.adam import adam
-from optim.plans import borrowed
 from optim.trace import STORAGE, Signature, trace
 
 # Of the largest element: sqrt is correctly rounded in C, torch's may be off by a unit in the last place (1.2e-7 or 2.2e-16), a
@@ -517,8 +516,8 @@ def test_what_a_gpu_gets_when_a_gradient_has_overflowed(path):
         before = theta.detach().clone()
         settings = machine.settings(group)
         step = machine._step_settings(settings, torch.tensor(4.0), torch.tensor(found))
-        with torch.no_grad(), borrowed(machine._group_by_path(settings, step)) as by_path:
-            for move, plans in by_path.items():
+        with torch.no_grad():
+            for move, plans in machine._group_by_path(settings, step).items():
                 move(step, plans)
         assert torch.equal(before, theta) == bool(found)
         assert machine.state[theta]["step"] == t
