@@ -213,8 +213,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def keep_members(self, kept: Tensor) -> None:
         """Goes on with some members of a population: parameters, state and hyper-parameters of the others are let go.
 
-        Every parameter must be a stack of members. Schedules and averages of the optimizer do not notice (see
-        `InverseSqrt.keep_members`).
+        Every parameter must be a stack of members. Averages of the optimizer do not notice.
 
         Args:
             kept: their indices, int64, shape [kept].
