@@ -4,14 +4,22 @@ import copy
 import gc
 import inspect
 import io
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 import weakref
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from cases import CASES, GRID
+from omegaconf import OmegaConf
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import optim
 
@@ -573,6 +581,77 @@ def test_differentiable_steps_have_the_right_derivative(name):
         assert derivative.item() == pytest.approx(((up - down) / 2e-5).item(), rel=1e-6)
 
 
+# d(sum of theta) / dg by hand, after the first step, where g = 0: the other coordinate's g = 1.
+AT_ZERO = {
+    "Adam": (optim.Adam, {}, -1e-3 / 1e-8),
+    "amsgrad": (optim.Adam, dict(amsgrad=True), -1e-3 / 1e-8),
+    # alpha_t (1 - beta1) / eps_hat = alpha sqrt(1 - beta2) / eps_hat
+    "eps_hat": (optim.Adam, dict(eps_hat=1e-8), -1e-3 * 0.001**0.5 / 1e-8),
+    "AdaGrad": (optim.AdaGrad, {}, -1e-2 / 1e-10),
+    "RMSProp": (optim.RMSProp, {}, -1e-3 / 1e-8),
+    # Where a step is 0 because all gradients were 0, it has no derivative, and counts as constant.
+    "LpAdam": (optim.LpAdam, {}, 0.0),
+    "AdaMax": (optim.AdaMax, {}, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_derivatives_where_a_gradient_is_zero(name):
+    optimizer, arguments, expected = AT_ZERO[name]
+    theta = torch.ones(2, dtype=torch.float64, requires_grad=True).clone()
+    theta.retain_grad()
+    g = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    theta.grad = g
+    optimizer([theta], differentiable=True, **arguments).step()
+    at_zero, elsewhere = torch.autograd.grad(theta.sum(), g)[0]
+    assert at_zero.item() == pytest.approx(expected, rel=1e-12)
+    assert elsewhere.abs() < 1e-9  # a first step does not depend on the size of a gradient
+
+
+@pytest.mark.parametrize("foreach", [None, True])
+def test_whoever_traces_sees_the_update(foreach):
+    def step(theta, g, m, v, t):
+        theta, m, v, t = (tensor.clone() for tensor in (theta, m, v, t))
+        theta.grad = g
+        machine = optim.Adam([theta], lr=0.1, foreach=foreach)
+        machine.state[theta] = {"step": t, "exp_avg": m, "exp_avg_sq": v}
+        machine.step()
+        return theta, m, v, t
+
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.rand(3, dtype=torch.float64, generator=generator) for _ in range(4)]
+    traced = make_fx(step)(*[torch.zeros_like(tensor) for tensor in tensors], torch.tensor(0.0, dtype=torch.float64))
+    t = torch.tensor(5.0, dtype=torch.float64)
+    for ours, expected in zip(traced(*tensors, t), step(*tensors, t), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-14, atol=0)
+    with FakeTensorMode():
+        theta = torch.ones(3, requires_grad=True)
+        theta.grad = torch.ones(3)
+        optim.Adam([theta], foreach=foreach).step()
+
+
+_FORK = """
+import os, signal, torch, optim
+torch.set_num_threads(2)
+theta = torch.ones(1_000_000, requires_grad=True)
+theta.grad = torch.ones_like(theta)
+machine = optim.AdaMax([theta], lr=0.25, fused=True)
+machine.step()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    machine.step()
+    os._exit(theta[-1].item() == 0.5)  # (torch itself would wait, in a mean over all)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_steps_after_its_parent_has():
+    """OpenMP's threads are not there in the child; torch's own optimizers wait for them for ever."""
+    subprocess.run([sys.executable, "-c", _FORK], check=True, timeout=60, cwd=Path(optim.__file__).parents[1])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it finds on a machine
 @pytest.mark.parametrize("choice", [{}, dict(foreach=True)])
@@ -633,11 +712,50 @@ def test_wrong_parameters_are_named():
         optim.Adam([1.0])
 
 
-@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), torch.tensor([0.25]), torch.tensor(0.25)])
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.array(0.25), torch.tensor([0.25]), torch.tensor(0.25)])
 def test_numbers_of_other_kinds(number):
     theta = torch.ones(3, requires_grad=True)
-    run(theta, optim.AdaMax([theta], lr=number), [torch.ones(3)])
+    machine = optim.AdaMax([theta], lr=number)
+    run(theta, machine, [torch.ones(3)])
     assert theta.tolist() == [0.75, 0.75, 0.75]
+    file = io.BytesIO()
+    torch.save(machine.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["param_groups"][0]["lr"] == 0.25  # nothing of NumPy is in it
+
+
+@pytest.mark.parametrize("betas", [[0.5, 0.75], np.array([0.5, 0.75]), torch.tensor([0.5, 0.75]), OmegaConf.create([0.5, 0.75])])
+def test_betas_of_other_kinds(betas):
+    theta = torch.ones(3, requires_grad=True)
+    assert optim.Adam([theta], betas=betas).param_groups[0]["betas"] == (0.5, 0.75)
+    assert optim.Adam([{"params": [theta], "betas": betas}]).param_groups[0]["betas"] == (0.5, 0.75)
+    with pytest.raises(ValueError, match="should be a pair of numbers"):
+        optim.Adam([theta], betas=[*betas, 0.9])
+
+
+def test_keys_of_groups_that_belong_to_somebody_else_are_left_alone():
+    theirs = {"rho": 2.0, "momentum": None, "p": 0.5, "name": "sam"}
+    theta = torch.ones(3, requires_grad=True)
+    machine = optim.Adam([{"params": [theta], **theirs}])
+    run(theta, machine, [torch.ones(3)])
+    machine.load_state_dict(machine.state_dict())
+    assert {key: machine.param_groups[0][key] for key in theirs} == theirs
+    assert optim.SGDNesterov([{"params": [theta], "beta1": 7}]).param_groups[0]["beta1"] == 7
+    with pytest.raises(ValueError, match="nesterov=False is invalid: SGDNesterov is the case of nesterov=True"):
+        optim.SGDNesterov([{"params": [theta], "nesterov": False}])
+
+
+def test_arguments_are_checked_before_parameters():
+    """As torch's do: torch's own tests of optimizers make them of None."""
+    with pytest.raises(ValueError, match="lr=-1 should not be negative"):
+        optim.Adam(None, lr=-1)
+
+
+def test_no_argument_is_declared_twice():
+    """Neither as an argument and an option, which a type checker refuses and a command line shows twice."""
+    for optimizer in GRID:
+        (options,) = get_args(inspect.signature(optimizer.__init__, eval_str=True).parameters["options"].annotation)
+        assert not get_type_hints(options).keys() & inspect.signature(optimizer.__init__).parameters.keys()
 
 
 def test_members_must_be_as_many_everywhere():
