@@ -18,15 +18,17 @@ def second_moments(optimizer: torch.optim.Optimizer, parameters: dict[str, Tenso
         Two values per layer and member: `vhat_<layer>`, the median of vhat, in squared units of the gradient; `below_eps_<layer>`,
         the share of the coordinates with sqrt(vhat) < eps, whose steps eps decides. Nothing for optimizers other than Algorithm 1.
     """
-    group = optimizer.param_groups[0]
-    if not isinstance(optimizer, Adam) or group["amsgrad"] or group["eps_hat"] is not None:
+    if not isinstance(optimizer, Adam):
+        return {}
+    group = optimizer.settings(optimizer.param_groups[0])
+    if group["amsgrad"] or group["eps_hat"] is not None:
         return {}
     beta2, eps = (_per_member(value) for value in (group["betas"][1], group["eps"]))
     layers: dict[str, list[Tensor]] = {}
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
-        correction = 1 - _per_member(group["bias_correction"]) * beta2 ** state["t"]
-        layers.setdefault(name.rpartition(".")[0] or "scores", []).append(state["v"].flatten(1) / correction)
+        correction = 1 - _per_member(group["bias_correction"]) * beta2 ** state["step"]
+        layers.setdefault(name.rpartition(".")[0] or "scores", []).append(state["exp_avg_sq"].flatten(1) / correction)
     found = {}
     for layer, parts in layers.items():
         vhat = torch.cat(parts, 1)

@@ -185,8 +185,6 @@ class Progress:
             return
         kept = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.optimizer.keep_members(kept)
-        if self.schedule:
-            self.schedule.keep_members(kept)
         if self.graphs:
             self.graphs.forget()
 

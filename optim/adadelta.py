@@ -1,17 +1,19 @@
 """AdaDelta (Zeiler 2012)."""
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
+import torch
 from torch import Tensor
 
 from optim.optimizer import Formula, RuleOptimizer
 from optim.options import Hyperparameter, Options
+from optim.roots import sqrt
 
 
 def adadelta(theta, g, v, d, t, alpha, rho, eps) -> tuple[Tensor, Tensor, Tensor]:
     """One step: the ratio of the root mean squares of past steps (d) and of gradients (v) gives the step its length."""
     v = rho * v + (1 - rho) * (g * g)
-    delta = (d + eps).sqrt() / (v + eps).sqrt() * g
+    delta = sqrt(d + eps) / sqrt(v + eps) * g
     d = rho * d + (1 - rho) * (delta * delta)
     theta = theta - alpha * delta
     return theta, v, d
@@ -25,16 +27,27 @@ class AdaDelta(RuleOptimizer):
         lr: a factor on the step.
         rho: decay rate of both averages, in [0, 1).
         eps: added under both roots; it also sets the length of the first steps.
+        weight_decay: see `Options`.
         options: see `Options`.
 
-    State per parameter: `v`, `d` and the number of steps `t`. Follows the trajectory of torch.optim.Adadelta.
+    State per parameter: v is `square_avg`, d `acc_delta`, the number of steps `step`. Follows the trajectory of torch.optim.Adadelta.
     """
 
-    def __init__(
-        self, params, lr: Hyperparameter = 1.0, rho: Hyperparameter = 0.95, eps: Hyperparameter = 1e-6, **options: Unpack[Options]
-    ):
-        super().__init__(params, dict(lr=lr, rho=rho, eps=eps), options)
+    torch_twin: ClassVar = torch.optim.Adadelta
 
-    def formula(self, group: dict) -> Formula:
+    def __init__(
+        self,
+        params,
+        lr: Hyperparameter = 1.0,
+        rho: Hyperparameter = 0.95,
+        eps: Hyperparameter = 1e-6,
+        *,
+        weight_decay: Hyperparameter = 0.0,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay), options)
+
+    def formula(self, settings: dict) -> Formula:
         """The rule above."""
-        return Formula(adadelta, ("v", "d"), {"alpha": group["lr"], "rho": group["rho"], "eps": group["eps"]})
+        hyperparameters = {"alpha": settings["lr"], "rho": settings["rho"], "eps": settings["eps"]}
+        return Formula(adadelta, ("square_avg", "acc_delta"), hyperparameters)

@@ -1,17 +1,19 @@
 """AdaGrad (Duchi, Hazan & Singer 2011), in the diagonal form that section 5 of the paper compares with."""
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
+import torch
 from torch import Tensor
 
 from optim.optimizer import Formula, RuleOptimizer
 from optim.options import Hyperparameter, Options
+from optim.roots import sqrt
 
 
 def adagrad(theta, g, v, t, alpha, eps) -> tuple[Tensor, Tensor]:
     """One step: theta moves along g over the root of v, the sum of all squared gradients so far."""
     v = v + g * g
-    theta = theta - alpha * g / (v.sqrt() + eps)
+    theta = theta - alpha * g / (sqrt(v) + eps)
     return theta, v
 
 
@@ -22,14 +24,26 @@ class AdaGrad(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         eps: added to the root of v.
+        weight_decay: see `Options`.
         options: see `Options`.
 
-    State per parameter: `v` and the number of steps `t`. Follows the trajectory of torch.optim.Adagrad.
+    State per parameter: v is `sum`, the number of steps `step`. Follows the trajectory of torch.optim.Adagrad.
     """
 
-    def __init__(self, params, lr: Hyperparameter = 1e-2, eps: Hyperparameter = 1e-10, **options: Unpack[Options]):
-        super().__init__(params, dict(lr=lr, eps=eps), options)
+    torch_twin: ClassVar = torch.optim.Adagrad
+    constants: ClassVar = {"lr_decay": 0.0, "initial_accumulator_value": 0.0}
 
-    def formula(self, group: dict) -> Formula:
+    def __init__(
+        self,
+        params,
+        lr: Hyperparameter = 1e-2,
+        eps: Hyperparameter = 1e-10,
+        *,
+        weight_decay: Hyperparameter = 0.0,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, dict(lr=lr, eps=eps, weight_decay=weight_decay), options)
+
+    def formula(self, settings: dict) -> Formula:
         """The rule above."""
-        return Formula(adagrad, ("v",), {"alpha": group["lr"], "eps": group["eps"]})
+        return Formula(adagrad, ("sum",), {"alpha": settings["lr"], "eps": settings["eps"]})

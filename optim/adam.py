@@ -9,6 +9,7 @@ from torch import Tensor
 
 from optim.optimizer import Formula, RuleOptimizer
 from optim.options import BETAS, Hyperparameter, Options
+from optim.roots import sqrt
 
 
 def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,7 +25,7 @@ def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correcti
     v = beta2 * v + (1 - beta2) * (g * g)
     mhat = m / (1 - bias_correction * beta1**t)
     vhat = v / (1 - bias_correction * beta2**t)
-    theta = theta - alpha * mhat / (vhat.sqrt() + eps)
+    theta = theta - alpha * mhat / (sqrt(vhat) + eps)
     return theta, m, v
 
 
@@ -37,7 +38,7 @@ def adam_reordered(theta, g, m, v, t, alpha, beta1, beta2, eps_hat, lambda_=1.0,
     m = beta1_t * m + (1 - beta1_t) * g
     v = beta2 * v + (1 - beta2) * (g * g)
     alpha_t = alpha * (1 - bias_correction * beta2**t) ** 0.5 / (1 - bias_correction * beta1**t)
-    theta = theta - alpha_t * m / (v.sqrt() + eps_hat)
+    theta = theta - alpha_t * m / (sqrt(v) + eps_hat)
     return theta, m, v
 
 
@@ -49,7 +50,7 @@ def amsgrad(theta, g, m, v, vmax, t, alpha, beta1, beta2, eps, lambda_=1.0, bias
     vmax = torch.maximum(vmax, v)
     mhat = m / (1 - bias_correction * beta1**t)
     vhat = vmax / (1 - bias_correction * beta2**t)
-    theta = theta - alpha * mhat / (vhat.sqrt() + eps)
+    theta = theta - alpha * mhat / (sqrt(vhat) + eps)
     return theta, m, v, vmax
 
 
@@ -82,12 +83,14 @@ class Adam(RuleOptimizer):
         bias_correction: divide m and v by 1 - beta^t. Without it Adam is RMSProp with momentum on the gradient (section 5).
         options: see `Options`.
 
-    Numbers may be tensors, of one value or of one value per member of a population. State per parameter: `m`, `v`, with amsgrad
-    `vmax`, of its shape and (or `state_dtype`) its dtype, and the number of steps `t`, an int, or float64 on the device.
+    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, under torch's names and of
+    its shape: m is `exp_avg`, v `exp_avg_sq`, vmax `max_exp_avg_sq` (with amsgrad); the number of steps t is `step`, a float64 tensor.
     Raises ValueError or TypeError for a value out of range.
     """
 
-    torch_state: ClassVar = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "vmax"}
+    torch_twin: ClassVar = torch.optim.Adam
+    extras: ClassVar = {"eps_hat": None, "beta1_decay": 1.0, "bias_correction": True}
+    optional_state: ClassVar = frozenset({"max_exp_avg_sq"})
 
     def __init__(
         self,
@@ -108,18 +111,20 @@ class Adam(RuleOptimizer):
         defaults = dict(lr=lr, betas=betas, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
         super().__init__(params, {**defaults, "eps_hat": eps_hat, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
 
-    def formula(self, group: dict) -> Formula:
+    def formula(self, settings: dict) -> Formula:
         """Algorithm 1, or one of its two variants."""
-        beta1, beta2 = group["betas"]
-        letters = {"alpha": group["lr"], "beta1": beta1, "beta2": beta2, "lambda_": group["beta1_decay"]}
-        letters["bias_correction"] = group["bias_correction"]
-        if group["eps_hat"] is not None:
-            return Formula(adam_reordered, ("m", "v"), {**letters, "eps_hat": group["eps_hat"]})
-        letters["eps"] = group["eps"]
-        return Formula(amsgrad, ("m", "v", "vmax"), letters) if group["amsgrad"] else Formula(adam, ("m", "v"), letters)
+        beta1, beta2 = settings["betas"]
+        hyperparameters = {"alpha": settings["lr"], "beta1": beta1, "beta2": beta2, "lambda_": settings["beta1_decay"]}
+        hyperparameters["bias_correction"] = settings["bias_correction"]
+        if settings["eps_hat"] is not None:
+            return Formula(adam_reordered, ("exp_avg", "exp_avg_sq"), {**hyperparameters, "eps_hat": settings["eps_hat"]})
+        hyperparameters["eps"] = settings["eps"]
+        if settings["amsgrad"]:
+            return Formula(amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), hyperparameters)
+        return Formula(adam, ("exp_avg", "exp_avg_sq"), hyperparameters)
 
-    def check_group(self, group: dict) -> None:
+    def check_group(self, settings: dict) -> None:
         """Also refuses amsgrad in the cheaper order, which nobody has defined."""
-        super().check_group(group)
-        if group["amsgrad"] and group["eps_hat"] is not None:
-            raise ValueError(f"amsgrad=True and eps_hat={group['eps_hat']} exclude each other: give eps")
+        super().check_group(settings)
+        if settings["amsgrad"] and settings["eps_hat"] is not None:
+            raise ValueError(f"amsgrad=True and eps_hat={settings['eps_hat']} exclude each other: give eps")

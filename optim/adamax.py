@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optim.optimizer import Formula, RuleOptimizer
-from optim.options import BETAS, Hyperparameter, Options
+from optim.options import BETAS, CommonOptions, Hyperparameter, Options
 
 
 def adamax(theta, g, m, u, t, alpha, beta1, beta2, eps=0.0, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +39,7 @@ def lp_adam(theta, g, m, v, t, alpha, beta1, beta2, p, lambda_=1.0, bias_correct
     v = beta2**p * v + (1 - beta2**p) * g.abs() ** p
     mhat = m / (1 - bias_correction * beta1**t)
     vhat = v / (1 - bias_correction * beta2 ** (p * t))
-    theta = theta - alpha * torch.where(v == 0, 0, mhat / vhat ** (1 / p))
+    theta = theta - alpha * torch.where(v == 0, 0, mhat / torch.where(v == 0, 1, vhat) ** (1 / p))
     return theta, m, v
 
 
@@ -70,14 +70,16 @@ class AdaMax(RuleOptimizer):
         beta2: the second of betas, by name.
         beta1_decay: lambda of section 4: step t uses beta1 lambda^(t-1) in m_t (the correction keeps beta1^t), in (0, 1].
         bias_correction: divide m by 1 - beta1^t.
+        foreach: see `Options`.
         options: see `Options`.
 
-    Numbers may be tensors, of one value or of one value per member of a population. State per parameter: `m` and `u`, of its
-    shape and (or `state_dtype`) its dtype, and the number of steps `t`, an int, or float64 on the device.
+    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, under
+    torch's names and of its shape: m is `exp_avg`, u `exp_inf`; the number of steps t is `step`, a float64 tensor.
     Raises ValueError or TypeError for a value out of range.
     """
 
-    torch_state: ClassVar = {"exp_avg": "m", "exp_inf": "u"}
+    torch_twin: ClassVar = torch.optim.Adamax
+    extras: ClassVar = {"beta1_decay": 1.0, "bias_correction": True}
 
     def __init__(
         self,
@@ -86,21 +88,30 @@ class AdaMax(RuleOptimizer):
         betas: tuple[Hyperparameter, Hyperparameter] = BETAS,
         eps: Hyperparameter = 0.0,
         weight_decay: Hyperparameter = 0.0,
+        foreach: bool | None = None,
         *,
         beta1: Hyperparameter | None = None,
         beta2: Hyperparameter | None = None,
         beta1_decay: Hyperparameter = 1.0,
         bias_correction: bool | Tensor = True,
-        **options: Unpack[Options],
+        **options: Unpack[CommonOptions],
     ):
         defaults = dict(lr=lr, betas=betas, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
-        super().__init__(params, {**defaults, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
+        super().__init__(
+            params, {**defaults, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, {**options, "foreach": foreach}
+        )
 
-    def formula(self, group: dict) -> Formula:
+    def formula(self, settings: dict) -> Formula:
         """Algorithm 2."""
-        beta1, beta2 = group["betas"]
-        letters = {"alpha": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "lambda_": group["beta1_decay"]}
-        return Formula(adamax, ("m", "u"), {**letters, "bias_correction": group["bias_correction"]})
+        beta1, beta2 = settings["betas"]
+        hyperparameters = {
+            "alpha": settings["lr"],
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": settings["eps"],
+            "lambda_": settings["beta1_decay"],
+        }
+        return Formula(adamax, ("exp_avg", "exp_inf"), {**hyperparameters, "bias_correction": settings["bias_correction"]})
 
 
 class LpAdam(RuleOptimizer):
@@ -123,8 +134,8 @@ class LpAdam(RuleOptimizer):
         bias_correction: divide m by 1 - beta1^t and v by 1 - beta2^(p t).
         options: see `Options`.
 
-    State per parameter, of its shape: `m`, `v`, and the number of steps `t`. Raises ValueError or TypeError for a value out of
-    range.
+    State per parameter, of its shape: m is `exp_avg`, v `exp_avg_pow`; the number of steps t is `step`, a float64 tensor.
+    Raises ValueError or TypeError for a value out of range.
     """
 
     def __init__(
@@ -144,8 +155,8 @@ class LpAdam(RuleOptimizer):
         defaults = dict(lr=lr, betas=betas, beta1=beta1, beta2=beta2, p=p, weight_decay=weight_decay)
         super().__init__(params, {**defaults, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
 
-    def formula(self, group: dict) -> Formula:
+    def formula(self, settings: dict) -> Formula:
         """Equations 6 to 11 for a finite p."""
-        beta1, beta2 = group["betas"]
-        letters = {"alpha": group["lr"], "beta1": beta1, "beta2": beta2, "p": group["p"], "lambda_": group["beta1_decay"]}
-        return Formula(lp_adam, ("m", "v"), {**letters, "bias_correction": group["bias_correction"]})
+        beta1, beta2 = settings["betas"]
+        hyperparameters = {"alpha": settings["lr"], "beta1": beta1, "beta2": beta2, "p": settings["p"], "lambda_": settings["beta1_decay"]}
+        return Formula(lp_adam, ("exp_avg", "exp_avg_pow"), {**hyperparameters, "bias_correction": settings["bias_correction"]})

@@ -3,56 +3,101 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-_HALF = (torch.bfloat16, torch.float16)
+from optim.paths import local
+from optim.plans import HALF
 
 
 class TemporalAverage(ABC):
     """Follows an optimizer: every step of it enters the average. `swapped_in` lends the average to the parameters.
 
-    The average of parameters in half precision is kept in float32. Nothing waits for the device, and a CUDA graph that captures
-    the step captures the average with it.
+    The average of parameters in half precision is kept in float32. Parameters that are added to the optimizer later join at
+    their first step, with an average of their own steps; those that leave it leave the average. Tensors of integers keep their
+    own values. Nothing waits for the device, and a CUDA graph that captures the step captures the average with it.
+
+    An average that nobody holds any more is freed, and follows no longer. It is pickled and copied together with its optimizer.
+    For statistics of BatchNorm, average `buffers=model.buffers()` too, or call torch.optim.swa_utils.update_bn while the average
+    is swapped in.
 
     Args:
-        optimizer: any torch optimizer; the parameters that it has now are averaged.
+        optimizer: any torch optimizer.
+        buffers: tensors that are averaged with its parameters.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer):
-        self.thetas: list[Tensor] = [theta for group in optimizer.param_groups for theta in group["params"]]
-        self.thetabars = [torch.zeros_like(theta, dtype=torch.float32 if theta.dtype in _HALF else None) for theta in self.thetas]
-        self.t = torch.zeros((), dtype=torch.float64, device=self.thetas[0].device)
-        self._optimizer = optimizer
+    def __init__(self, optimizer: torch.optim.Optimizer, buffers: Iterable[Tensor] = ()):
+        self._optimizer, self._buffers = optimizer, list(buffers)
+        self.thetas: list[Tensor] = []
+        self.thetabars: list[Tensor] = []
+        self._steps: list[Tensor] = []  # of each theta; one tensor for those that joined together
         self._kept: list[Tensor] | None = None
-        self._hooks = [
-            optimizer.register_step_pre_hook(lambda *_: self._refuse_if_swapped_in()),
-            optimizer.register_step_post_hook(lambda *_: self.update()),
+        self._join()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Hears of the optimizer's steps as long as somebody else holds this average."""
+        refuse, update = weakref.WeakMethod(self._refuse_if_swapped_in), weakref.WeakMethod(self.update)
+        hooks = [
+            self._optimizer.register_step_pre_hook(lambda *_: (method := refuse()) and method()),
+            self._optimizer.register_step_post_hook(lambda *_: (method := update()) and method()),
         ]
+        self._finalizer = weakref.finalize(self, lambda: [hook.remove() for hook in hooks])
+        self._finalizer.atexit = False
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_finalizer"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._follow()
+
+    def _join(self) -> None:
+        """Makes the tensors that are averaged those that the optimizer has now, and the buffers."""
+        now = [theta for group in self._optimizer.param_groups for theta in group["params"]] + self._buffers
+        now = [theta for theta in now if theta.is_floating_point() or theta.is_complex()]
+        if len(now) == len(self.thetas) and all(map(lambda one, other: one is other, now, self.thetas)):
+            return
+        held = {id(theta): place for place, theta in enumerate(self.thetas)}
+        before, joined = (self.thetabars, self._steps), torch.zeros((), dtype=torch.float64, device=now[0].device)
+        self.thetabars = [
+            before[0][held[id(theta)]]
+            if id(theta) in held
+            else torch.zeros_like(theta, dtype=torch.float32 if theta.dtype in HALF else None).detach()
+            for theta in now
+        ]
+        self._steps = [before[1][held[id(theta)]] if id(theta) in held else joined for theta in now]
+        self.thetas = now
+
+    @property
+    def t(self) -> Tensor:
+        """The number of steps that entered the average, shape []."""
+        return self._steps[0]
 
     @abstractmethod
-    def _weight(self) -> float | Tensor:
-        """How far the average goes towards the parameters after step self.t."""
-
-    @abstractmethod
-    def _estimate(self, thetabar: Tensor) -> Tensor:
-        """The average that is lent to the parameters."""
+    def _weight(self, t: Tensor) -> float | Tensor:
+        """How far the average goes towards the parameters in step t."""
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes the parameters into the average; each step of the optimizer does so."""
+        self._join()
         found_inf = getattr(self._optimizer, "found_inf", None)  # set by GradScaler: not 0 where the step was left out
-        self.t += 1 if found_inf is None else (found_inf == 0).to(self.t)
-        weight = self._weight()
-        if found_inf is not None:
-            weight = torch.as_tensor(weight, dtype=torch.float64, device=self.t.device)
-            weight = torch.where(found_inf.to(self.t.device) == 0, weight, 0.0)
-        for thetabar, theta in zip(self.thetabars, self.thetas, strict=True):
-            here = weight.to(thetabar.device, thetabar.dtype) if isinstance(weight, Tensor) else weight
-            thetabar.lerp_(theta.to(thetabar.dtype), here)
+        weights = {}
+        for t in {id(t): t for t in self._steps}.values():
+            t += 1 if found_inf is None else (found_inf == 0).to(t)
+            weight = self._weight(t)
+            if found_inf is not None:
+                weight = torch.as_tensor(weight, dtype=torch.float64, device=t.device)
+                weight = torch.where(found_inf.to(t.device) == 0, weight, 0.0)
+            weights[id(t)] = weight
+        for thetabar, theta, t in zip(map(local, self.thetabars), map(local, self.thetas), self._steps, strict=True):
+            weight = weights[id(t)]
+            thetabar.lerp_(theta.to(thetabar.dtype), weight.to(thetabar) if isinstance(weight, Tensor) else weight)
 
     @torch.no_grad()
     def swap_in(self) -> None:
@@ -66,7 +111,7 @@ class TemporalAverage(ABC):
             raise RuntimeError("there is no average before the first step")
         self._kept = [theta.clone() for theta in self.thetas]
         for theta, thetabar in zip(self.thetas, self.thetabars, strict=True):
-            theta.copy_(self._estimate(thetabar))
+            theta.copy_(thetabar)
 
     @torch.no_grad()
     def swap_out(self) -> None:
@@ -92,12 +137,11 @@ class TemporalAverage(ABC):
 
     def remove(self) -> None:
         """Stops following the optimizer."""
-        for hook in self._hooks:
-            hook.remove()
+        self._finalizer()
 
     def state_dict(self) -> dict:
-        """The averages, in the order of the parameters, and the number of steps that entered them."""
-        return {"t": self.t, "thetabars": self.thetabars}
+        """The averages, in the order of the parameters and then the buffers, and the number of steps that entered each."""
+        return {"steps": self._steps, "thetabars": self.thetabars}
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Takes over (as copies) what `state_dict` returned.
@@ -105,11 +149,14 @@ class TemporalAverage(ABC):
         Raises:
             ValueError: it belongs to other parameters.
         """
+        self._join()
         theirs, ours = ([tuple(tensor.shape) for tensor in tensors] for tensors in (state_dict["thetabars"], self.thetabars))
         if theirs != ours:
             raise ValueError(f"the loaded averages have shapes {theirs}, the parameters {ours}")
-        for old, new in zip([self.t, *self.thetabars], [state_dict["t"], *state_dict["thetabars"]], strict=True):
+        for old, new in zip(self.thetabars, state_dict["thetabars"], strict=True):
             old.copy_(new)
+        shared = {step.item(): step.to(self.t.device, copy=True) for step in state_dict["steps"]}
+        self._steps = [shared[step.item()] for step in state_dict["steps"]]
 
     def _refuse_if_swapped_in(self) -> None:
         if self._kept is not None:
@@ -119,23 +166,24 @@ class TemporalAverage(ABC):
 class ExponentialAverage(TemporalAverage):
     """thetabar_t = beta thetabar_(t-1) + (1 - beta) theta_t from thetabar_0 = 0; thetahat_t = thetabar_t / (1 - beta^t).
 
+    thetahat is kept as such, by thetahat_t = thetahat_(t-1) + (1 - beta) / (1 - beta^t) (theta_t - thetahat_(t-1)), which leaves
+    parameters that do not move exactly as they are.
+
     Args:
         optimizer: any torch optimizer.
         beta: decay rate, in [0, 1); the paper writes beta2.
-        bias_correction: lend thetahat, not thetabar, which is too close to zero at first.
+        bias_correction: average to thetahat, not to thetabar, which is too close to zero at first.
+        buffers: see `TemporalAverage`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, beta: float = 0.999, bias_correction: bool = True):
+    def __init__(self, optimizer: torch.optim.Optimizer, beta: float = 0.999, bias_correction: bool = True, buffers: Iterable[Tensor] = ()):
         if not 0 <= beta < 1:
             raise ValueError(f"beta={beta} should lie in [0, 1)")
-        super().__init__(optimizer)
+        super().__init__(optimizer, buffers)
         self.beta, self.bias_correction = beta, bias_correction
 
-    def _weight(self) -> float:
-        return 1 - self.beta
-
-    def _estimate(self, thetabar: Tensor) -> Tensor:
-        return thetabar / (1 - self.beta ** self.t.to(thetabar.device)) if self.bias_correction else thetabar
+    def _weight(self, t: Tensor) -> float | Tensor:
+        return (1 - self.beta) / (1 - self.beta**t) if self.bias_correction else 1 - self.beta
 
 
 class PolyakRuppert(TemporalAverage):
@@ -143,10 +191,8 @@ class PolyakRuppert(TemporalAverage):
 
     Args:
         optimizer: any torch optimizer.
+        buffers: see `TemporalAverage`.
     """
 
-    def _weight(self) -> Tensor:
-        return 1 / self.t
-
-    def _estimate(self, thetabar: Tensor) -> Tensor:
-        return thetabar
+    def _weight(self, t: Tensor) -> Tensor:
+        return 1 / t

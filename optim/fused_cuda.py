@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from optim.cache import cached
-from optim.tensors import Entry, Step
+from optim.plans import ParamPlan, Step
 from optim.trace import Code, Signature, trace
 
 # Parameters in a launch. With the most state and hyper-parameters of any rule their table stays below the 4 KiB of arguments.
@@ -34,7 +34,7 @@ struct table {{
   const double *times[{capacity}];
   long long lengths[{capacity}];          /* elements of a member */
   int first_blocks[{capacity} + 1];
-  unsigned int places[{capacity}];
+  unsigned int keys[{capacity}];
   const double *values[{hyperparameters}]; /* where a hyper-parameter is a tensor */
   double numbers[{hyperparameters}];       /* where it is a number */
   int strides[{hyperparameters}];          /* 1 where there is a value per member */
@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__({threads}) step(const __grid_consta
   const long long block = blockIdx.x - table.first_blocks[p], member = block / chunks;
   const long long start = block % chunks * {chunk}, end = start + {chunk} < length ? start + {chunk} : length;
   const double t = *table.times[p];
-  const unsigned int key = mix((unsigned int)(long long)t * 0x9e3779b9u + table.places[p]);
+  const unsigned int key = mix((unsigned int)(long long)t * 0x9e3779b9u + table.keys[p]);
 {loads}
   /* One thread calculates what all of them need. */
   __shared__ double shared[{numbers} + 1];
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__({threads}) step(const __grid_consta
 
 def source(code: Code, signature: Signature) -> str:
     """The CUDA source of one step."""
-    count = len(signature.letters)
+    count = len(signature.hyperparameters)
     return _SOURCE.format(
         capacity=CAPACITY,
         chunk=CHUNK,
@@ -98,7 +98,7 @@ def _table(tensors: int, hyperparameters: int) -> type[ctypes.Structure]:
         "times": ctypes.c_void_p * CAPACITY,
         "lengths": ctypes.c_longlong * CAPACITY,
         "first_blocks": ctypes.c_int * (CAPACITY + 1),
-        "places": ctypes.c_uint * CAPACITY,
+        "keys": ctypes.c_uint * CAPACITY,
         "values": ctypes.c_void_p * count,
         "numbers": ctypes.c_double * count,
         "strides": ctypes.c_int * count,
@@ -107,33 +107,35 @@ def _table(tensors: int, hyperparameters: int) -> type[ctypes.Structure]:
     return type("Table", (ctypes.Structure,), {"_fields_": list(fields.items())})
 
 
-def tables(letters: dict, entries: list[Entry], times: list[Tensor], found_inf: Tensor | None) -> Iterator[tuple[ctypes.Structure, int]]:
+def tables(
+    hyperparameters: dict, plans: list[ParamPlan], times: list[Tensor], found_inf: Tensor | None
+) -> Iterator[tuple[ctypes.Structure, int]]:
     """Yields a table for each launch, and its number of blocks.
 
     Args:
-        letters: hyper-parameters: a number each, or a float64 tensor on the device of shape [] or [members].
-        entries: the parameters.
+        hyperparameters: a number each, or a float64 tensor on the device of shape [] or [members].
+        plans: the parameters.
         times: the number t of this step for each, float64 on the device, shape [].
         found_inf: not 0 where the step is to be left out, float32 on the device, shape [].
     """
-    members = next((len(h) for h in letters.values() if isinstance(h, Tensor) and h.ndim), 1)
+    members = next((len(h) for h in hyperparameters.values() if isinstance(h, Tensor) and h.ndim), 1)
     shared = {
-        "values": [h.data_ptr() if isinstance(h, Tensor) else None for h in letters.values()],
-        "numbers": [0.0 if isinstance(h, Tensor) else h for h in letters.values()],
-        "strides": [h.ndim if isinstance(h, Tensor) else 0 for h in letters.values()],
+        "values": [h.data_ptr() if isinstance(h, Tensor) else None for h in hyperparameters.values()],
+        "numbers": [0.0 if isinstance(h, Tensor) else h for h in hyperparameters.values()],
+        "strides": [h.ndim if isinstance(h, Tensor) else 0 for h in hyperparameters.values()],
     }
-    for first in range(0, len(entries), CAPACITY):
-        table = _table(len(entries[0].tensors) + 2, len(letters))()
+    for first in range(0, len(plans), CAPACITY):
+        table = _table(len(plans[0].tensors) + 2, len(hyperparameters))()
         for name, values in shared.items():
             getattr(table, name)[: len(values)] = values
         table.found_inf = found_inf.data_ptr() if found_inf is not None else None
         blocks = 0
-        for p, entry in enumerate(entries[first : first + CAPACITY]):
-            length = entry.size // members
-            table.tensors[p][:] = [*entry.addresses, entry.g.data_ptr()]
+        for p, plan in enumerate(plans[first : first + CAPACITY]):
+            length = plan.row[0] // members
+            table.tensors[p][:] = [*plan.row[4:], plan.g.data_ptr()]
             table.times[p] = times[first + p].data_ptr()
             table.lengths[p] = length
-            table.places[p] = entry.place
+            table.keys[p] = plan.key
             blocks += members * -(-length // CHUNK)
             table.first_blocks[p + 1] = blocks
         if blocks:
@@ -158,21 +160,21 @@ def kernel(signature: Signature, device: torch.device) -> Callable | None:
     return functools.partial(apply, driver.cuLaunchKernel, function)
 
 
-def apply(launch: Callable, function: ctypes.c_void_p, step: Step, entries: list[Entry]) -> None:
-    """Replaces theta and state of every parameter by what the rule makes of them, on the current stream.
+def apply(launch: Callable, function: ctypes.c_void_p, step: Step, plans: list[ParamPlan]) -> None:
+    """Rekeys theta and state of every parameter by what the rule makes of them, on the current stream.
 
     Args:
         launch: the driver's cuLaunchKernel.
         function: the compiled kernel.
         step: what the parameters have in common.
-        entries: the parameters, all on one device.
+        plans: the parameters, all on one device.
     """
-    device = entries[0].theta.device
-    letters = step.letters_on(device)
+    device = plans[0].theta.device
+    hyperparameters = step.hyperparameters_on(device)
     found_inf = step.found_inf.to(device, torch.float32) if step.found_inf is not None else None
     with torch.cuda.device(device):
         stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
-        for table, blocks in tables(letters, entries, step.count(entries, on_device=True), found_inf):
+        for table, blocks in tables(hyperparameters, plans, step.count(plans, on_device=True), found_inf):
             arguments = (ctypes.c_void_p * 1)(ctypes.addressof(table))
             launched = functools.partial(_call, launch, function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
             try:
@@ -181,7 +183,7 @@ def apply(launch: Callable, function: ctypes.c_void_p, step: Step, entries: list
                 torch.zeros((), device=device)
                 launched()
     # Autograd must know that they have changed, as it does after torch's own in-place operations.
-    torch.autograd.graph.increment_version([tensor for entry in entries for tensor in (entry.theta, *entry.tensors)])
+    torch.autograd.graph.increment_version([tensor for plan in plans for tensor in (plan.theta, *plan.tensors)])
 
 
 def _cubin(text: str, architecture: str) -> bytes:
@@ -213,7 +215,7 @@ def _cubin(text: str, architecture: str) -> bytes:
         path.write_bytes(cubin.raw)
         return path
 
-    return cached("\0".join((text, *options, torch.version.cuda)), ".cubin", make).read_bytes()
+    return cached("\0".join((text, *options, torch.version.cuda)), ".cubin", make, Path.read_bytes)
 
 
 @functools.cache

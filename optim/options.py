@@ -17,28 +17,25 @@ Hyperparameter = float | Tensor
 BETAS = (0.9, 0.999)
 
 
-class Options(TypedDict, total=False):
-    """What every optimizer of this package takes, as a default or in a group of parameters.
+class CommonOptions(TypedDict, total=False):
+    """What every optimizer of this package takes by name, as a default or in a group of parameters.
 
     Attributes:
-        weight_decay: adds weight_decay theta to the gradient, or, decoupled, shrinks theta by the factor 1 - lr weight_decay first.
-        decoupled_weight_decay: which of the two.
+        decoupled_weight_decay: weight_decay shrinks theta by the factor 1 - lr weight_decay first. False: it adds
+            weight_decay theta to the gradient.
         maximize: go up instead of down.
-        foreach: True takes the path of lists of tensors, a few launches for all parameters; on a GPU torch.compile gets it too.
         fused: True takes compiled code, one pass over memory. False never does. None, for both: compiled where that can be, lists
             on a GPU where it cannot, else one parameter after another. The numbers of all paths agree to rounding.
         capturable: keep t on the device of the parameters, so that a CUDA graph can capture the step. (The compiled step on a
             GPU does so anyway.)
         differentiable: let autograd see the step.
-        state_dtype: dtype of the state; None: that of the parameters. torch.float32 is for parameters in half precision.
+        state_dtype: dtype of the state; None: that of the parameters, but float32 for parameters in half precision.
         stochastic_rounding: round parameters in bfloat16 up or down at random, right on average, so that steps below their
             resolution are not lost.
     """
 
-    weight_decay: Hyperparameter
     decoupled_weight_decay: bool
     maximize: bool
-    foreach: bool | None
     fused: bool | None
     capturable: bool
     differentiable: bool
@@ -46,8 +43,17 @@ class Options(TypedDict, total=False):
     stochastic_rounding: bool
 
 
+class Options(CommonOptions, total=False):
+    """`CommonOptions` and foreach, which AdaMax also takes by position.
+
+    Attributes:
+        foreach: True takes the path of lists of tensors, a few launches for all parameters; on a GPU torch.compile gets it too.
+    """
+
+    foreach: bool | None
+
+
 DEFAULTS = Options(
-    weight_decay=0.0,
     decoupled_weight_decay=False,
     maximize=False,
     foreach=None,
@@ -67,9 +73,7 @@ def check(group: dict) -> None:
     """Raises ValueError or TypeError where a value of the group is out of range or of the wrong type."""
     named = dict(group)
     if "betas" in group:
-        if not isinstance(group["betas"], (tuple, list)) or len(group["betas"]) != 2:
-            raise ValueError(f"betas={group['betas']!r} should be a pair of numbers")
-        named |= zip(("beta1", "beta2"), group["betas"], strict=True)
+        named |= zip(("beta1", "beta2"), _pair(group["betas"]), strict=True)
     for name in _UNIT_INTERVAL:
         _check(name, named, lambda low, high: low >= 0 and high < 1, "lie in [0, 1)")
     for name in _NOT_NEGATIVE:
@@ -83,11 +87,35 @@ def check(group: dict) -> None:
             raise ValueError(f"{one}=True and {other}=True exclude each other: choose one")
 
 
+def normalized(settings: dict) -> dict:
+    """The settings with betas as a tuple, and numbers of NumPy as Python's, which every checkpoint can hold."""
+    settings = {key: _number(value) for key, value in settings.items()}
+    if "betas" in settings:
+        settings["betas"] = tuple(map(_number, _pair(settings["betas"])))
+    return settings
+
+
+def _number(value):
+    return value.item() if hasattr(value, "item") and not isinstance(value, Tensor) and getattr(value, "ndim", None) == 0 else value
+
+
+def _pair(betas) -> tuple:
+    try:
+        pair = tuple(betas.tolist() if isinstance(betas, Tensor) and not betas.requires_grad else betas)
+    except TypeError:
+        pair = ()
+    if len(pair) != 2:
+        raise ValueError(f"betas={betas!r} should be a pair of numbers")
+    return pair
+
+
 def with_betas(settings: dict, default: tuple | None) -> dict:
     """The settings with beta1 and beta2 joined to betas."""
     settings = dict(settings)
+    if default is None:
+        return settings  # of an optimizer without betas
     named = [settings.pop(name, None) for name in ("beta1", "beta2")]
-    if default is None or all(beta is None for beta in named):
+    if all(beta is None for beta in named):
         return settings
     if settings.get("betas", BETAS) is not BETAS:
         raise ValueError(f"betas={settings['betas']} and beta1={named[0]}, beta2={named[1]} say the same twice: give one of the two")

@@ -1,7 +1,8 @@
 """Stochastic gradient descent with Nesterov momentum, in torch's form: that of Sutskever et al. 2013 while alpha is constant."""
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
+import torch
 from torch import Tensor
 
 from optim.optimizer import Formula, RuleOptimizer
@@ -22,14 +23,27 @@ class SGDNesterov(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         momentum: decay rate of the sum d of gradients, in [0, 1).
+        weight_decay: see `Options`.
         options: see `Options`.
 
-    State per parameter: `d` and the number of steps `t`. Follows the trajectory of torch.optim.SGD(nesterov=True).
+    State per parameter: d is `momentum_buffer`, the number of steps `step`. Follows the trajectory of torch.optim.SGD(nesterov=True).
     """
 
-    def __init__(self, params, lr: Hyperparameter = 1e-2, momentum: Hyperparameter = 0.9, **options: Unpack[Options]):
-        super().__init__(params, dict(lr=lr, momentum=momentum), options)
+    torch_twin: ClassVar = torch.optim.SGD
+    constants: ClassVar = {"nesterov": True, "dampening": 0.0}
+    optional_state: ClassVar = frozenset({"step"})
 
-    def formula(self, group: dict) -> Formula:
+    def __init__(
+        self,
+        params,
+        lr: Hyperparameter = 1e-2,
+        momentum: Hyperparameter = 0.9,
+        *,
+        weight_decay: Hyperparameter = 0.0,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay), options)
+
+    def formula(self, settings: dict) -> Formula:
         """The rule above."""
-        return Formula(sgd_nesterov, ("d",), {"alpha": group["lr"], "momentum": group["momentum"]})
+        return Formula(sgd_nesterov, ("momentum_buffer",), {"alpha": settings["lr"], "momentum": settings["momentum"]})

@@ -72,9 +72,9 @@ class Signature:
     """What a compiled step is made for; steps that agree in it share their code.
 
     Attributes:
-        rule: (theta, g, *state, t, **letters) -> (theta, *state).
+        rule: (theta, g, *state, t, **hyperparameters) -> (theta, *state).
         states: number of state tensors.
-        letters: the names of its hyper-parameters.
+        hyperparameters: their names.
         theta: dtype of parameters and gradients.
         state: dtype of the state.
         stochastic: whether new parameters are rounded to bfloat16 at random.
@@ -82,7 +82,7 @@ class Signature:
 
     rule: Callable
     states: int
-    letters: tuple[str, ...]
+    hyperparameters: tuple[str, ...]
     theta: torch.dtype
     state: torch.dtype
     stochastic: bool = False
@@ -169,7 +169,7 @@ def trace(signature: Signature) -> Code:
     # In the order of the table: theta, state, g.
     kinds = [STORAGE[signature.theta], *[STORAGE[signature.state]] * signature.states, STORAGE[signature.theta]]
     theta, *state, g = [program.emit("{}", _Symbol(program, f"load_{kind}(x{k}[i])", scalar=False)) for k, kind in enumerate(kinds)]
-    values = {name: _Symbol(program, f"h{k}", scalar=True) for k, name in enumerate(signature.letters)}
+    values = {name: _Symbol(program, f"h{k}", scalar=True) for k, name in enumerate(signature.hyperparameters)}
     results = signature.rule(theta, g, *state, _Symbol(program, "t", scalar=True), **values)
     stores = [f"store_{kind}({result.text})" for kind, result in zip(kinds[:-1], results, strict=True)]
     if signature.stochastic:

@@ -1,6 +1,8 @@
 """Averages over steps: against sums written out in NumPy, around optimizers of this package and of torch."""
 
 import copy
+import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -142,3 +144,83 @@ def test_steps_that_grad_scaler_left_out_do_not_count(make):
     with average.swapped_in():
         weights = [0.5, 0.5] if make is optim.PolyakRuppert else [0.999 / 1.999, 1 / 1.999]
         torch.testing.assert_close(theta.detach(), weights[0] * path[1] + weights[1] * path[3])
+
+
+def test_parameters_that_join_later_have_an_average_of_their_own_steps():
+    first, later, gone = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (1.0, 2.0, 3.0))
+    optimizer = optim.AdaMax([{"params": [first]}, {"params": [gone]}], lr=0.25)
+    average = optim.PolyakRuppert(optimizer)
+
+    def step(*thetas):
+        for theta in thetas:
+            theta.grad = torch.ones_like(theta)
+        optimizer.step()
+
+    step(first, gone)
+    del optimizer.param_groups[1]
+    optimizer.add_param_group({"params": [later]})
+    step(first, later)
+    step(first, later)
+    with average.swapped_in():
+        assert (first.item(), later.item()) == (pytest.approx(0.5), pytest.approx(1.625))  # means of 0.75, 0.5, 0.25 and 1.75, 1.5
+        assert gone.item() == 2.75
+    second = optim.PolyakRuppert(optimizer)
+    second.load_state_dict(copy.deepcopy(average.state_dict()))
+    for _ in range(2):
+        step(first, later)
+    with average.swapped_in():
+        expected = first.item(), later.item()
+    with second.swapped_in():
+        assert (first.item(), later.item()) == expected
+        assert later.item() == pytest.approx(1.375)
+
+
+def test_parameters_that_do_not_move_and_integers_stay_exactly_as_they_are():
+    moving, frozen = torch.ones(1, requires_grad=True), torch.tensor([0.1, 1e-30, 7.3])
+    integers = torch.tensor([1, 2, 3])
+    optimizer = torch.optim.SGD([moving, frozen, integers], lr=0.1)
+    average = optim.ExponentialAverage(optimizer, beta=0.9)
+    iterates(optimizer, moving, 7)
+    before = frozen.clone()
+    with average.swapped_in():
+        assert torch.equal(frozen, before)
+        assert integers.tolist() == [1, 2, 3]
+
+
+def test_buffers_are_averaged_with_the_parameters():
+    model = torch.nn.BatchNorm1d(1, momentum=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    average = optim.PolyakRuppert(optimizer, buffers=model.buffers())
+    for mean in (1.0, 2.0, 6.0):
+        optimizer.zero_grad()
+        model(torch.tensor([[mean - 1], [mean + 1]])).sum().backward()
+        optimizer.step()
+    with average.swapped_in():
+        assert model.running_mean.item() == pytest.approx(3)
+        assert model.num_batches_tracked == 3
+    assert model.running_mean.item() == 6
+
+
+def test_pickled_with_its_optimizer_it_goes_on():
+    theta = torch.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.Adam([theta], lr=0.1)
+    average = optim.ExponentialAverage(optimizer, beta=0.5)
+    iterates(optimizer, theta, 3)
+    other, copied, following = pickle.loads(pickle.dumps((theta, optimizer, average)))
+    iterates(optimizer, theta, 3)
+    iterates(copied, other, 3)
+    with average.swapped_in(), following.swapped_in():
+        assert torch.equal(theta, other)
+    assert following.t == 6
+
+
+def test_an_average_that_nobody_holds_is_freed():
+    theta = torch.ones(2, requires_grad=True)
+    optimizer = optim.Adam([theta])
+    average = optim.PolyakRuppert(optimizer)
+    iterates(optimizer, theta, 1)
+    held = weakref.ref(average.thetabars[0])
+    del average
+    assert held() is None
+    iterates(optimizer, theta, 1)
+    assert not optimizer._optimizer_step_post_hooks

@@ -1,5 +1,6 @@
 """The update rules: against NumPy oracles in float64, typed-in numbers, torch.optim, and limiting cases from the paper."""
 
+import copy
 import itertools
 import math
 
@@ -269,9 +270,11 @@ def test_inverse_sqrt_is_alpha_over_the_root_of_t():
     schedule = optim.InverseSqrt(machine)
     for t in range(1, 6):
         np.testing.assert_allclose(machine.param_groups[0]["lr"], np.array([0.1, 0.2]) / math.sqrt(t), rtol=RELATIVE)
+        np.testing.assert_array_equal(schedule.get_last_lr()[0], machine.param_groups[0]["lr"])
+        machine.step()
         schedule.step()
     resumed = optim.InverseSqrt(optim.Adam([theta], lr=0.0))
-    resumed.load_state_dict(optim.InverseSqrt(optim.Adam([theta], lr=0.5)).state_dict() | {"t": 4})
+    resumed.load_state_dict(optim.InverseSqrt(optim.Adam([theta], lr=0.5)).state_dict() | {"last_epoch": 3})
     assert resumed.optimizer.param_groups[0]["lr"] == 0.25
 
 
@@ -281,7 +284,56 @@ def test_exponential_is_alpha_times_powers_of_the_decay():
     schedule = optim.Exponential(machine, decay=0.9)
     for power in (1, 0.9, 0.81, 0.729):
         np.testing.assert_allclose(machine.param_groups[0]["lr"], np.array([0.1, 0.2]) * power, rtol=RELATIVE)
+        machine.step()
         schedule.step()
     for decay in (0, -1, 1.5):
         with pytest.raises(ValueError, match=f"decay={decay} should be above 0"):
             optim.Exponential(machine, decay)
+
+
+def test_a_schedule_is_a_scheduler_of_torch_and_takes_groups_that_are_added_later():
+    machine = torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1)
+    schedule = optim.InverseSqrt(machine)
+    assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
+    for _ in range(2):
+        machine.step()
+        schedule.step()
+    machine.add_param_group({"params": [torch.ones(3, requires_grad=True)], "lr": 0.6})
+    assert machine.param_groups[1]["lr"] == 0.6  # until the schedule takes its next step, to t = 4
+    schedule.step()
+    np.testing.assert_allclose(schedule.get_last_lr(), [0.05, 0.3], rtol=RELATIVE)
+    other = optim.InverseSqrt(torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1))
+    with pytest.raises(ValueError, match="expected InverseSqrt with 1 learning rates"):
+        other.load_state_dict(schedule.state_dict())
+    with pytest.raises(ValueError, match="expected Exponential with 2 learning rates"):
+        optim.Exponential(machine, 0.5).load_state_dict(schedule.state_dict())
+
+
+def test_schedules_in_a_row():
+    """As torch's: the second starts from the alpha of the first."""
+    machine = torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1)
+    parts = [torch.optim.lr_scheduler.ConstantLR(machine, factor=0.5, total_iters=9), optim.InverseSqrt(machine)]
+    schedule = torch.optim.lr_scheduler.SequentialLR(machine, parts, milestones=[2])
+    rates = []
+    for _ in range(5):
+        rates.append(machine.param_groups[0]["lr"])
+        machine.step()
+        schedule.step()
+    np.testing.assert_allclose(rates, [0.05, 0.05, 0.1, 0.1 / math.sqrt(2), 0.1 / math.sqrt(3)], rtol=RELATIVE)
+
+
+def test_a_schedule_goes_on_where_it_was_with_the_members_that_are_kept():
+    stack = torch.ones(3, 2, requires_grad=True)
+    machine = optim.Adam([stack], lr=torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
+    schedule = optim.InverseSqrt(machine)
+    machine.step()
+    schedule.step()
+    machine.keep_members(torch.tensor([0, 2]))
+    second = optim.Adam([torch.ones(2, 2, requires_grad=True)], lr=torch.tensor([9.0, 9.0]))
+    resumed = optim.InverseSqrt(second)
+    second.load_state_dict(copy.deepcopy(machine.state_dict()))
+    resumed.load_state_dict(copy.deepcopy(schedule.state_dict()))
+    for each, rates in ((machine, schedule), (second, resumed)):
+        each.step()
+        rates.step()
+        np.testing.assert_allclose(each.param_groups[0]["lr"], np.array([0.1, 0.3]) / math.sqrt(3), rtol=RELATIVE)

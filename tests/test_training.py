@@ -423,7 +423,7 @@ def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_e
     for member in range(2):
         row = table.loc[(member, 2)]
         for layer, pair in (("layer1", parameters[:2]), ("layer2", parameters[2:])):
-            v = np.concatenate([held[0].state[parameter]["v"][member].double().numpy().ravel() for parameter in pair])
+            v = np.concatenate([held[0].state[parameter]["exp_avg_sq"][member].double().numpy().ravel() for parameter in pair])
             vhat = np.sort(v / (1 - 0.99**steps))
             assert row[f"vhat_{layer}"] == pytest.approx(vhat[(len(vhat) - 1) // 2], rel=1e-5)  # of an even number, torch takes the lower
             assert row[f"below_eps_{layer}"] == pytest.approx(np.mean(np.sqrt(vhat) < eps[member]), abs=1e-9)

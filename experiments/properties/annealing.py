@@ -28,7 +28,7 @@ def ratios(optimizer: optim.Adam, parameters: dict[str, Tensor]) -> Tensor:
     beta1, beta2 = group["betas"]
     for parameter in parameters.values():
         state = optimizer.state[parameter]
-        mhat, vhat = state["m"] / (1 - beta1 ** state["t"]), state["v"] / (1 - beta2 ** state["t"])
+        mhat, vhat = state["exp_avg"] / (1 - beta1 ** state["step"]), state["exp_avg_sq"] / (1 - beta2 ** state["step"])
         found.append((mhat.abs() / vhat.sqrt()).flatten(1))
     return torch.cat(found, 1)
 

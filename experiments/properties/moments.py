@@ -53,7 +53,7 @@ def measure(seeds: Sequence[int], steps: int, draws: int, beta2: float, drifts: 
             g = normal * second_moment.sqrt().unsqueeze(1)
             make = partial(optim.Adam, betas=(0.9, beta2))
             v = torch.stack([
-                next(iter(optimizer.state.values()))["v"].clone()
+                next(iter(optimizer.state.values()))["exp_avg_sq"].clone()
                 for _, _, optimizer in follow(make, torch.zeros(draws, dtype=torch.float64), lambda _, t, g=g: g[t - 1], steps)
             ])  # fmt: skip
             correction, mean = 1 - beta2**t, v.mean(1) / second_moment

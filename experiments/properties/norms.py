@@ -46,7 +46,7 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, nor
             gradient = partial(_gradient, scale=scale.to(dtype), shift=shift.to(dtype))
             start = torch.zeros(len(norms), dimensions, dtype=dtype)
             *_, (_, theta, optimizer) = follow(partial(optim.LpAdam, lr=alpha, p=p), start, gradient, steps)
-            v = next(iter(optimizer.state.values()))["v"]
+            v = next(iter(optimizer.state.values()))["exp_avg_pow"]
             lost = (~(theta.isfinite() & v.isfinite() & (v > 0))).double().mean(1)
             distance = (theta.double() - limit).norm(dim=1) / limit.norm()
             lines += [

@@ -166,5 +166,5 @@ def _play(make: Callable, costs: Stream, steps: int, at: Sequence[int]) -> tuple
         thetas.append(theta.clone())
         if t in at and isinstance(optimizer, optim.Adam):
             (group,), (state,) = optimizer.param_groups, optimizer.state.values()
-            vhats[t] = state["v"] / (1 - group["betas"][1] ** t)
+            vhats[t] = state["exp_avg_sq"] / (1 - group["betas"][1] ** t)
     return torch.stack(thetas[:-1]), vhats

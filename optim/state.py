@@ -1,0 +1,101 @@
+"""The state of a parameter: what is created, under which names, and what a checkpoint may bring.
+
+Names are those of torch's optimizers, so that either side reads the other's checkpoints: `step`, a float64 tensor, is the t of
+the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from optim.plans import HALF
+
+# What optimizers (ours, torch's, and ours before they took torch's names) call their state, to tell whose checkpoint this is.
+_NAMES = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "exp_avg_pow", "sum", "square_avg", "momentum_buffer", "acc_delta"}
+_NAMES |= {"grad_avg", "mu_product", "mu", "eta", "ax", "prev", "step_size", "row_var", "col_var", "variance", "z"}
+_NAMES |= {"m", "v", "u", "d", "vmax", "t"}
+
+
+def state_dtype(theta: Tensor, wanted: torch.dtype | None) -> torch.dtype:
+    """The dtype of a parameter's state: float32 for half precision, in which averages of squares underflow or stand still."""
+    if theta.is_complex():
+        return theta.dtype
+    return wanted or (torch.float32 if theta.dtype in HALF else theta.dtype)
+
+
+def complete(state: dict, theta: Tensor, names: Collection[str], dtype: torch.dtype | None) -> None:
+    """Adds what the state of a parameter lacks, with zeros, and makes `step` a float64 tensor of one element."""
+    step = state.get("step", 0)
+    if not isinstance(step, Tensor):
+        state["step"] = torch.tensor(float(step), dtype=torch.float64)
+    elif step.dtype is not torch.float64 or (theta.device.type == "cpu" and step.device.type != "cpu"):
+        state["step"] = step.to(theta.device if theta.device.type == "cpu" else step.device, torch.float64)
+    for name in names:
+        if name not in state:
+            state[name] = torch.zeros_like(theta, dtype=state_dtype(theta, dtype), memory_format=torch.preserve_format)
+
+
+def check_loaded(group: dict, states: list[dict], required: Collection[str], names: Collection[str], optional: Collection[str], who: str):
+    """Raises ValueError if a loaded group is of another optimizer, which only its names tell.
+
+    Args:
+        group: as loaded.
+        states: of its parameters, as loaded.
+        required: the keys that every group of this optimizer has.
+        names: of the state that the optimizer needs.
+        optional: of the state that it takes but can do without.
+        who: the name of the optimizer.
+    """
+    missing = [key for key in required if key not in group]
+    if missing:
+        raise ValueError(f"the loaded state is not of {who}: its groups have no {', '.join(missing)}")
+    for state in states:
+        foreign = _NAMES.intersection(state) - {"step", *names, *optional}
+        lacking = [name for name in ("step", *names) if name not in state and name not in optional]
+        if foreign or lacking:
+            raise ValueError(
+                f"the loaded state is not of {who}: a parameter has {', '.join(map(str, state))}; expected {', '.join(('step', *names))}"
+            )
+
+
+def converted(state: dict, theta: Tensor, settings: dict, names: Collection[str]) -> dict:
+    """Copies of a loaded state: tensors on the device of theta and in the dtype of its state, or in their own if that is finer.
+
+    Raises:
+        ValueError: the names are right, but not what stands there.
+    """
+    ours = {}
+    for name, value in state.items():
+        if name == "step":
+            ours[name] = torch.as_tensor(value).to(theta.device, torch.float64, copy=True).reshape(())
+        elif name not in names:
+            ours[name] = value.to(theta.device, copy=True) if isinstance(value, Tensor) else value
+        elif isinstance(value, dict):  # what a flattened distributed checkpoint has for a state that is not in it
+            continue
+        elif not (isinstance(value, Tensor) and value.dtype.is_floating_point != theta.is_complex()):
+            raise ValueError(f"the loaded state {name} is invalid: expected a tensor of numbers like those of the parameter")
+        elif value.shape != theta.shape:
+            raise ValueError(f"the loaded state {name} has shape {tuple(value.shape)}, its parameter {tuple(theta.shape)}")
+        else:
+            dtype = state_dtype(theta, settings["state_dtype"])
+            finer = dtype if settings["state_dtype"] else torch.promote_types(dtype, value.dtype)
+            ours[name] = value.to(theta.device, finer, copy=True)
+    return ours
+
+
+def matched_by_name(group: dict, own: dict) -> dict:
+    """A loaded group with its parameters in the order of one's own names, where both have names.
+
+    Raises:
+        ValueError: the names differ.
+    """
+    theirs, ours = group.get("param_names"), own.get("param_names")
+    if theirs is None or ours is None or list(theirs) == list(ours) or len(theirs) != len(ours):
+        return group
+    if differing := sorted(set(ours) ^ set(theirs)):
+        raise ValueError(f"the loaded parameters have other names: {', '.join(differing[:4])} only on one side")
+    numbers = dict(zip(theirs, group["params"], strict=True))
+    return {**group, "params": [numbers[name] for name in ours], "param_names": list(ours)}
