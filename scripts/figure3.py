@@ -62,7 +62,6 @@ def judge(root: Path) -> pd.DataFrame:
         ours = ours[ours["optimizer"].isin(OPTIMIZERS)]
         shortest = ours.groupby("optimizer")["x"].max().min()
         mean = pd.DataFrame({name: geometric_mean(of_it) for name, of_it in ours.groupby("optimizer")}).loc[:shortest]
-        mean = mean.fillna(np.inf)  # who has diverged is behind all others
         paper = published(experiment).pivot(index="x", columns="optimizer", values="y")
         seeds = ours.groupby("optimizer")["seed"].nunique().min()
         whose = {"source": "ours", "settings": settings, "seeds": seeds}, {"source": "paper"}, {"source": "paper"}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from curves import RESULTS, by_time, diverged, other_reading, published, runs
+from curves import RESULTS, by_time, diverged, geometric_mean, other_reading, published, runs
 
 # One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
 COLOURS = {
@@ -100,9 +100,9 @@ def _is_standin(table: pd.DataFrame) -> bool:
 
 
 def mean_over_seeds(table: pd.DataFrame, log: bool) -> pd.Series:
-    """The mean cost by `x`, of those that have not diverged; the geometric one for a logarithmic axis."""
-    costs = table["cost"].where(np.isfinite(table["cost"]))
-    return np.exp(np.log(costs).groupby(table["x"]).mean()) if log else costs.groupby(table["x"]).mean()
+    """The mean cost by `x`, geometric for a logarithmic axis, until the first seed diverges: the mean is infinite from there."""
+    mean = geometric_mean(table) if log else table.groupby("x")["cost"].mean()
+    return mean[np.isfinite(mean)]
 
 
 def _darker(colour: str) -> tuple[float, ...]:
@@ -126,13 +126,14 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
         ours = table[table["optimizer"] == optimizer] if not table.empty else table
         if ours.empty:
             continue
-        by_pass = ours.groupby("x")["cost"]
-        mean, low, high = mean_over_seeds(ours, panel.log), by_pass.min(), by_pass.max()  # of those that have not diverged
+        mean = mean_over_seeds(ours, panel.log)
+        band = ours.groupby("x")["cost"].agg(["min", "max"]).loc[mean.index]
         extra = "" if optimizer in panel.optimizers else " (not in the paper)"
         if lost := diverged(ours):
             label += f", {lost} of {ours['member'].nunique()} diverged"
+            axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)  # where the first of them did
         axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label + extra, zorder=3, linestyle=":" if extra else "-")
-        axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        axis.fill_between(mean.index, band["min"], band["max"], color=colour, alpha=0.2, linewidth=0, zorder=2)
     other = other_reading(panel.experiment)
     if not standin:
         axis.plot(other["x"], other["y"], color="black", linewidth=0.8, linestyle=":", zorder=2)

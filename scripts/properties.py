@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import plots
-from curves import REFERENCE, RESULTS, read_table, runs
+from curves import REFERENCE, RESULTS, lead, read_table, runs
 from figure4 import measured, sweeps
 
 HOLDS, CONDITIONS, FAILS = "holds", "holds under conditions", "does not hold"
@@ -275,7 +275,7 @@ def draw_kinship(table: pd.DataFrame, figure: plt.Figure) -> None:
 def at_best_lr(table: pd.DataFrame, problem: str) -> pd.DataFrame:
     """For each optimizer its runs at the step size with the least error, mean over seeds."""
     part = table[table["problem"] == problem]
-    best = part.groupby(["optimizer", "lr"])["error"].mean().fillna(np.inf).groupby("optimizer").idxmin()
+    best = part.groupby(["optimizer", "lr"])["error"].mean().groupby("optimizer").idxmin()
     return pd.concat(part[(part["optimizer"] == optimizer) & (part["lr"] == lr)] for optimizer, lr in best)
 
 
@@ -392,7 +392,8 @@ def judge_adamax(root: Path) -> list[dict]:
     lines = []
 
     def judge(experiment: str, settings: str, quantity: str, costs: pd.DataFrame) -> None:
-        share = (costs["AdaMax"].fillna(np.inf) / costs["Adam"]).dropna()
+        costs = costs.dropna()  # seeds that both have
+        share = np.exp(-lead(costs["AdaMax"], costs["Adam"]))
         verdict = HOLDS if share.max() < 1.05 else FAILS if share.min() > 1.05 else CONDITIONS
         verdicts = line(f"Ours: AdaMax gets as far as Adam, {experiment}", "7.1", quantity, share, verdict)
         command = f"python run.py -m experiment={experiment} settings={settings} optimizer=adam,adamax"

@@ -217,22 +217,26 @@ def sweep_in_numbers(points: pd.DataFrame, judged: pd.DataFrame) -> dict:
         "lost_alone": int((points["ours_diverged"] & ~points["published_diverged"]).sum()),
         "explosion": figure4.agreement(points)["explosion"],
         "by_bound": {bound: (points["published_diverged"] == (points["ours_peak"] > bound)).mean() for bound in BOUNDS},
-        "left": ", ".join(f"{loss:.0f}" for loss in sorted(lost["ours"].dropna())),
+        "left": ", ".join(f"{loss:.0f}" for loss in sorted(lost["ours"]) if np.isfinite(loss)),
         "at_best": {who: at_best[at_best["whose"] == who] for who in (OURS_4, PAPER_4)},
         "adamax_gains": at_best.query("whose == 'ours, AdaMax' and epochs == 10 and gain > @figure4.NOISE"),
     }
 
 
 def moved_by_precision(root: Path) -> pd.DataFrame:
-    """Adam's losses after 10 passes: `loss` in the runs of 10 passes, `loss_rounded` in those of 100, whose products are bfloat16.
+    """Adam's losses after 10 passes in the runs of 10 passes, beside those in the runs of 100, whose products are bfloat16.
 
-    Empty where one of the two was not run.
+    Returns:
+        `apart`: the distance in nats, where neither diverged; `alone`: whether one diverged and the other did not. Empty where one of
+        the two was not run.
     """
     tables = [runs(root, experiment, "paper") for experiment in figure4.EXPERIMENTS.values()]
     if any(table.empty for table in tables):
         return pd.DataFrame()
     short, long = (figure4.measured(table[table["optimizer"] == "Adam"]) for table in tables)
-    return short.merge(long, on=["seed", *figure4.SETTINGS], suffixes=("", "_rounded"))
+    both = short.merge(long, on=["seed", *figure4.SETTINGS], suffixes=("", "_rounded"))
+    lost, lost_rounded = np.isinf(both["loss"]), np.isinf(both["loss_rounded"])
+    return both.assign(alone=lost != lost_rounded, apart=(both["loss_rounded"] - both["loss"]).abs().where(~lost & ~lost_rounded))
 
 
 def by_cell(points: pd.DataFrame) -> pd.DataFrame:
