@@ -172,6 +172,20 @@ def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_no
     assert len(drawn) == 1  # there are no such runs
 
 
+def test_optimizers_without_settings_are_drawn_beside_the_others_and_called_defaults(tmp_path, drawn):
+    write_run(tmp_path, "Adam", [0.5, 0.4])
+    for optimizer, settings in (("RMSProp", "defaults"), ("NAdam", "defaults"), ("Adam", "defaults"), ("Adagrad", "best")):
+        write_run(tmp_path, optimizer, [0.6, 0.5], settings=settings)
+    plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
+    axis = drawn[0].axes[0]
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["Adam", "Adam, defaults", "NAdam, defaults", "RMSProp, defaults", "the paper's curves"]
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    assert lines["Adam, defaults"].get_linestyle() != lines["Adam"].get_linestyle()
+    assert len({lines[label].get_color() for label in labels[1:4]}) == 3
+    assert lines["RMSProp, defaults"].get_color() == plots.COLOURS["RMSProp"]
+
+
 def test_a_standin_figure_says_so_and_shows_nothing_of_the_paper(tmp_path, drawn):
     write_run(tmp_path, "Adam", [0.5, 0.4], data="standin")
     plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
