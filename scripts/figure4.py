@@ -24,6 +24,7 @@ EXPLODED = 1e10  # nats, the mean over a pass; see report.md: a bound that was s
 NOISE = 0.5  # nats: two losses nearer than that count as equal, for rounding alone moves single ones as far
 SETTINGS = ["epochs", "beta1", "beta2", "bias_correction", "alpha"]
 COLOURS = {True: "#D55E00", False: "#009E73"}
+COLOURS_ALONE = {("AdaMax", True): plots.COLOURS["AdaMax"], ("AdaMax", False): "#882255", ("RMSProp", False): plots.COLOURS["RMSProp"]}
 
 
 def published() -> pd.DataFrame:
@@ -189,7 +190,7 @@ def draw_ours_alone(axis: Axes, ours: pd.DataFrame, optimizer: str, beta2: float
     draw_losses(axis, adam, color="grey", linewidth=4, alpha=0.4)
     cell = cell[cell["optimizer"] == optimizer]
     for (beta1, corrected), line in cell.groupby(["beta1", "bias_correction"]):
-        draw_losses(axis, line, color=COLOURS[corrected], linewidth=1.6, marker=".", linestyle="-" if beta1 else ":")
+        draw_losses(axis, line, color=COLOURS_ALONE[optimizer, corrected], linewidth=1.6, marker=".", linestyle="-" if beta1 else ":")
     letter = r"$\rho$" if optimizer == "RMSProp" else r"$\beta_2$"
     axis.set_title(f"{optimizer}, after 10 passes\n{letter}={beta2}", fontsize=9)
 
@@ -221,11 +222,12 @@ def draw(ours: pd.DataFrame, title: str, stem: Path) -> None:
     handles = [plots.plt.Line2D([], [], color=COLOURS[corrected]) for corrected in (True, False)]
     handles += [plots.plt.Line2D([], [], color="black", marker="o", fillstyle=style, linestyle="--") for style in ("full", "none")]
     handles += [plots.plt.Line2D([], [], color="black", marker="x", linestyle="")]
-    labels = ["bias corrected", "not corrected", "the paper's, corrected", "the paper's, not corrected", "diverged"]
+    labels = ["Adam, bias corrected", "Adam, not corrected", "the paper's, corrected", "the paper's, not corrected", "diverged"]
     if others:
+        handles += [plots.plt.Line2D([], [], color=colour) for colour in COLOURS_ALONE.values()]
         handles += [plots.plt.Line2D([], [], color="black", linestyle=":"), plots.plt.Line2D([], [], color="grey", linewidth=4, alpha=0.4)]
-        labels += ["AdaMax with $\\beta_1$=0", "Adam, $\\beta_1$=0.9, corrected"]
-    figure.legend(handles, labels, ncols=len(labels), loc="outside lower center", fontsize=8)
+        labels += ["AdaMax, corrected", "AdaMax, not corrected", "RMSProp", "AdaMax with $\\beta_1$=0", "Adam, $\\beta_1$=0.9, corrected"]
+    figure.legend(handles, labels, ncols=5, loc="outside lower center", fontsize=8)
     figure.suptitle(title, fontsize=9)
     plots.save(figure, stem)
 

@@ -19,6 +19,7 @@ from curves import REFERENCE, RESULTS, lead, read_table, runs
 from figure4 import measured, sweeps
 
 HOLDS, FAILS, SEEDS = "holds", "fails", "depends on the seed"
+_DIVERGED = 1e3  # where a path that diverged is drawn
 ROUNDED_1 = "<= 1.000001"  # 1, but for rounding
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -73,10 +74,11 @@ def draw_invariance(table: pd.DataFrame, figure: plt.Figure) -> None:
     """Draws invariance to diagonal rescaling."""
     axis = figure.subplots()
     for (optimizer, eps), part in table.groupby(["optimizer", "eps"]):
-        mean = part.groupby("factor")["drift"].mean().clip(1e-17, 1e3)
+        mean = part["drift"].fillna(np.inf).groupby(part["factor"]).mean().clip(1e-17, _DIVERGED)
         style = "-" if eps == 0 else "--" if eps == table.loc[table["eps"] > 0, "eps"].min() else ":"
         axis.plot(mean.index, mean, style, marker=".", color=plots.COLOURS[optimizer], label=f"{optimizer}, eps = {eps:g}")
     axis.set(xscale="log", yscale="log", xlabel="gradients are rescaled by 1/c to c; c", ylabel="drift, relative to the way")
+    axis.set_title(f"Rescaled gradients: how far the path drifts (at {_DIVERGED:g}: diverged)", fontsize=10)
     axis.legend(fontsize=7)
 
 
@@ -108,12 +110,17 @@ def draw_step_bounds(table: pd.DataFrame, figure: plt.Figure) -> None:
         ours = table[table["optimizer"] == optimizer]
         kinds = list(dict.fromkeys(ours["kind"]))
         for number, (betas, part) in enumerate(ours.groupby(["beta1", "beta2"], sort=False)):
+            places = np.arange(len(kinds)) + 0.2 * (number - 1.5)  # side by side
+            for bound, style, words in (("paper_bound", "-", "the paper's bound"), ("exact_bound", ":", "exact bound")):
+                height = part[bound].iloc[0]
+                axis.hlines([height] * len(kinds), places - 0.09, places + 0.09, color=f"C{number}", linestyle=style)
+                if number == 0:
+                    axis.plot([], [], color="black", linestyle=style, label=words)
             largest = part.groupby("kind")["largest"].max()[kinds]
-            axis.plot(kinds, largest, "o", color=f"C{number}", label=f"beta1 = {betas[0]:g}, beta2 = {betas[1]:g}")
-            axis.axhline(part["paper_bound"].iloc[0], color=f"C{number}", linestyle="--", linewidth=1)
-            axis.axhline(part["exact_bound"].iloc[0], color=f"C{number}", linestyle=":", linewidth=1)
-        axis.set(title=f"{optimizer}; dashed: the paper's bound, dotted: the exact one", ylabel="largest step / alpha", yscale="log")
-        axis.tick_params(axis="x", labelsize=8)
+            axis.plot(places, largest, "o", markersize=5, color=f"C{number}", label=f"beta1 = {betas[0]:g}, beta2 = {betas[1]:g}")
+        axis.set(title=f"{optimizer}: largest step by kind of gradients", ylabel="largest step / alpha", yscale="log")
+        axis.set_xticks(range(len(kinds)), kinds, fontsize=8)
+        axis.yaxis.set_tick_params(labelleft=True)
     axes[0].legend(fontsize=8)
 
 
@@ -146,7 +153,9 @@ def draw_moments(table: pd.DataFrame, figure: plt.Figure) -> None:
         axis.plot(mean.index, mean["vhat"], "--", color=f"C{number}", label="vhat")
         axis.plot(mean.index, mean["expected"], color="black", linewidth=0.7)
     axis.axhline(1, color="grey", linewidth=0.7)
-    axis.set(xlabel="t", ylabel="relative to E[g_t^2]", title="black: equation 4", ylim=(0, None))
+    axis.set(
+        xlabel="t", ylabel="relative to E[g_t^2]", title="Adam's second moments where gradients drift; black: equation 4", ylim=(0, None)
+    )
     axis.legend(fontsize=8)
 
 
@@ -171,8 +180,8 @@ def draw_annealing(table: pd.DataFrame, figure: plt.Figure) -> None:
         for low, high, alpha in (("q10", "q90", 0.12), ("q25", "q75", 0.2)):
             ratios.fill_between(mean.index, mean[low], mean[high], color=f"C{number}", alpha=alpha, linewidth=0)
         costs.plot(mean.index, mean["cost"], color=f"C{number}", label=f"start: {start}")
-    ratios.set(xscale="log", xlabel="t", ylabel="|mhat| / sqrt(vhat): median, quartiles, 10 to 90 %")
-    costs.set(xscale="log", yscale="log", xlabel="t", ylabel="training cost with the penalty")
+    ratios.set(xscale="log", xlabel="t", ylabel="|mhat| / sqrt(vhat): median, quartiles, 10 to 90 %", title="Steps shrink near an optimum")
+    costs.set(xscale="log", yscale="log", xlabel="t", ylabel="training cost with the penalty", title="Cost of the same runs")
     ratios.legend(fontsize=8)
 
 
@@ -215,12 +224,19 @@ def draw_regret(table: pd.DataFrame, figure: plt.Figure) -> None:
     """Draws regret and the theorem's failure."""
     problems = list(dict.fromkeys(table["problem"]))
     for axis, problem in zip(figure.subplots(1, len(problems)), problems, strict=True):
-        for number, (optimizer, part) in enumerate(table[table["problem"] == problem].groupby("optimizer", sort=False)):
-            mean = part.groupby("T")["average_regret"].mean().clip(lower=1e-4)
-            axis.plot(mean.index, mean, marker=".", color=plots.COLOURS.get(optimizer, f"C{number}"), label=optimizer)
+        lowest = 0.0
+        for optimizer, part in table[table["problem"] == problem].groupby("optimizer", sort=False):
+            mean = part.groupby("T")["average_regret"].mean()
+            lowest = min(lowest, mean.min())
+            colour = (plots.COLOURS | {"SGD": "#999933", "AMSGrad": "#332288"})[optimizer.partition(",")[0]]
+            axis.plot(mean.index, mean, ":" if "small" in optimizer else "-", marker=".", color=colour, label=optimizer)
         times = np.array([table["T"].min(), table["T"].max()])
         axis.plot(times, np.sqrt(times[0] / times), color="black", linestyle="--", linewidth=0.8, label="1 / sqrt(T)")
         axis.set(xscale="log", yscale="log", xlabel="T", ylabel="average regret", title=problem)
+        if lowest < 0:  # better than the best fixed point, which an optimizer that moves can be
+            axis.set_yscale("symlog", linthresh=0.1)
+            axis.axhspan(-0.1, 0.1, color="grey", alpha=0.1, linewidth=0)
+            axis.set_title(f"{problem} (grey: linear axis)")
         axis.legend(fontsize=7)
 
 
@@ -254,6 +270,7 @@ def draw_kinship(table: pd.DataFrame, figure: plt.Figure) -> None:
             name = f"Adam{'' if corrected else ', uncorrected'} to {relative}"
             axis.plot(mean.index, mean, style, marker=".", color=f"C{number}", label=name)
     axis.set(xscale="log", yscale="log", xlabel="1 - beta2", ylabel="largest distance between the paths, relative")
+    axis.set_title("How far Adam's path is from AdaGrad's and RMSProp's", fontsize=10)
     axis.legend(fontsize=8)
 
 
@@ -287,18 +304,26 @@ def judge_tracking(table: pd.DataFrame) -> list[dict]:
 def draw_tracking(table: pd.DataFrame, figure: plt.Figure) -> None:
     """Draws drifting targets and rare features."""
     panels = (
-        ("drifting", "error", "drifting target, second tenth"),
-        ("drifting", "other_error", "drifting target, last tenth"),
+        ("drifting", "error", "drifting target, second tenth of the steps"),
+        ("drifting", "other_error", "last tenth: at one step size AdaGrad falls behind"),
         ("sparse", "error", "Zipf features"),
         ("sparse", "other_error", "rare ones alone"),
     )
     for axis, (problem, column, title) in zip(figure.subplots(1, 4), panels, strict=True):
+        judged = at_best_lr(table, problem).groupby("optimizer")[["lr", column]].mean()
         for optimizer, part in table[table["problem"] == problem].groupby("optimizer"):
             mean = part.groupby("lr")[column].mean()
             mean = mean[mean < 10]
             axis.plot(mean.index, mean, marker=".", color=plots.COLOURS[optimizer], label=optimizer)
-        axis.set(xscale="log", yscale="log", xlabel="step size", ylabel="error", title=title)
+            axis.plot(*judged.loc[optimizer], "o", markersize=9, fillstyle="none", color=plots.COLOURS[optimizer])
+        axis.set(xscale="log", yscale="log", xlabel="step size", ylabel="error")
+        axis.set_title(title, fontsize=10)
+    axis.plot([], [], "o", markersize=9, fillstyle="none", color="black", label="judged: best in the left of each pair")
     axis.legend(fontsize=8)
+    means = table[table["problem"] == "drifting"].groupby(["optimizer", "lr"])[["error", "other_error"]].mean()
+    best = {name: [f"{lr:g}" for _, lr in means.loc[[name]].idxmin()] for name in ("AdaGrad", "Adam")}
+    best = "; ".join(f"{name}: {early} in the second tenth, {late} in the last" for name, (early, late) in best.items())
+    figure.suptitle(f"Best step sizes on the drifting target. {best}. AdaGrad's steps shrink, so its best step size grows.", fontsize=10)
 
 
 def judge_norms(table: pd.DataFrame) -> list[dict]:
@@ -322,8 +347,8 @@ def draw_norms(table: pd.DataFrame, figure: plt.Figure) -> None:
         mean = part.groupby("p")[["distance", "lost"]].mean()
         distances.plot(mean.index, mean["distance"], marker=".", color=f"C{number}", label=dtype)
         lost.plot(mean.index, mean["lost"], marker=".", color=f"C{number}", label=dtype)
-    distances.set(xscale="log", yscale="log", xlabel="p", ylabel="distance from AdaMax, relative to the way")
-    lost.set(xscale="log", xlabel="p", ylabel="share of coordinates lost to the range of numbers")
+    distances.set(xscale="log", yscale="log", xlabel="p", ylabel="distance from AdaMax, relative to the way", title="Adam with a p-norm")
+    lost.set(xscale="log", xlabel="p", ylabel="share of coordinates", title="Coordinates lost to the range of numbers")
     distances.legend(fontsize=8)
 
 
