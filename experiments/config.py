@@ -164,8 +164,8 @@ def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
 def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
     """Puts the configuration of an optimizer from elsewhere into its own terms, in place.
 
-    Where the command line (`overrides`) names another class than the chosen file, that file's values are another optimizer's: only those
-    stay that the command line or the experiment's settings give. beta1 and beta2 become betas.
+    Where the command line (`overrides`) names another class than the chosen file, that file's values are another optimizer's: those that
+    the command line or the experiment's settings give take their place. beta1 and beta2 become betas.
     """
     target, settings = optimizer_class(config), config["optimizer"]
     given = {override.lstrip("+").partition("=")[0] for override in overrides}
@@ -173,6 +173,8 @@ def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
         inferred = config["hyperparameters"].get(config["settings"], {}).get(target.__name__, {})
         for key in [key for key in settings if key != "_target_" and key not in inferred and f"optimizer.{key}" not in given]:
             del settings[key]
+        known = inspect.signature(target).parameters
+        settings |= {key: value for key, value in inferred.items() if key in known and key not in settings}
     if issubclass(target, (optim.RuleOptimizer, optim.SFO)):
         return
     closure = inspect.signature(target.step).parameters.get("closure")

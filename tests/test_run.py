@@ -320,6 +320,14 @@ def test_torchs_adam_takes_the_place_of_ours_with_the_papers_settings(command):
     np.testing.assert_allclose(pd.read_csv(theirs)["cost"], pd.read_csv(ours)["cost"], rtol=1e-5)  # float32, 6 steps
 
 
+def test_a_class_named_on_the_command_line_gets_all_that_the_settings_have_for_it():
+    with initialize(version_base="1.3", config_path="../conf"):
+        target = "optimizer._target_=optim.RMSProp"
+        config = OmegaConf.to_container(compose("config", ["experiment=fig1_right", target]), resolve=True)
+    adapt_optimizer(config, [target])
+    assert config["optimizer"] == {"_target_": "optim.RMSProp", "lr": 9e-4, "rho": 0.95}  # Adam's file has no rho
+
+
 @pytest.mark.parametrize("choice", OPTIMIZERS)
 def test_the_defaults_of_every_choice_are_those_of_its_class(choice):
     with initialize(version_base="1.3", config_path="../conf"):
