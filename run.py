@@ -1,6 +1,9 @@
 """Trains one optimizer on one of the paper's experiments and writes the costs as CSV: see `python run.py --help`."""
 
+import contextlib
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import hydra
@@ -10,8 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import data
-from experiments.config import Population, adapt_optimizer, choose_device, make_model, optimizer_class, optimizer_maker, optimizer_name
-from experiments.errors import one_sentence_errors
+from experiments.config import (
+    Population,
+    adapt_optimizer,
+    choose_device,
+    label_settings,
+    make_model,
+    optimizer_class,
+    optimizer_maker,
+    optimizer_name,
+)
+from experiments.errors import ConfigError, one_sentence_errors
 from experiments.memory import keep_freed_memory
 from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, joined, land, shown, summary, system
 from experiments.training import Plan, seconds_per_pass, train
@@ -31,6 +43,7 @@ def main(cfg: DictConfig) -> None:
 def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
     keep_freed_memory()
+    label_settings(cfg)
     config = OmegaConf.to_container(cfg, resolve=True)
     device = choose_device(config["device"], config["threads"], config["precision"])
     config["device"] = device.type
@@ -106,7 +119,9 @@ def train_members(
             model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
             job = model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
             if first == 0:
-                announce(name, population.members, plan.passes, done / total, (total - done) * seconds_per_pass(*job))
+                with first_steps(optimizer_name(config)):
+                    seconds_of_a_pass = seconds_per_pass(*job)
+                announce(name, population.members, plan.passes, done / total, (total - done) * seconds_of_a_pass)
             table, spent = train(*job, bar, checkpoint)
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
@@ -114,6 +129,32 @@ def train_members(
     return pd.concat(tables, ignore_index=True), seconds, [origin for checkpoint in checkpoints for origin in checkpoint.origins]
 
 
-if __name__ == "__main__":
+@contextlib.contextmanager
+def first_steps(optimizer: str) -> Iterator[None]:
+    """Turns an optimizer's refusal to take a step, such as that of torch.optim.SparseAdam, into a ConfigError."""
+    try:
+        yield
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        raise ConfigError(f"optimizer {optimizer} cannot train this model: {' '.join(str(error).split())}") from error
+
+
+def as_spelled(arguments: Sequence[str]) -> list[str]:
+    """Returns the command line with choices spelled as their files in conf/: optimizer=Adam,SGDNesterov as optimizer=adam,sgd_nesterov."""
+    spelled = []
+    for argument in arguments:
+        group, equals, choices = argument.partition("=")
+        files = {path.stem.replace("_", ""): path.stem for path in (PROJECT / "conf" / group).glob("*.yaml")} if equals and group else {}
+        plain = [choice.lower().replace("_", "") for choice in choices.split(",")]
+        spelled.append(f"{group}={','.join(map(files.get, plain))}" if files and files.keys() >= set(plain) else argument)
+    return spelled
+
+
+def cli() -> None:
+    """The program: one sentence for a mistake."""
     with one_sentence_errors():
+        sys.argv[1:] = as_spelled(sys.argv[1:])
         main()
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,4 +1,7 @@
-"""IMDB reviews (Maas et al. 2011) as bags of words: 25,000 + 25,000 reviews, positive or negative."""
+"""IMDB reviews (Maas et al. 2011) as bags of words: 25,000 + 25,000 reviews, positive or negative.
+
+The official file lists all positive training reviews before all negative ones. Here they alternate: see `balanced_order`.
+"""
 
 from pathlib import Path
 
@@ -38,8 +41,25 @@ def load_imdb(root: Path, words: int, features: str) -> Dataset:
         unpack(root / "aclImdb_v1.tar.gz", missing, URLS, ARCHIVE_MD5)
     for name, md5 in MD5.items():
         verify(root / name, md5)
-    splits = [_split(root / "aclImdb" / part / "labeledBow.feat", words, features) for part in ("train", "test")]
-    return Dataset("imdb", "real", *splits, classes=2, checksums=MD5)
+    train, test = (_split(root / "aclImdb" / part / "labeledBow.feat", words, features) for part in ("train", "test"))
+    return Dataset("imdb", "real", train.at(balanced_order(train.targets.numpy())), test, classes=2, checksums=MD5)
+
+
+def balanced_order(targets: np.ndarray) -> np.ndarray:
+    """Returns a fixed random order of the examples in which classes alternate in proportion to their sizes.
+
+    Example j of a class of n has the place (j + 1/2) / n between 0 and 1, so a prefix holds each class's share to within about one
+    example. The order within a class is random because the file keeps reviews of the same film together.
+
+    Args:
+        targets: classes, shape [examples].
+    """
+    shuffled = np.random.RandomState(2011).permutation(len(targets))  # RandomState: its numbers are the same in every NumPy
+    places = np.empty(len(targets))
+    for group in np.unique(targets):
+        members = shuffled[targets[shuffled] == group]
+        places[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.argsort(places, kind="stable")
 
 
 def check_options(words: int, features: str) -> None:

@@ -61,6 +61,10 @@ class SparseRows:
         """The first rows alone."""
         return SparseRows(self.matrix[:examples])
 
+    def at(self, order: np.ndarray) -> SparseRows:
+        """Returns the rows at these indices, in their order."""
+        return SparseRows(self.matrix[order])
+
     def to(self, device: torch.device) -> SparseRows | DenseRows:
         """The same rows on another device; on an accelerator they are dense, which takes a byte per feature and is faster there."""
         if device.type == "cpu":

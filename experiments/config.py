@@ -16,20 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 import optim
 from experiments.errors import ConfigError
 
-# Keys of our own optimizers: left out, with a word, where somebody else's optimizer does not know them.
-_OUR_KEYS = frozenset(key for rule in optim.RuleOptimizer.__subclasses__() for key in inspect.signature(rule).parameters)
+# The settings of an optimizer that an experiment has no values for: those of the optimizer's own library.
+DEFAULTS = "defaults"
 
 
 def _setting(key: str, default, *, _root_: DictConfig):
-    """What the experiment gives the chosen optimizer for `key` under the chosen settings, else the default.
-
-    `paper` is open to any optimizer, the paper's or not; what comes from a grid is not.
-    """
-    tables = {name: table for name, table in _root_.hyperparameters.items() if table is not None}
+    """What the experiment gives the chosen optimizer for `key` under the chosen settings, else the default; see `label_settings`."""
+    tables = {name: table for name, table in _root_.hyperparameters.items() if table is not None} | {DEFAULTS: {}}
     name, settings = optimizer_name(_root_), _root_.settings
     if settings not in tables:
         raise ConfigError(f"settings={settings} is unknown to {_root_.experiment}: choose one of {', '.join(tables)}")
-    if settings != "paper" and name not in tables[settings]:
+    if settings not in ("paper", DEFAULTS) and name not in tables[settings]:
         raise ConfigError(f"settings={settings} has nothing for {name} in {_root_.experiment}: it knows {', '.join(tables[settings])}")
     return tables[settings].get(name, {}).get(key, default)
 
@@ -40,6 +37,14 @@ OmegaConf.register_new_resolver("setting", _setting, replace=True)
 def optimizer_name(cfg) -> str:
     """The optimizer's class name, which is also its name in tables and figures."""
     return cfg["optimizer"]["_target_"].rpartition(".")[2]
+
+
+def label_settings(cfg: DictConfig) -> None:
+    """Changes settings=paper to `defaults`, in place and with a message, for an optimizer that the experiment has no values for."""
+    name = optimizer_name(cfg)
+    if cfg.settings == "paper" and name not in cfg.hyperparameters.paper:
+        cfg.settings = DEFAULTS
+        print(f"{cfg.experiment} has no settings for {name}: it runs with its own defaults, settings={DEFAULTS}", file=sys.stderr)
 
 
 def choose_device(name: str, threads: int | None, precision: str = "float32") -> torch.device:
@@ -152,30 +157,32 @@ def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
         return hydra.utils.get_class(target)
     except Exception as error:  # Hydra raises a different type for each way in which a name can be wrong
         raise ConfigError(
-            f"optimizer._target_={target} is no importable class: name one such as optim.Adam or torch.optim.NAdam"
+            f"optimizer._target_={target} cannot be imported: name an installed class, such as optim.Adam or torch.optim.NAdam"
         ) from error
 
 
 def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
-    """Puts the configuration of somebody else's optimizer into its own terms, in place.
+    """Puts the configuration of an optimizer from elsewhere into its own terms, in place.
 
-    beta1 and beta2 become betas. Keys that only our optimizers know are left out, with a word, unless the command line
-    (`overrides`) gave them: those are for `optimizer_maker` to refuse.
+    Where the command line (`overrides`) names another class than the chosen file, that file's values are another optimizer's: those that
+    the command line or the experiment's settings give take their place. beta1 and beta2 become betas.
     """
-    target = optimizer_class(config)
+    target, settings = optimizer_class(config), config["optimizer"]
+    given = {override.lstrip("+").partition("=")[0] for override in overrides}
+    if "optimizer._target_" in given:
+        inferred = config["hyperparameters"].get(config["settings"], {}).get(target.__name__, {})
+        for key in [key for key in settings if key != "_target_" and key not in inferred and f"optimizer.{key}" not in given]:
+            del settings[key]
+        known = inspect.signature(target).parameters
+        settings |= {key: value for key, value in inferred.items() if key in known and key not in settings}
     if issubclass(target, (optim.RuleOptimizer, optim.SFO)):
         return
-    known, settings = inspect.signature(target).parameters, config["optimizer"]
-    if inspect.signature(target.step).parameters["closure"].default is inspect.Parameter.empty:
+    closure = inspect.signature(target.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
         raise ConfigError(f"optimizer._target_={settings['_target_']} needs a closure in every step: choose another")
-    if "betas" in known and {"beta1", "beta2"} <= settings.keys():
-        settings.setdefault("betas", [settings.pop("beta1"), settings.pop("beta2")])
-    given = {override.lstrip("+").partition("=")[0] for override in overrides}
-    foreign = [key for key in settings if key in _OUR_KEYS and key not in known and f"optimizer.{key}" not in given]
-    for key in foreign:
-        del settings[key]
-    if foreign:
-        print(f"{target.__name__} takes no {', '.join(foreign)}: left out", file=sys.stderr)
+    betas = inspect.signature(target).parameters.get("betas")
+    if betas is not None and {"beta1", "beta2"} & settings.keys():
+        settings["betas"] = [settings.pop(key, default) for key, default in zip(("beta1", "beta2"), betas.default, strict=True)]
 
 
 def optimizer_maker(config: dict, population: Population, device: torch.device) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
@@ -184,6 +191,13 @@ def optimizer_maker(config: dict, population: Population, device: torch.device) 
     arguments = population.arguments(config, "optimizer", device)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     _refuse_unknown_keys("optimizer", arguments, target)
+    for key, value in arguments.items():
+        default = inspect.signature(target).parameters[key].default
+        numbers = isinstance(value, tuple) and not any(isinstance(part, list) for part in value)
+        if isinstance(default, tuple) and not (numbers and len(value) == len(default)):
+            raise ConfigError(
+                f"optimizer.{key}={value} is invalid for {target.__name__}: expected {len(default)} numbers, such as {default}"
+            )
 
     def make(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import hydra
 from hydra.errors import MissingConfigException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data import DataError
@@ -47,7 +48,11 @@ def _sentence(error: BaseException) -> str:
     for link in chain:
         if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
             _, _, name = key.rpartition(".")
-            keys = [str(known) for known in getattr(link, "parent_node", None) or {} if known not in ("hydra", "hyperparameters")]
+            parent = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_dict(node := getattr(link, "parent_node", None)) else {}
+            keys = [str(known) for known in parent if known not in ("hydra", "hyperparameters")]
+            inside = [f"{group}.{name}" for group in keys if isinstance(parent[group], dict) and name in parent[group]]
+            if inside:
+                return f"{key} is not a configuration key: did you mean {' or '.join(inside)}?"
             close = difflib.get_close_matches(name, keys, 1)
-            return f"{key} is no key of the configuration: {f'did you mean {close[0]}, of ' if close else 'the keys are '}{', '.join(keys)}"
+            return f"{key} is not a configuration key: {f'did you mean {close[0]}, of ' if close else 'the keys are '}{', '.join(keys)}"
     return " ".join(str(error).split())

@@ -5,7 +5,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -100,6 +100,8 @@ class Progress:
             for name in starts[0]
         }
         self.optimizer = make_optimizer(list(self.parameters.values()))
+        if hasattr(self.optimizer, "train"):  # schedule-free: it trains at other parameters than those that it evaluates
+            self.optimizer.train()
         self.seeds, self.device, self.members = seeds, device, len(seeds) * per_seed
         recorded = (
             plan.cuda_graph
@@ -135,6 +137,16 @@ class Progress:
             self.rows.append(row)
         if self._can_drop and not all(map(math.isfinite, cost)):
             self._keep([place for place, value in enumerate(cost) if math.isfinite(value)])
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Puts the parameters that are to be evaluated in place, for schedule-free optimizers, which train at others."""
+        if not hasattr(self.optimizer, "eval"):
+            yield
+            return
+        self.optimizer.eval()
+        yield
+        self.optimizer.train()
 
     def state_dict(self) -> dict:
         """Everything that the next pass depends on, and what has been recorded."""
@@ -230,7 +242,10 @@ def train(
         progress.seconds.append(time.perf_counter() - start)
         progress.passes += 1
         evaluated = progress.passes % plan.evaluate_every == 0 or progress.passes == plan.passes
-        measured = evaluate(model, progress.parameters, dataset) if evaluated and progress.alive else {}
+        measured = {}
+        if evaluated and progress.alive:
+            with progress.evaluation():
+                measured = evaluate(model, progress.parameters, dataset)
         if plan.second_moments and progress.alive:
             measured |= second_moments(progress.optimizer, progress.parameters)
         progress.record(cost, measured)

@@ -101,7 +101,7 @@ def agreement(table: pd.DataFrame, experiment: str, panel: str = "") -> list[dic
 def interval(by_seed: np.ndarray) -> tuple[float, float]:
     """The 95 % bootstrap interval (BCa) of the distance, seeds drawn anew: a rough one, for five seeds are few.
 
-    Not a number for a single seed or where one has diverged.
+    Not a number for a single seed or where one has diverged, whose distance is infinite.
 
     Args:
         by_seed: log ratios, shape [seeds, points].
@@ -197,7 +197,10 @@ def passes_to_cost(root: Path) -> pd.DataFrame:
 
 
 def final_costs(root: Path) -> pd.DataFrame:
-    """A line for each run under `root`: mean and standard deviation over seeds of what was measured after the last pass."""
+    """A line for each run under `root`: mean and standard deviation over seeds of what was measured after the last pass.
+
+    Of diverged seeds costs are infinite, and the error is not a number.
+    """
     lines = []
     for experiment, settings in sorted({(path.parent.parent.name, path.parent.name) for path in root.glob("*/*/*.csv")}):
         table = runs(root, experiment, settings)
@@ -212,8 +215,9 @@ def final_costs(root: Path) -> pd.DataFrame:
                 "seeds": len(last),
                 "passes": last["pass"].max(),
             }
+            last = last.assign(**{name: last[name].mask(np.isinf(last["cost"]), np.inf) for name in ("train_cost", "test_cost")})
             for name in ("cost", "train_cost", "test_cost", "test_error"):
-                line |= {name: last[name].mean(skipna=False), f"{name}_sd": last[name].std()}
+                line |= {name: last[name].mean(skipna=False), f"{name}_sd": last[name].replace(np.inf, np.nan).std(skipna=False)}
             lines.append(line)
     return pd.DataFrame(lines)
 

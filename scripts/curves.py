@@ -112,7 +112,8 @@ def is_plain(path: Path) -> bool:
 def read_run(path: Path) -> pd.DataFrame | None:
     """The table of one run; None where it is not complete.
 
-    It also has `x`, the `seconds` of training per member until the end of the pass, and the `machine` on which they passed.
+    It also has `x`, the `seconds` of training per member until the end of the pass, and the `machine` on which they passed. The cost
+    of a member is infinite from the pass in which it diverged: the rule for diverged seeds in results/README.md.
     """
     if not path.with_suffix(".json").exists():
         return None
@@ -120,7 +121,8 @@ def read_run(path: Path) -> pd.DataFrame | None:
     seconds = table["pass"].map(dict(enumerate(origin.get("seconds_after_pass", ()), 1))).astype(float) / table["member"].nunique()
     sessions = [*origin.get("earlier", ()), origin]
     machine = " and ".join(sorted({f"{session.get('processor')}, {session.get('threads')} threads" for session in sessions}))
-    return table.assign(x=table["pass"] - 1, seconds=seconds, machine=machine)
+    lost = (~np.isfinite(table["cost"])).groupby(table["member"]).cummax()
+    return table.assign(x=table["pass"] - 1, seconds=seconds, machine=machine, cost=table["cost"].mask(lost, np.inf))
 
 
 def read_table(path: Path) -> pd.DataFrame | None:
@@ -164,7 +166,7 @@ def by_time(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def geometric_mean(table: pd.DataFrame, costs: pd.Series | None = None) -> pd.Series:
-    """The geometric mean over seeds by `x`, of the cost or of the given costs; not a number where a seed has diverged."""
+    """The geometric mean over seeds by `x`, of the cost or of the given costs; infinite where a seed has diverged."""
     costs = table["cost"] if costs is None else costs
     return np.exp(np.log(costs).groupby(table["x"].to_numpy()).agg(lambda at_x: at_x.mean(skipna=False)))
 
@@ -182,7 +184,6 @@ def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
 
 def lead(own: pd.Series, other: pd.Series) -> pd.Series:
     """ln(other / own) of two optimizers' costs: minus infinity where its own has diverged, infinity where the other's alone has."""
-    own, other = own.fillna(np.inf), other.fillna(np.inf)  # what is no number has diverged
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(other / own).fillna(-np.inf)
 
@@ -193,15 +194,15 @@ def rms(values: np.ndarray) -> float:
 
 
 def diverged(table: pd.DataFrame) -> int:
-    """How many members had a cost that was infinite or not a number after some pass."""
-    return int((~np.isfinite(table["cost"])).groupby(table["member"].to_numpy()).any().sum())
+    """How many members have diverged."""
+    return int(np.isinf(table["cost"]).groupby(table["member"].to_numpy()).any().sum())
 
 
 def wiggle(costs: pd.Series) -> pd.Series:
-    """ln(cost) against its running mean over 9 passes, from pass 13 on, where curves are nearly straight.
+    """ln(cost) against its running mean over 9 passes, from pass 13 on, where curves are nearly straight, until the run diverges.
 
     Args:
         costs: in the order of the passes.
     """
-    late = np.log(costs.iloc[12:])
+    late = np.log(costs.iloc[12:].replace(np.inf, np.nan))
     return late - late.rolling(9, center=True, min_periods=1).mean()

@@ -24,6 +24,7 @@ EXPLODED = 1e10  # nats, the mean over a pass; see report.md: a bound that was s
 NOISE = 0.5  # nats: two losses nearer than that count as equal, for rounding alone moves single ones as far
 SETTINGS = ["epochs", "beta1", "beta2", "bias_correction", "alpha"]
 COLOURS = {True: "#D55E00", False: "#009E73"}
+COLOURS_ALONE = {("AdaMax", True): plots.COLOURS["AdaMax"], ("AdaMax", False): "#882255", ("RMSProp", False): plots.COLOURS["RMSProp"]}
 
 
 def published() -> pd.DataFrame:
@@ -33,7 +34,7 @@ def published() -> pd.DataFrame:
 
 
 def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
-    """Ours in the same columns and `optimizer`, `seed`, `peak`, from the rows of runs; losses are not a number where one diverged.
+    """Ours in the same columns and `optimizer`, `seed`, `peak`, from the rows of runs; losses are infinite where one diverged.
 
     They are the means over the last of the passes, before each step, unless `reading` names another column, such as `train_cost`. The
     peak is that of the passes, as `sweeps` has it.
@@ -52,15 +53,15 @@ def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
             "bias_correction": given["bias_correction"] == "True",
             "alpha": [float(f"{alpha:.6g}") for alpha in given["lr"].astype(float) / (1 - momentum.fillna(0))],
             "seed": table["seed"],
-            "loss": table[reading].where(np.isfinite(table["cost"])),
+            "loss": table[reading].where(np.isfinite(table["cost"]), np.inf),
             "peak": table.get("peak"),
         }
     )
 
 
 def mean_over_seeds(losses: pd.DataFrame) -> pd.DataFrame:
-    """The columns of SETTINGS and `loss`; not a number where a seed has diverged."""
-    return losses.groupby(SETTINGS)["loss"].agg(lambda seeds: seeds.mean(skipna=False)).reset_index()
+    """The columns of SETTINGS and `loss`; infinite where a seed has diverged."""
+    return losses.groupby(SETTINGS)["loss"].mean().reset_index()
 
 
 def points(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -78,8 +79,8 @@ def points(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         .join(adam.groupby(SETTINGS)["peak"].max().rename("ours_peak"), on=SETTINGS)
     )
     both["published_diverged"] = np.isclose(both["published"], DIVERGED, atol=0.1)  # recovered from the direction of a line
-    both["ours_diverged"] = both["ours"].isna()
-    judged = both["kind"].str.startswith("plotted") & ~both["published_diverged"]
+    both["ours_diverged"] = np.isinf(both["ours"])
+    judged = both["kind"].str.startswith("plotted") & ~both["published_diverged"] & ~both["ours_diverged"]
     both["difference"] = (both["ours"] - both["published"]).where(judged)
     return both
 
@@ -123,13 +124,13 @@ def claims(losses: pd.DataFrame) -> pd.DataFrame:
     """What section 6.4 says of bias correction, judged in every cell of betas and epochs of one optimizer.
 
     Args:
-        losses: the columns of SETTINGS and `loss`; what has diverged is not a number or 400.
+        losses: the columns of SETTINGS and `loss`; what has diverged is infinite or 400.
 
     Returns:
         `claim`, `epochs`, `beta1`, `beta2`, `alpha`, `corrected`, `uncorrected`, `holds`. The two numbers are what is compared:
         losses in nats, or for stability the largest alpha whose loss lies within the paper's axis. Losses nearer than NOISE are equal.
     """
-    losses = losses.assign(loss=losses["loss"].fillna(np.inf).mask(losses["loss"] >= DIVERGED - 1, np.inf))
+    losses = losses.assign(loss=losses["loss"].mask(losses["loss"] >= DIVERGED - 1, np.inf))
     lines = []
 
     def judge(claim, cell, corrected, uncorrected, holds, alpha=None):
@@ -167,7 +168,7 @@ def all_claims(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
 
 def draw_losses(axis: Axes, losses: pd.DataFrame, **style) -> None:
     """One line over log10(alpha); what diverged stands as a cross on the upper edge."""
-    losses = losses.groupby("alpha")["loss"].agg(lambda seeds: seeds.mean(skipna=False)).fillna(DIVERGED)
+    losses = losses.groupby("alpha")["loss"].mean().replace(np.inf, DIVERGED)
     axis.plot(np.log10(losses.index), losses, **style)
     lost = losses.index[losses >= DIVERGED]
     cross = {"linestyle": "", "marker": "x", "color": style["color"], "clip_on": False, "in_layout": False}
@@ -189,7 +190,7 @@ def draw_ours_alone(axis: Axes, ours: pd.DataFrame, optimizer: str, beta2: float
     draw_losses(axis, adam, color="grey", linewidth=4, alpha=0.4)
     cell = cell[cell["optimizer"] == optimizer]
     for (beta1, corrected), line in cell.groupby(["beta1", "bias_correction"]):
-        draw_losses(axis, line, color=COLOURS[corrected], linewidth=1.6, marker=".", linestyle="-" if beta1 else ":")
+        draw_losses(axis, line, color=COLOURS_ALONE[optimizer, corrected], linewidth=1.6, marker=".", linestyle="-" if beta1 else ":")
     letter = r"$\rho$" if optimizer == "RMSProp" else r"$\beta_2$"
     axis.set_title(f"{optimizer}, after 10 passes\n{letter}={beta2}", fontsize=9)
 
@@ -221,11 +222,12 @@ def draw(ours: pd.DataFrame, title: str, stem: Path) -> None:
     handles = [plots.plt.Line2D([], [], color=COLOURS[corrected]) for corrected in (True, False)]
     handles += [plots.plt.Line2D([], [], color="black", marker="o", fillstyle=style, linestyle="--") for style in ("full", "none")]
     handles += [plots.plt.Line2D([], [], color="black", marker="x", linestyle="")]
-    labels = ["bias corrected", "not corrected", "the paper's, corrected", "the paper's, not corrected", "diverged"]
+    labels = ["Adam, bias corrected", "Adam, not corrected", "the paper's, corrected", "the paper's, not corrected", "diverged"]
     if others:
+        handles += [plots.plt.Line2D([], [], color=colour) for colour in COLOURS_ALONE.values()]
         handles += [plots.plt.Line2D([], [], color="black", linestyle=":"), plots.plt.Line2D([], [], color="grey", linewidth=4, alpha=0.4)]
-        labels += ["AdaMax with $\\beta_1$=0", "Adam, $\\beta_1$=0.9, corrected"]
-    figure.legend(handles, labels, ncols=len(labels), loc="outside lower center", fontsize=8)
+        labels += ["AdaMax, corrected", "AdaMax, not corrected", "RMSProp", "AdaMax with $\\beta_1$=0", "Adam, $\\beta_1$=0.9, corrected"]
+    figure.legend(handles, labels, ncols=5, loc="outside lower center", fontsize=8)
     figure.suptitle(title, fontsize=9)
     plots.save(figure, stem)
 
@@ -271,7 +273,7 @@ def sweeps(source: Path, settings: str) -> pd.DataFrame:
         if not table.empty:
             table = table[table["pass"] <= passes]
             members = [table[key] for key in ("optimizer", "seed", "hyperparameters")]
-            peak = table["cost"].fillna(np.inf).groupby(members).transform("max")
+            peak = table["cost"].groupby(members).transform("max")
             tables.append(table.assign(peak=peak)[table["pass"] == passes])
     return pd.concat(tables) if tables else pd.DataFrame()
 

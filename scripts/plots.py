@@ -1,6 +1,7 @@
 """The look of all line figures: the paper's layout, our mean (on logarithmic axes the geometric one) and range over seeds, the published
 curve dashed, in a darker shade."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from curves import RESULTS, by_time, diverged, other_reading, published, runs
+from curves import RESULTS, by_time, diverged, geometric_mean, of_optimizer, other_reading, published, runs
 
 # One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
 COLOURS = {
@@ -24,6 +25,8 @@ COLOURS = {
     "AdaMax": "#CC79A7",
     "SFO": "#332288",
 }
+# Of optimizers that have none there, in alphabetical order (Tol's palette).
+FURTHER_COLOURS = ("#999933", "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#888888")
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,12 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, o
         columns: panels in a row; 0: all.
     """
     source = own or reference
-    tables = [runs(source, panel.experiment, settings) for panel in panels]
+    # Optimizers that the experiment has no settings for are drawn beside those of the paper.
+    shown = (settings, "defaults") if settings == "paper" else (settings,)
+    tables = [_all_runs(source, panel.experiment, shown) for panel in panels]
     tables = [
-        runs(source / "standin", panel.experiment, settings) if table.empty else table for panel, table in zip(panels, tables, strict=True)
+        _all_runs(source / "standin", panel.experiment, shown) if table.empty else table
+        for panel, table in zip(panels, tables, strict=True)
     ]
     if all(table.empty for table in tables):
         print(f"{name}: no complete runs of settings={settings} without overrides in {source}: nothing to draw")
@@ -83,6 +89,11 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, o
     figure.suptitle(f"settings={settings}; solid: ours, mean (on logarithmic axes geometric) and range over seeds{dashed}", fontsize=9)
     stem = name if settings == "paper" else f"{name}_{settings}"
     save(figure, (own or RESULTS) / "figures" / (stem + "_standin" * standin))
+
+
+def _all_runs(root: Path, experiment: str, settings: tuple[str, ...]) -> pd.DataFrame:
+    """The runs of an experiment under `root` with any of the settings, one below the other; empty where there are none."""
+    return pd.concat([runs(root, experiment, each) for each in settings])
 
 
 def save(figure: plt.Figure, stem: Path) -> None:
@@ -100,14 +111,14 @@ def _is_standin(table: pd.DataFrame) -> bool:
 
 
 def mean_over_seeds(table: pd.DataFrame, log: bool) -> pd.Series:
-    """The mean cost by `x`, of those that have not diverged; the geometric one for a logarithmic axis."""
-    costs = table["cost"].where(np.isfinite(table["cost"]))
-    return np.exp(np.log(costs).groupby(table["x"]).mean()) if log else costs.groupby(table["x"]).mean()
+    """The mean cost by `x`, geometric for a logarithmic axis, until the first seed diverges: the mean is infinite from there."""
+    mean = geometric_mean(table) if log else table.groupby("x")["cost"].mean()
+    return mean[np.isfinite(mean)]
 
 
 def _darker(colour: str) -> tuple[float, ...]:
     """The colour of the paper's curve beside ours: it tells series apart, and can be seen on ours."""
-    return tuple(0.5 * part for part in to_rgb(colour))
+    return tuple(0.65 * part for part in to_rgb(colour))
 
 
 def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
@@ -115,24 +126,28 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
     paper = published(panel.published or panel.experiment)
     if panel.by_time:
         table, tracked = by_time(table), by_time(tracked)
-    for optimizer in (*panel.optimizers, "AdaMax"):
-        colour, label = COLOURS[optimizer], optimizer + panel.suffix
+    known = (*panel.optimizers, "AdaMax")
+    others = sorted(set(table["optimizer"]) - set(known)) if not table.empty else []
+    colours = dict(zip(others, itertools.cycle(FURTHER_COLOURS))) | COLOURS
+    for optimizer in (*known, *others):
+        colour = colours[optimizer]
         if not standin:
             curve = paper[paper["optimizer"] == optimizer]
-            axis.plot(curve["x"], curve["y"], color=_darker(colour), linewidth=0.9, linestyle=(0, (4, 2)), zorder=4)
+            axis.plot(curve["x"], curve["y"], color=_darker(colour), linewidth=1.1, linestyle=(0, (4, 2)), zorder=4)
             if not tracked.empty:
                 mean = mean_over_seeds(tracked[tracked["optimizer"] == optimizer], panel.log)
                 axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
-        ours = table[table["optimizer"] == optimizer] if not table.empty else table
-        if ours.empty:
-            continue
-        by_pass = ours.groupby("x")["cost"]
-        mean, low, high = mean_over_seeds(ours, panel.log), by_pass.min(), by_pass.max()  # of those that have not diverged
-        extra = "" if optimizer in panel.optimizers else " (not in the paper)"
-        if lost := diverged(ours):
-            label += f", {lost} of {ours['member'].nunique()} diverged"
-        axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label + extra, zorder=3, linestyle=":" if extra else "-")
-        axis.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        for settings, ours in of_optimizer(table, optimizer).groupby("settings", sort=False) if not table.empty else ():
+            mean = mean_over_seeds(ours, panel.log)
+            band = ours.groupby("x")["cost"].agg(["min", "max"]).loc[mean.index]
+            label = optimizer + panel.suffix
+            if lost := diverged(ours):
+                label += f", {lost} of {ours['member'].nunique()} diverged"
+                axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)  # where the first of them did
+            label += ", defaults" if settings == "defaults" else "" if optimizer in panel.optimizers else " (not in the paper)"
+            style = "-." if settings == "defaults" else "-" if optimizer in panel.optimizers else ":"
+            axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label, zorder=3, linestyle=style)
+            axis.fill_between(mean.index, band["min"], band["max"], color=colour, alpha=0.2, linewidth=0, zorder=2)
     other = other_reading(panel.experiment)
     if not standin:
         axis.plot(other["x"], other["y"], color="black", linewidth=0.8, linestyle=":", zorder=2)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import figure4
-from claims import LARGE, OPEN, OURS_4, PAPER_4
+from claims import LARGE, OPEN, OURS_4, PAPER_4, STEP_SIZES
 from curves import (
     BY_TIME,
     EQUAL,
@@ -31,7 +31,7 @@ from curves import (
     runs,
 )
 from oddities import all_oddities
-from properties import CONDITIONS, FAILS, HOLDS
+from properties import FAILS, HOLDS, SEEDS
 
 # Distances that this project aims at: of half of the series, and of every one.
 AIM, LIMIT = 0.05, 0.25
@@ -63,11 +63,10 @@ def cell(value) -> str:
     return "" if pd.isna(value) else str(value).replace("|", "\\|")
 
 
-def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame) -> dict:
+def headline(agreement: pd.DataFrame, verdicts: pd.DataFrame, points: pd.DataFrame) -> dict:
     """Numbers of the report's text, named as in the template."""
     distinct = agreement[agreement["panel"] != BY_TIME].drop_duplicates(["experiment", "optimizer"], keep="last")
     distance = distinct["rms_log_ratio"]
-    judged = claims[~claims["claim"].str.startswith("Ours")]
     drawn = [
         (which, name) for panel, several in PANELS.items() for which in several for name in published(which, panel)["optimizer"].unique()
     ]
@@ -85,17 +84,17 @@ def headline(agreement: pd.DataFrame, claims: pd.DataFrame, points: pd.DataFrame
         "limit": LIMIT,
         "figure4": figure4.summary(points),
         "figure4_passes": " and ".join(str(passes) for passes in sorted(points["epochs"].unique())),
-        "claims": verdicts(judged),
+        "claims": counted(verdicts),
     }
 
 
-def verdicts(claims: pd.DataFrame) -> str:
-    """How many of the claims hold, in a sentence; what the same runs say with both settings counts once."""
-    claims = claims.drop_duplicates([column for column in claims if column not in ("settings", "evidence", "command")])
-    holds, conditions, fails, waiting = (int((claims["verdict"] == verdict).sum()) for verdict in (HOLDS, CONDITIONS, FAILS, OPEN))
+def counted(verdicts: pd.DataFrame) -> str:
+    """How many of the paper's claims hold, in a sentence; our own are left out."""
+    papers = verdicts[~verdicts["claim"].str.startswith("Ours")]
+    holds, fails, step_sizes, seeds, waiting = (int((papers["verdict"] == each).sum()) for each in (HOLDS, FAILS, STEP_SIZES, SEEDS, OPEN))
     return (
-        f"Of {len(claims)} verdicts on what the paper says, {holds} are that it holds, {conditions} that it does under conditions, "
-        f"{fails} that it does not, and {waiting} wait for longer runs."
+        f"Of {len(papers)} claims, {holds} hold under every setting, {fails} fail, {step_sizes} depend on the step sizes, "
+        f"{seeds} depend{'s' * (seeds == 1)} on the seed, and {waiting} were not run far enough."
     )
 
 
@@ -217,22 +216,26 @@ def sweep_in_numbers(points: pd.DataFrame, judged: pd.DataFrame) -> dict:
         "lost_alone": int((points["ours_diverged"] & ~points["published_diverged"]).sum()),
         "explosion": figure4.agreement(points)["explosion"],
         "by_bound": {bound: (points["published_diverged"] == (points["ours_peak"] > bound)).mean() for bound in BOUNDS},
-        "left": ", ".join(f"{loss:.0f}" for loss in sorted(lost["ours"].dropna())),
+        "left": ", ".join(f"{loss:.0f}" for loss in sorted(lost["ours"]) if np.isfinite(loss)),
         "at_best": {who: at_best[at_best["whose"] == who] for who in (OURS_4, PAPER_4)},
         "adamax_gains": at_best.query("whose == 'ours, AdaMax' and epochs == 10 and gain > @figure4.NOISE"),
     }
 
 
 def moved_by_precision(root: Path) -> pd.DataFrame:
-    """Adam's losses after 10 passes: `loss` in the runs of 10 passes, `loss_rounded` in those of 100, whose products are bfloat16.
+    """Adam's losses after 10 passes in the runs of 10 passes, beside those in the runs of 100, whose products are bfloat16.
 
-    Empty where one of the two was not run.
+    Returns:
+        `apart`: the distance in nats, where neither diverged; `alone`: whether one diverged and the other did not. Empty where one of
+        the two was not run.
     """
     tables = [runs(root, experiment, "paper") for experiment in figure4.EXPERIMENTS.values()]
     if any(table.empty for table in tables):
         return pd.DataFrame()
     short, long = (figure4.measured(table[table["optimizer"] == "Adam"]) for table in tables)
-    return short.merge(long, on=["seed", *figure4.SETTINGS], suffixes=("", "_rounded"))
+    both = short.merge(long, on=["seed", *figure4.SETTINGS], suffixes=("", "_rounded"))
+    lost, lost_rounded = np.isinf(both["loss"]), np.isinf(both["loss_rounded"])
+    return both.assign(alone=lost != lost_rounded, apart=(both["loss_rounded"] - both["loss"]).abs().where(~lost & ~lost_rounded))
 
 
 def by_cell(points: pd.DataFrame) -> pd.DataFrame:
@@ -258,7 +261,7 @@ def render(folder: Path) -> str:
     Args:
         folder: of the tables, `results` as tracked.
     """
-    names = ("agreement", "ranks", "passes_to_cost", "claims", "unknowns", "fig4_points", "final_costs")
+    names = ("agreement", "ranks", "passes_to_cost", "claims", "verdicts", "unknowns", "fig4_points", "final_costs")
     read = {name: pd.read_csv(folder / f"{name}.csv", dtype={"section": "string"}) for name in names}
     read["race"] = pd.read_csv(folder / "fig2b_race.csv")
     memory = pd.read_csv(folder / "sfo_memory.csv")
@@ -271,7 +274,7 @@ def render(folder: Path) -> str:
     unknown = read["unknowns"].set_index(["panel", "optimizer", "setting"])
     return environment.get_template("report.md.jinja").render(
         **read,
-        headline=headline(read["agreement"], read["claims"], read["fig4_points"]),
+        headline=headline(read["agreement"], read["verdicts"], read["fig4_points"]),
         by_panel=table(by_panel(read["agreement"]), PANEL_COLUMNS),
         survival=survival(read["claims"]),
         chance_in_figure_3=chance_in_figure_3(),

@@ -7,7 +7,6 @@ step size, each at its best other settings.
 """
 
 import argparse
-import math
 from functools import reduce
 from pathlib import Path
 
@@ -178,7 +177,7 @@ def of_readings(path: Path) -> list[dict]:
 def of_figure_4(path: Path) -> list[dict]:
     """The unknowns of figure 4, each varied alone; distances are medians over eight settings."""
     table = pd.read_csv(path)
-    medians = table["difference"].abs().fillna(math.inf).groupby(table["candidate"]).median()  # what diverges where the paper does not
+    medians = table["difference"].abs().groupby(table["candidate"]).median()
     pairs = [(name.rpartition("=")[0], name.rpartition("=")[2], value) for name, value in medians.items() if name != CONFIGURED]
     lines, configured = [], configuration(REFERENCE, "fig4", "Adam")
     for key, of_key in pd.DataFrame(pairs, columns=["key", "value", "distance"]).groupby("key", sort=False):

@@ -207,10 +207,12 @@ def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypat
     monkeypatch.setattr(imdb, "ARCHIVE_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
     shutil.rmtree(source)
     counts = data.load("imdb", "real", str(tmp_path), words=3, features="counts")
-    assert counts.train.inputs.matrix.toarray().tolist() == [[2, 0, 0], [0, 3, 0], [0, 0, 1]]
+    order = imdb.balanced_order(np.array([1, 0, 1]))
+    assert order.tolist() in ([0, 1, 2], [2, 1, 0])
+    assert counts.train.inputs.matrix.toarray().tolist() == np.array([[2, 0, 0], [0, 3, 0], [0, 0, 1]])[order].tolist()
     assert counts.train.targets.tolist() == [1, 0, 1]
     binary = data.load("imdb", "real", str(tmp_path), words=3, features="binary")
-    assert binary.train.inputs.matrix.toarray().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert binary.train.inputs.matrix.toarray().tolist() == np.eye(3, dtype=int)[order].tolist()
     assert binary.test.targets.tolist() == [0]
 
 
@@ -377,9 +379,44 @@ def test_the_real_data_are_what_the_paper_names():
     reviews = data.load("imdb", "real", words=10_000, features="counts")
     assert reviews.train.inputs.shape == reviews.test.inputs.shape == (25_000, 10_000)
     assert int(reviews.train.targets.sum()) == int(reviews.test.targets.sum()) == 12_500
-    # "the" (word 0) occurs 9 times in the first review; 3,163,538 different words are counted over all reviews.
-    assert reviews.train.inputs.matrix[0, 0] == 9
+    # "the" (word 0) occurs 9 times in the first review of the file; 3,163,538 different words are counted over all reviews.
+    first = imdb.balanced_order(np.repeat([1, 0], 12_500)).tolist().index(0)  # the file has all positive reviews first
+    assert reviews.train.inputs.matrix[first, 0] == 9
     assert reviews.train.inputs.matrix.nnz == 3_163_538
+
+
+def imbalance(split: Split) -> float:
+    """The rule of `Dataset.train`: the largest distance of a class's count in a prefix of k from its share, over sqrt(k)."""
+    counts = np.eye(int(split.targets.max()) + 1)[split.targets.numpy()].cumsum(0)
+    k = np.arange(1, len(split) + 1)[:, None]
+    return float((np.abs(counts - k * counts[-1] / len(split)) / np.sqrt(k)).max())
+
+
+BALANCED = 1.5  # random orders of these sizes came to 0.9 to 1.2; the two halves of IMDB's file to 56
+OPTIONS = {"mnist": {}, "imdb": {"words": 10, "features": "binary"}, "cifar10": {"whitening": "none"}}
+
+
+@pytest.mark.parametrize("name", ["mnist", "imdb"])  # that of cifar10 has the classes of the first
+def test_the_classes_of_any_prefix_are_balanced_in_the_standins(name):
+    assert imbalance(data.load(name, "standin", **OPTIONS[name]).train) < BALANCED
+
+
+@pytest.mark.parametrize(
+    ("name", "worst"),
+    [pytest.param(name, worst, marks=pytest.mark.realdata(name)) for name, worst in (("mnist", 0.91), ("imdb", 0.5), ("cifar10", 0.98))],
+)
+def test_the_classes_of_any_prefix_are_balanced_in_the_real_data(name, worst):
+    found = imbalance(data.load(name, "real", **OPTIONS[name]).train)
+    assert found == pytest.approx(worst, abs=0.005)
+    assert found < BALANCED
+
+
+def test_the_balanced_order_is_a_fixed_permutation_whose_prefixes_hold_each_class_in_proportion():
+    targets = np.repeat([0, 1, 2], [600, 300, 100])  # sorted by class, as IMDB's file is
+    order = imdb.balanced_order(targets)
+    assert sorted(order) == list(range(1000))
+    assert np.abs(np.eye(3)[targets[order]].cumsum(0) - np.outer(np.arange(1, 1001), [0.6, 0.3, 0.1])).max() <= 1
+    assert order[:8].tolist() == [476, 775, 574, 19, 720, 952, 167, 237]  # the tracked runs depend on it
 
 
 @pytest.mark.realdata("cifar10")

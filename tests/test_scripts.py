@@ -1,5 +1,6 @@
 """Figures, tuning tables and promotion, from small made-up results."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -171,6 +172,20 @@ def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_no
     assert len(drawn) == 1  # there are no such runs
 
 
+def test_optimizers_without_settings_are_drawn_beside_the_others_and_called_defaults(tmp_path, drawn):
+    write_run(tmp_path, "Adam", [0.5, 0.4])
+    for optimizer, settings in (("RMSProp", "defaults"), ("NAdam", "defaults"), ("Adam", "defaults"), ("Adagrad", "best")):
+        write_run(tmp_path, optimizer, [0.6, 0.5], settings=settings)
+    plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
+    axis = drawn[0].axes[0]
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["Adam", "Adam, defaults", "NAdam, defaults", "RMSProp, defaults", "the paper's curves"]
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    assert lines["Adam, defaults"].get_linestyle() != lines["Adam"].get_linestyle()
+    assert len({lines[label].get_color() for label in labels[1:4]}) == 3
+    assert lines["RMSProp, defaults"].get_color() == plots.COLOURS["RMSProp"]
+
+
 def test_a_standin_figure_says_so_and_shows_nothing_of_the_paper(tmp_path, drawn):
     write_run(tmp_path, "Adam", [0.5, 0.4], data="standin")
     plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
@@ -330,7 +345,7 @@ def test_somebodys_run_is_compared_in_a_line(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=words):
             agreement.compare(path)
     diverged = agreement.compare(write_run(tmp_path, "Adam", [*adam[:5], np.nan], seeds=(0,)))
-    assert "nan (1 seed, 1 diverged) from the paper's curve" in diverged
+    assert "inf (1 seed, 1 diverged) from the paper's curve" in diverged
     assert agreement.comparable(tmp_path / "fig1_left" / "paper") == [tmp_path / "fig1_left" / "paper" / "Adam.csv"]  # AdaMax is not shown
     with pytest.raises(ValueError, match="no complete run, without overrides"):
         agreement.comparable(tmp_path / "fig4" / "paper")
@@ -355,16 +370,37 @@ def test_final_costs_are_those_of_the_last_pass(tmp_path):
     assert (line["test_cost"], line["test_error"], line["test_error_sd"]) == (0.25, 0.125, 0.0)
 
 
-def test_a_diverged_seed_is_shown_and_not_averaged_away(tmp_path, drawn):
-    path = write_run(tmp_path, "Adam", np.linspace(0.7, 0.3, 46))
+@pytest.mark.parametrize("log", [False, True])
+def test_a_diverged_seed_has_infinite_cost_in_the_figure_and_in_every_table(tmp_path, monkeypatch, drawn, log):
+    path = write_run(tmp_path, "Adam", np.linspace(0.7, 0.3, 46), test_cost=0.5, test_error=0.25)
     table = pd.read_csv(path)
-    table.loc[(table["member"] == 1) & (table["pass"] > 20), "cost"] = np.nan
+    table.loc[(table["member"] == 1) & (table["pass"] == 21), "cost"] = np.nan  # and finite numbers after it do not count
     table.to_csv(path, index=False)
-    (line,) = agreement.agreement(curves.runs(tmp_path, "fig1_left", "paper"), "fig1_left")
+    ours = curves.runs(tmp_path, "fig1_left", "paper")
+    assert np.isinf(ours.query("member == 1 and x >= 20")["cost"]).all()
+    assert np.isfinite(ours.query("member == 0 or x < 20")["cost"]).all()
+    (line,) = agreement.agreement(ours, "fig1_left")
     assert (line["seeds"], line["diverged"]) == (2, 1)
-    assert np.isnan(line["rms_log_ratio"])
+    assert line["rms_log_ratio"] == line["highest_of_a_seed"] == np.inf > line["lowest_of_a_seed"]
+    assert np.isnan([line["interval_low"], line["interval_high"]]).all()
+    end = agreement.final_costs(tmp_path).iloc[0]
+    assert end["cost"] == end["train_cost"] == end["test_cost"] == np.inf
+    assert np.isnan(end["cost_sd"])
+    assert tune.summarise(path)[["rms_log_ratio", "cost"]].max().tolist() == [np.inf, np.inf]
+    monkeypatch.setattr(plots, "RESULTS", tmp_path)
+    panels = (dataclasses.replace(figure1.PANELS[0], log=log),)
+    plots.draw("fig1", panels, "paper", tmp_path / "nothing", tmp_path)
+    axis = drawn[0].axes[0]
+    assert "Adam, 1 of 2 diverged" in [text.get_text() for text in axis.get_legend().get_texts()]
+    (mean,) = [line for line in axis.get_lines() if line.get_label() == "Adam, 1 of 2 diverged"]
+    (cross,) = [line for line in axis.get_lines() if line.get_marker() == "x"]
+    assert mean.get_xdata()[-1] == cross.get_xdata()[0] == 19  # the last pass in which both have a cost
+
+
+def test_a_seed_that_diverges_at_once_is_named_in_the_legend_and_has_no_line(tmp_path, drawn):
+    write_run(tmp_path, "Adam", [np.nan, np.nan])
     plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
-    assert "Adam, 1 of 2 diverged" in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert "Adam, 2 of 2 diverged" in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
 
 
 def call_promote(monkeypatch, root: Path, target: Path, *paths: Path) -> None:
@@ -447,7 +483,7 @@ def losses_of_cell(beta2: float, corrected: dict, uncorrected: dict) -> list[tup
 
 
 def test_the_claims_of_section_6_4_are_judged_cell_by_cell():
-    worse = {1e-4: 110.0, 1e-3: 106.0, 1e-2: np.nan}
+    worse = {1e-4: 110.0, 1e-3: 106.0, 1e-2: np.inf}
     sweep = losses_of_cell(0.99, {1e-4: 110.4, 1e-3: 106.0, 1e-2: 400.0}, worse)
     sweep += losses_of_cell(0.999, {1e-4: 111.0, 1e-3: 105.0, 1e-2: 120.0}, {1e-4: 110.0, 1e-3: 141.0, 1e-2: 400.0})
     table = figure4.claims(pd.DataFrame(sweep, columns=[*figure4.SETTINGS, "loss"]))
@@ -480,8 +516,9 @@ def test_candidates_of_figure_4_are_summed_up(tmp_path, monkeypatch, capsys):
     tune_figure4.main()
     table = pd.read_csv(tmp_path / "out.csv")
     assert set(table["candidate"]) == {"shuffle=False"}
-    np.testing.assert_allclose(table["difference"].dropna(), 1.5, atol=1e-3)
-    assert "1.50 1.50 1.50" in " ".join(capsys.readouterr().out.split())
+    np.testing.assert_allclose(table["difference"][table["published"] < 399], 1.5, atol=1e-3)
+    assert np.isinf(table["difference"][table["published"] > 399]).all()  # ours diverged
+    assert "1.50 inf inf" in " ".join(capsys.readouterr().out.split())
 
 
 def test_figure_4_has_the_papers_layout(tmp_path, monkeypatch, drawn):
