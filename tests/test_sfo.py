@@ -148,7 +148,7 @@ def test_minibatches_become_active_one_by_one():
     assert optimizer.evaluations == 61  # the first step looks twice
 
 
-def test_a_step_to_where_a_cost_is_not_finite_is_taken_back():
+def test_a_step_to_where_a_cost_is_not_finite_is_rejected():
     """Sum of c_i x - log(x), lowest where x is 1 / mean(c); beyond 0 the costs are not a number."""
     slopes = torch.tensor([10.0, 20.0, 30.0, 40.0], dtype=torch.float64)
     x = torch.full((3,), 5.0, dtype=torch.float64, requires_grad=True)
@@ -164,11 +164,11 @@ def test_a_step_to_where_a_cost_is_not_finite_is_taken_back():
     for _ in range(200):
         optimizer.step(closure)
     assert sum(infinite) > 0
-    assert optimizer.taken_back >= sum(infinite)
+    assert optimizer.rejected >= sum(infinite)
     np.testing.assert_allclose(x.detach(), 1 / 25, rtol=1e-6)
 
 
-def test_a_far_too_long_step_is_taken_back():
+def test_a_far_too_long_step_is_rejected():
     """x^4: the curvature found far out is right; found near the minimum it is far too small for a gradient from far out."""
     x = torch.tensor([0.01, -0.01], dtype=torch.float64, requires_grad=True)
     optimizer = optim.SFO([x], 3)
@@ -184,7 +184,7 @@ def test_a_far_too_long_step_is_taken_back():
         optimizer.step(closure)
     gradient = sum(4 * 10.0**i * (x.detach() - centres[i]) ** 3 for i in range(3))
     assert gradient.norm() < 1e-6
-    assert optimizer.taken_back > 0
+    assert optimizer.rejected > 0
 
 
 def test_costs_that_are_not_finite_from_the_beginning_leave_the_parameters_alone():
@@ -225,7 +225,8 @@ def test_the_curvature_of_a_quadratic_is_found_from_its_history():
     axes = torch.linalg.eigh(matrix)[1].T
     hessian, beta = curvature(axes, axes @ matrix, otherwise=1.0)
     np.testing.assert_allclose(hessian, matrix, rtol=1e-10)  # moves along the axes do not disturb each other
-    assert beta == pytest.approx(torch.linalg.eigvalsh(matrix)[2].item(), rel=1e-10)  # of six, torch's median is the third
+    second, third = torch.linalg.eigvalsh(matrix)[1:3].tolist()
+    assert beta == pytest.approx(0.75 * second + 0.25 * third, rel=1e-10)  # the lower quartile of six, interpolated
     move = torch.randn(3, 6, generator=generator, dtype=torch.float64)
     hessian, _ = curvature(move, move @ matrix, otherwise=1.0)
     np.testing.assert_allclose(hessian @ move[-1], matrix @ move[-1], rtol=1e-10)  # the secant equation of the last pair
@@ -333,9 +334,9 @@ def test_an_interrupted_run_goes_on_to_the_bit(images, tmp_path):
 
 def test_wrong_arguments_are_named():
     x = torch.zeros(3, requires_grad=True)
-    with pytest.raises(ValueError, match="minibatches=0 should be a whole number above 0"):
+    with pytest.raises(ValueError, match="minibatches=0 is invalid: expected a whole number above 0"):
         optim.SFO([x], 0)
-    with pytest.raises(ValueError, match="history=1.5 should be a whole number above 0"):
+    with pytest.raises(ValueError, match="history=1.5 is invalid: expected a whole number above 0"):
         optim.SFO([x], 2, history=1.5)
     with pytest.raises(ValueError, match="one group"):
         optim.SFO([{"params": [x]}, {"params": [torch.zeros(2, requires_grad=True)]}], 2)
