@@ -163,10 +163,11 @@ def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
     (`overrides`) gave them: those are for `optimizer_maker` to refuse.
     """
     target = optimizer_class(config)
-    if issubclass(target, (optim.RuleOptimizer, optim.SFO)):
+    if issubclass(target, optim.RuleOptimizer):
         return
     known, settings = inspect.signature(target).parameters, config["optimizer"]
-    if inspect.signature(target.step).parameters["closure"].default is inspect.Parameter.empty:
+    needs_closure = inspect.signature(target.step).parameters["closure"].default is inspect.Parameter.empty
+    if needs_closure and not optim.chooses_minibatches(target):
         raise ConfigError(f"optimizer._target_={settings['_target_']} needs a closure in every step: choose another")
     if "betas" in known and {"beta1", "beta2"} <= settings.keys():
         settings.setdefault("betas", [settings.pop("beta1"), settings.pop("beta2")])

@@ -210,6 +210,15 @@ class Model:
         self.build_hessian(dimensions)
 
 
+def chooses_minibatches(optimizer: torch.optim.Optimizer | type) -> bool:
+    """Whether an optimizer, or a class of optimizers, chooses the minibatch of each step itself.
+
+    Such an optimizer has the attributes `chooses_minibatches = True` and `minibatches`, their number. A training loop divides the
+    examples into that many minibatches once. It calls `step(closure)` as often per epoch; `closure(i)` evaluates minibatch i.
+    """
+    return getattr(optimizer, "chooses_minibatches", False)
+
+
 class SFO(torch.optim.Optimizer):
     """Minimises a sum of functions, one for each minibatch. Each step evaluates one of them, which the optimizer chooses.
 
@@ -248,7 +257,6 @@ class SFO(torch.optim.Optimizer):
     """
 
     chooses_minibatches: ClassVar[bool] = True
-    """Tells training loops to call `step(closure)` once for each of `minibatches`, with a closure that takes the number of a minibatch."""
 
     def __init__(self, params, minibatches: int, history: int = 10, seed: int = 0):
         for name, value in (("minibatches", minibatches), ("history", history)):
@@ -316,7 +324,9 @@ class SFO(torch.optim.Optimizer):
             ValueError: the state is of another number of minibatches or parameters; nothing has been loaded.
         """
         if state_dict.get("minibatches") != self.minibatches:
-            raise ValueError(f"the state has minibatches={state_dict.get('minibatches')}: expected {self.minibatches}, as the optimizer has")
+            raise ValueError(
+                f"the state has minibatches={state_dict.get('minibatches')}: expected {self.minibatches}, as the optimizer has"
+            )
         basis, size = state_dict["basis"], self.subspace.basis.shape[1]
         if basis.shape[1] != size:
             raise ValueError(f"the state is of {basis.shape[1]} parameters: expected {size}, as the optimizer has")
