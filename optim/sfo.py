@@ -75,7 +75,7 @@ class Subspace:
             part = torch.cat([part, rest.norm().unsqueeze(0)]).to("cpu", torch.float64)  # the only wait for the device
             part, length = part[:-1], part[-1].item()
             coordinates[: self.dimensions] += part
-            if length > part.norm():  # otherwise what is left may be mostly rounding, which is not orthogonal yet
+            if length > 0.1 * part.norm():  # a shorter rest holds more rounding, which is not orthogonal yet
                 break
         if not math.isfinite(length):
             return coordinates.fill_(math.nan)
