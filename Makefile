@@ -45,7 +45,7 @@ FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=1
 	"optimizer=adagrad schedule=exponential_pass decay=0.995" "optimizer=adagrad schedule=inverse_sqrt_pass" \
 	"optimizer=sgd_nesterov schedule=exponential_pass decay=0.997"
 # The first is the configuration itself, for as many passes.
-FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
+FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=2e-6 model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
 	optimizer.eps=[1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.95] optimizer.beta2=[0.99,0.9999] batch_size=64 batch_size=256 shuffle=false
 SFO_CANDIDATES := model.l2=1e-6 model.l2=1e-5 model.start=he_normal model.start=fan_in_uniform data.examples=5000 data.examples=20000
 # Among the first is the configuration itself. Pixels as they are have a sixteenth of the variance of those with normalised contrast.
