@@ -45,9 +45,9 @@ FIG2A_CANDIDATES := optimizer.beta2=0.9999 model.input_dropout=0 data.examples=1
 	"optimizer=adagrad schedule=exponential_pass decay=0.995" "optimizer=adagrad schedule=inverse_sqrt_pass" \
 	"optimizer=sgd_nesterov schedule=exponential_pass decay=0.997"
 # The first is the configuration itself, for as many passes.
-FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
+FIG2B_CANDIDATES := model.start=he_normal model.start=fan_in_uniform model.l2=2e-6 model.l2=1e-4 data.examples=60000 schedule=inverse_sqrt_pass \
 	optimizer.eps=[1e-6,1e-4] optimizer.beta1=[0.5,0.8,0.95] optimizer.beta2=[0.99,0.9999] batch_size=64 batch_size=256 shuffle=false
-SFO_CANDIDATES := model.l2=1e-6 model.start=fan_in_uniform data.examples=5000 data.examples=20000
+SFO_CANDIDATES := model.l2=1e-6 model.l2=1e-5 model.start=he_normal model.start=fan_in_uniform data.examples=5000 data.examples=20000
 # Among the first is the configuration itself. Pixels as they are have a sixteenth of the variance of those with normalised contrast.
 FIG3_OF_BOTH := optimizer.beta1=[0.5,0.95] optimizer.beta2=[0.99,0.9999] model.initial_std.stage1=0.001 \
 	"model.initial_std.stage2=0.016 model.initial_std.stage3=0.016" "model.initial_std.hidden=0.032 model.initial_std.scores=0.032" \
@@ -179,7 +179,7 @@ tune-fig1: setup ## Train the grids behind the settings of figure 1 (half an hou
 tune-fig2: setup ## Train the candidates behind the settings of figure 2 (three hours of 2 cores) and sum them up
 	$(PY) run.py -m experiment=fig2b optimizer=adam,adamax settings=grid hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py -m experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=5,10,20,40 hydra.launcher.n_jobs=1 $(ARGS)
-	for candidate in $(SFO_CANDIDATES); do $(PY) run.py experiment=fig2b optimizer=sfo settings=grid optimizer.minibatches=20 $$candidate $(ARGS) || exit; done
+	for candidate in $(SFO_CANDIDATES); do $(PY) run.py experiment=fig2b optimizer=sfo settings=grid $$candidate $(ARGS) || exit; done
 	$(PY) run.py -m experiment=fig2a optimizer=$(FIG2A) settings=grid,grid_annealed hydra.launcher.n_jobs=1 $(ARGS)
 	$(PY) run.py experiment=fig2a optimizer=adagrad settings=grid_annealed schedule=exponential_pass decay=0.9 optimizer.lr=[5e-3,1e-2,2e-2] $(ARGS)
 	$(PY) run.py experiment=fig2a optimizer=sgd_nesterov settings=grid_annealed optimizer.momentum=[0.99] optimizer.lr=[6e-3] $(ARGS)

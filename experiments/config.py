@@ -175,10 +175,10 @@ def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
             del settings[key]
         known = inspect.signature(target).parameters
         settings |= {key: value for key, value in inferred.items() if key in known and key not in settings}
-    if issubclass(target, (optim.RuleOptimizer, optim.SFO)):
+    if issubclass(target, optim.RuleOptimizer):
         return
     closure = inspect.signature(target.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
+    if closure is not None and closure.default is inspect.Parameter.empty and not optim.chooses_minibatches(target):
         raise ConfigError(f"optimizer._target_={settings['_target_']} needs a closure in every step: choose another")
     betas = inspect.signature(target).parameters.get("betas")
     if betas is not None and {"beta1", "beta2"} & settings.keys():

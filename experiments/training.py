@@ -21,7 +21,7 @@ from experiments.model import Model
 from experiments.second_moments import second_moments
 from experiments.step_graphs import StepGraphs
 from experiments.streams import example_order, generator
-from optim import SFO, Exponential, InverseSqrt, RuleOptimizer
+from optim import Exponential, InverseSqrt, RuleOptimizer, chooses_minibatches
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass")
@@ -267,7 +267,8 @@ def seconds_per_pass(
 ) -> float:
     """How long a pass of these members will take, from a few steps of a copy that is thrown away; arguments as in `train`."""
     progress = Progress(model, make_optimizer, seeds, per_seed, plan, device)
-    of_a_pass = progress.optimizer.minibatches if isinstance(progress.optimizer, SFO) else math.ceil(len(dataset.train) / plan.batch_size)
+    own_choice = chooses_minibatches(progress.optimizer)
+    of_a_pass = progress.optimizer.minibatches if own_choice else math.ceil(len(dataset.train) / plan.batch_size)
     seconds, start = [], time.perf_counter()
     for cost, _ in itertools.islice(steps(model, progress, dataset.train, plan), _FORECAST_STEPS):
         cost.tolist()  # waits for the device
@@ -291,7 +292,7 @@ def _pass(model: Model, progress: Progress, split: Split, plan: Plan) -> list[fl
 
 def steps(model: Model, progress: Progress, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
     """Takes the steps of one pass; yields after each the members' costs before it, [members], and the number of examples."""
-    if isinstance(progress.optimizer, SFO):
+    if chooses_minibatches(progress.optimizer):
         yield from _steps_of_a_sum_of_functions(model, progress, split)
         return
 
@@ -310,7 +311,7 @@ def steps(model: Model, progress: Progress, split: Split, plan: Plan) -> Iterato
 
 
 def _steps_of_a_sum_of_functions(model: Model, progress: Progress, split: Split) -> Iterator[tuple[Tensor, int]]:
-    """As `steps`, for an optimizer that wants the same minibatches in every pass, and says itself which one is next."""
+    """As `steps`, for an optimizer that wants the same minibatches in every pass, and chooses the next one itself."""
     order = torch.randperm(len(split), generator=generator(progress.seeds[0], "order of data")).to(progress.device)
     if progress.optimizer.minibatches > len(split):
         raise ValueError(f"optimizer.minibatches={progress.optimizer.minibatches} should be at most {len(split)}, the number of examples")

@@ -8,7 +8,7 @@ from optim.averaging import ExponentialAverage, PolyakRuppert
 from optim.optimizer import RuleOptimizer
 from optim.rmsprop import RMSProp
 from optim.schedules import Exponential, InverseSqrt
-from optim.sfo import SFO
+from optim.sfo import SFO, chooses_minibatches
 from optim.sgd_nesterov import SGDNesterov
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "RMSProp",
     "RuleOptimizer",
     "SGDNesterov",
+    "chooses_minibatches",
 ]

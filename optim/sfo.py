@@ -1,32 +1,36 @@
-"""SFO, the sum-of-functions optimizer of Sohl-Dickstein, Poole & Ganguli (2014, arXiv 1311.2115): what section 6.2 compares Adam with.
+"""SFO, the sum-of-functions optimizer of Sohl-Dickstein, Poole & Ganguli (2014, arXiv 1311.2115). Section 6.2 compares Adam with it.
 
-The objective is a sum F(x) = f_1(x) + ... + f_N(x), one f_i for each minibatch, which always is the same examples. Of each f_i a
-quadratic model is kept, anchored where f_i was last evaluated, at x_i with gradient g_i::
+The objective is a sum F(x) = f_1(x) + ... + f_N(x), with one f_i for each minibatch. A minibatch is always the same examples.
+SFO keeps a quadratic model of each f_i. It is anchored at x_i, where f_i was last evaluated, with gradient g_i::
 
     f_i(x) ~ f_i(x_i) + g_i (x - x_i) + (x - x_i) H_i (x - x_i) / 2
 
-A step minimises the sum of the models of the active minibatches, then evaluates the one minibatch that has become most
-out of date, and anchors its model anew. H_i is built by BFGS from the pairs (change of x, change of g_i) between its last
-evaluations. All of this happens in the coordinates of a subspace that is spanned by recent gradients, shared by all minibatches.
+A step evaluates the minibatch that is most out of date, moves its anchor, and then minimises the sum of the models of the active
+minibatches. BFGS builds H_i from the pairs (change of x, change of g_i) between evaluations of f_i. All models live in the
+coordinates of one low-dimensional subspace, which recent gradients span. Coordinates are float64 on the CPU.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 _CONDITION = 1e6  # the largest ratio of eigenvalues of an H_i
-_LONGEST = 10.0  # a step is at most so many times as long as the mean of those before
-_SHORTER = 0.25  # after a step that was taken back, the next is at most so much of it
-_COLUMNS = 2**16  # of the basis are turned at a time
+_UNSEEN = 0.25  # quantile of the past curvatures for unseen directions: at 0.5 SFO is slower per pass, at 0.15 networks diverged
+_LONGEST = 10.0  # a step is at most this many times the mean length of all before it
+_SHORTER = 0.25  # after a rejected step, the next is at most this share of it; the limit then grows tenfold in N steps
+_RECENT = 3  # evaluations whose range says how far the cost of a minibatch may exceed its model
+_COLUMNS = 2**16  # of the basis are transformed at a time, so that compaction needs no second basis
 
-# Attributes of SFO that change from step to step, besides its models, its basis and its random numbers.
-_PROGRESS = ("x", "waiting", "evaluations", "taken_back", "_since_activation", "_steps", "_way", "_limit", "_before")
+# What changes from step to step, besides the models, the basis and the random numbers.
+_PROGRESS = ("x", "waiting", "evaluations", "rejected", "_since_activation", "_steps", "_path", "_limit", "_retrying", "_before")
 
 
 class Subspace:
@@ -34,11 +38,11 @@ class Subspace:
 
     Args:
         capacity: the largest number of dimensions.
-        like: a vector [size]: its dtype and device are the basis's.
+        like: a vector [size] with the dtype and device of the basis.
 
     Attributes:
-        basis: shape [capacity, size]; rows from `dimensions` on are not used.
-        dimensions: how many there are.
+        basis: shape [capacity, size]; rows from `dimensions` on are unused.
+        dimensions: the number of rows in use.
     """
 
     def __init__(self, capacity: int, like: Tensor):
@@ -51,65 +55,76 @@ class Subspace:
         return len(self.basis)
 
     @property
+    def precision(self) -> float:
+        """The relative rounding of the basis."""
+        return torch.finfo(self.basis.dtype).eps
+
+    @property
     def full(self) -> bool:
-        """Whether there is no room for another dimension, though there could be one in the space around."""
+        """Whether the basis cannot grow although it does not span the whole space."""
         return self.dimensions == self.capacity < self.basis.shape[1]
 
     def coordinates(self, vector: Tensor) -> Tensor:
-        """Coordinates [capacity], float64 on the CPU, of a vector [size], for which the basis grows if need be."""
+        """Returns the coordinates [capacity] of a vector [size], NaN if it is not finite. The basis grows if it can and must."""
         used = self.basis[: self.dimensions]
-        coordinates = torch.zeros(self.capacity, dtype=torch.float64)
+        coordinates = torch.zeros(self.capacity, dtype=torch.float64, device="cpu")
         rest = vector.clone()
-        for _ in range(2):  # the second time takes out what rounding left the first time
+        for _ in range(3):
             part = used @ rest
             rest.addmv_(used.T, part, alpha=-1)
-            coordinates[: self.dimensions] += part.to("cpu", torch.float64)
-        length, precision = rest.norm().item(), torch.finfo(vector.dtype).eps * vector.norm().item()
-        if length > 10 * precision and self.dimensions < self.capacity:
+            part = torch.cat([part, rest.norm().unsqueeze(0)]).to("cpu", torch.float64)  # the only wait for the device
+            part, length = part[:-1], part[-1].item()
+            coordinates[: self.dimensions] += part
+            if length > 0.1 * part.norm():  # a shorter rest holds more rounding, which is not orthogonal yet
+                break
+        if not math.isfinite(length):
+            return coordinates.fill_(math.nan)
+        if length > 10 * self.precision * math.hypot(coordinates.norm(), length) and self.dimensions < self.capacity:
             coordinates[self.dimensions] = length
-            rest.div_(length)
-            rest.addmv_(used.T, used @ rest, alpha=-1)  # for a short rest is mostly rounding, and not orthogonal yet
-            torch.div(rest, rest.norm(), out=self.basis[self.dimensions])
+            torch.div(rest, length, out=self.basis[self.dimensions])
             self.dimensions += 1
         return coordinates
 
     def vector(self, coordinates: Tensor) -> Tensor:
-        """The vector [size] with these coordinates [capacity]."""
-        part = coordinates[: self.dimensions].to(self.basis.device, self.basis.dtype)
-        return self.basis[: self.dimensions].T @ part
+        """Returns the vector [size] with these coordinates [capacity]."""
+        return self.basis[: self.dimensions].T @ coordinates[: self.dimensions].to(self.basis)
 
     def compact(self, kept: Tensor) -> Tensor:
-        """Keeps only the span of some vectors.
+        """Reduces the subspace to the span of some vectors, with a basis that is orthonormal to rounding.
 
         Args:
-            kept: their coordinates, shape [vectors, capacity].
+            kept: coordinates of the vectors, shape [vectors, capacity].
 
         Returns:
-            The matrix [capacity, capacity] that turns old coordinates into new ones.
+            The matrix [capacity, capacity] that maps old coordinates to new ones.
         """
+        old = self.dimensions
         units = kept / kept.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        _, lengths, directions = torch.linalg.svd(units, full_matrices=False)
+        _, lengths, directions = torch.linalg.svd(units[:, :old], full_matrices=False)
         directions = directions[lengths > 1e-13 * lengths[0]]
-        new = len(directions)
-        turn = torch.zeros(self.capacity, self.capacity, dtype=torch.float64)
-        turn[:new] = directions
-        used = directions[:, : self.dimensions].to(self.basis.device, self.basis.dtype)
-        for part in self.basis.split(_COLUMNS, dim=1):  # so that no second basis is needed meanwhile
-            part[:new] = used @ part[: self.dimensions]
-        self.dimensions = new
-        return turn
+        # Rounding adds up from compaction to compaction, so the old basis is orthonormal only roughly: B B^T = gram.
+        gram = torch.zeros(old, old, dtype=torch.float64, device=self.basis.device)
+        for part in self.basis[:old].split(_COLUMNS, dim=1):
+            gram += part @ part.T
+        lower = torch.linalg.cholesky(directions @ gram.cpu() @ directions.T)
+        rows = torch.linalg.solve_triangular(lower, directions, upper=False).to(self.basis)
+        self.dimensions = len(directions)
+        for part in self.basis.split(_COLUMNS, dim=1):
+            part[: self.dimensions] = rows @ part[:old]
+        matrix = torch.zeros(self.capacity, self.capacity, dtype=torch.float64, device="cpu")
+        matrix[: self.dimensions, :old] = lower.T @ directions
+        return matrix
 
 
 def curvature(moves: Tensor, changes: Tensor, otherwise: float) -> tuple[Tensor, float]:
-    """H from the history of one minibatch: BFGS, starting from beta times the identity.
+    """Builds H from the history of one minibatch by BFGS, starting from beta times the identity.
 
-    beta is the median of the gains |change| / |move| in the span of the moves. (With the smallest of them steps in directions never
-    seen are long: faster at first, but on networks the cost explodes later.)
+    beta is the lower quartile of the gains |change| / |move| in the span of the moves.
 
     Args:
         moves: changes of x between evaluations, oldest first, shape [pairs, dimensions].
-        changes: changes of the gradient, likewise.
-        otherwise: beta where the history has no pair of positive curvature.
+        changes: the changes of the gradient, shape [pairs, dimensions].
+        otherwise: beta if no pair has positive curvature.
 
     Returns:
         H [dimensions, dimensions], positive definite, and beta.
@@ -117,17 +132,17 @@ def curvature(moves: Tensor, changes: Tensor, otherwise: float) -> tuple[Tensor,
     products = (moves * changes).sum(1)
     useful = products > 1e-10 * moves.norm(dim=1) * changes.norm(dim=1)
     moves, changes = moves[useful], changes[useful]
-    identity = torch.eye(moves.shape[1], dtype=torch.float64)
+    identity = torch.eye(moves.shape[1], dtype=torch.float64, device="cpu")
     if not len(moves):
         return otherwise * identity, otherwise
     left, lengths, _ = torch.linalg.svd(moves, full_matrices=False)
     seen = lengths > 1e-6 * lengths[0]
     gains = torch.linalg.svdvals((left[:, seen] / lengths[seen]).T @ changes)
-    beta = gains.median().item()
+    beta = gains.clamp(min=gains[0] / _CONDITION).quantile(_UNSEEN).item()
     hessian = beta * identity
     for move, change in zip(moves, changes, strict=True):
-        bent = hessian @ move
-        hessian = hessian + torch.outer(change, change) / (change @ move) - torch.outer(bent, bent) / (move @ bent)
+        image = hessian @ move
+        hessian = hessian + torch.outer(change, change) / (change @ move) - torch.outer(image, image) / (move @ image)
     values, vectors = torch.linalg.eigh(hessian)
     return vectors * values.clamp(min=values[-1].item() / _CONDITION) @ vectors.T, beta
 
@@ -137,12 +152,12 @@ class Model:
     """The quadratic model of one minibatch; vectors are coordinates [capacity].
 
     Attributes:
-        x_i: where it is anchored, None before its first evaluation.
-        f_i, g_i: value and gradient there.
         moves, changes: the pairs of its history, oldest first, shape [pairs, capacity].
-        beta: the curvature in directions that its history does not span.
+        beta: the curvature in directions that the history does not span.
         hessian: H_i, shape [capacity, capacity].
-        lowest, highest: the values that the minibatch has had.
+        x_i: the anchor; None before the first evaluation.
+        f_i, g_i: the cost and the gradient at the anchor.
+        values: the last costs of the minibatch, at most _RECENT, those after rejected steps too.
     """
 
     moves: Tensor
@@ -152,55 +167,63 @@ class Model:
     x_i: Tensor | None = None
     f_i: float = math.nan
     g_i: Tensor | None = None
-    lowest: float = math.inf
-    highest: float = -math.inf
+    values: list[float] = field(default_factory=list)
 
     @classmethod
     def flat(cls, capacity: int, beta: float) -> Model:
-        """A model of which nothing is known but a curvature."""
-        nothing = torch.zeros(0, capacity, dtype=torch.float64)
-        return cls(nothing, nothing, beta, beta * torch.eye(capacity, dtype=torch.float64))
+        """Returns a model without history, of curvature beta in all directions."""
+        empty = torch.zeros(0, capacity, dtype=torch.float64, device="cpu")
+        return cls(empty, empty, beta, beta * torch.eye(capacity, dtype=torch.float64, device="cpu"))
 
-    def has_exploded(self, value: float, x: Tensor) -> bool:
-        """Whether a value at x is above the one that the model predicts, by twice the change it predicts and by all that was seen."""
+    def is_exceeded(self, value: float, x: Tensor, precision: float) -> bool:
+        """Whether the cost at x exceeds the model by more than twice the predicted change, the recent range of costs, and rounding."""
         move = x - self.x_i
         predicted = (self.g_i @ move + move @ self.hessian @ move / 2).item()
-        return value - (self.f_i + predicted) > max(2 * abs(predicted), self.highest - self.lowest)
+        tolerated = max(2 * abs(predicted), max(self.values) - min(self.values), 100 * precision * abs(value))
+        return value - (self.f_i + predicted) > tolerated
 
-    def learn(self, x: Tensor, g: Tensor, precision: float, history: int, dimensions: int) -> None:
-        """Takes the pair of changes since the anchor into the history, unless the gradient changed by no more than its rounding."""
+    def add_pair(self, x: Tensor, g: Tensor, precision: float, history: int, dimensions: int) -> None:
+        """Adds the changes since the anchor to the history, unless the gradient changed by no more than rounding."""
         if (g - self.g_i).norm() <= 100 * precision * g.norm():
             return
         self.moves = torch.cat([self.moves, (x - self.x_i).unsqueeze(0)])[-history:]
         self.changes = torch.cat([self.changes, (g - self.g_i).unsqueeze(0)])[-history:]
-        self.bend(dimensions)
+        self.build_hessian(dimensions)
 
-    def bend(self, dimensions: int) -> None:
-        """Builds the Hessian from the history, in that many dimensions; others have the curvature beta."""
+    def build_hessian(self, dimensions: int) -> None:
+        """Builds H_i from the history in the first `dimensions` coordinates; the others have curvature beta."""
         hessian, self.beta = curvature(self.moves[:, :dimensions], self.changes[:, :dimensions], self.beta)
-        self.hessian = self.beta * torch.eye(self.moves.shape[1], dtype=torch.float64)
+        self.hessian = self.beta * torch.eye(self.moves.shape[1], dtype=torch.float64, device="cpu")
         self.hessian[:dimensions, :dimensions] = hessian
 
-    def anchor(self, x: Tensor, g: Tensor, value: float) -> None:
-        """Moves the model to where the minibatch was evaluated."""
+    def move_anchor(self, x: Tensor, g: Tensor, value: float) -> None:
+        """Anchors the model at x."""
         self.x_i, self.f_i, self.g_i = x, value, g
-        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
 
-    def turn(self, matrix: Tensor, x: Tensor, dimensions: int) -> None:
-        """Changes to other coordinates, whose origin is at x."""
+    def change_basis(self, matrix: Tensor, origin: Tensor, dimensions: int) -> None:
+        """Maps all vectors to new coordinates with that origin, and drops the pairs that the new subspace does not hold."""
         moves, changes = self.moves @ matrix.T, self.changes @ matrix.T
         kept = (moves.norm(dim=1) > 0.5 * self.moves.norm(dim=1)) & (changes.norm(dim=1) > 0.5 * self.changes.norm(dim=1))
         self.moves, self.changes = moves[kept], changes[kept]
         if self.x_i is not None:
-            self.x_i, self.g_i = matrix @ (self.x_i - x), matrix @ self.g_i
-        self.bend(dimensions)
+            self.x_i, self.g_i = matrix @ (self.x_i - origin), matrix @ self.g_i
+        self.build_hessian(dimensions)
+
+
+def chooses_minibatches(optimizer: torch.optim.Optimizer | type) -> bool:
+    """Whether an optimizer, or a class of optimizers, chooses the minibatch of each step itself.
+
+    Such an optimizer has the attributes `chooses_minibatches = True` and `minibatches`, their number. A training loop divides the
+    examples into that many minibatches once. It calls `step(closure)` as often per epoch; `closure(i)` evaluates minibatch i.
+    """
+    return getattr(optimizer, "chooses_minibatches", False)
 
 
 class SFO(torch.optim.Optimizer):
     """Minimises a sum of functions, one for each minibatch. Each step evaluates one of them, which the optimizer chooses.
 
-    The functions must be deterministic: minibatch i is always the same examples with the same noise. There is no step size. Memory
-    is about 3 N numbers per parameter for N minibatches, whose number should be about sqrt(examples) / 10.
+    The functions must be deterministic: minibatch i is always the same examples with the same noise. There is no learning rate.
+    Memory is about 3 N numbers per parameter for N minibatches; the SFO paper advises sqrt(examples) / 10 of them.
 
     ::
 
@@ -210,114 +233,120 @@ class SFO(torch.optim.Optimizer):
             loss = cost(model, minibatch[i])
             loss.backward()
             return loss
-        for _ in range(passes * 25):
+        for _ in range(epochs * 25):
             optimizer.step(closure)
 
-    Where the published description leaves room: where the value of a minibatch is not finite, or far above what its model says, the
-    last step was too long and is taken back, once; another minibatch becomes active when that happens, when the mean gradient
-    of the active ones is smaller than its standard error, or after a pass over them without a new one.
+    Two rules are ours, because the SFO paper leaves them open. A step is rejected if the next cost is not finite, or far above its model;
+    a retry that stays finite is kept. Another minibatch becomes active after a rejection, when the mean gradient of the active ones is
+    smaller than its standard error, or after as many steps as there are active ones.
 
     Args:
         params: parameters of one dtype on one device, in one group.
         minibatches: N.
         history: pairs from which each H_i is built.
-        seed: decides the order in which minibatches become active, and by whose metric the next one is chosen.
+        seed: of the order in which minibatches become active, and of the metric that chooses the next one.
 
     Raises:
-        ValueError: numbers that are out of range, more than one group, several dtypes.
+        ValueError: a number is out of range, or there are several groups, dtypes or devices.
 
     Attributes:
-        models: of the active minibatches.
-        waiting: the minibatches that are not active yet.
-        evaluations: how often a minibatch was evaluated.
-        taken_back: how many steps were taken back.
+        models: the models of the active minibatches.
+        waiting: the inactive minibatches.
+        evaluations: the number of costs evaluated.
+        rejected: the number of steps rejected.
     """
+
+    chooses_minibatches: ClassVar[bool] = True
 
     def __init__(self, params, minibatches: int, history: int = 10, seed: int = 0):
         for name, value in (("minibatches", minibatches), ("history", history)):
             if not (isinstance(value, int) and value > 0):
-                raise ValueError(f"{name}={value} should be a whole number above 0")
+                raise ValueError(f"{name}={value} is invalid: expected a whole number above 0")
         super().__init__(params, {})
-        if len(self.param_groups) != 1:
-            raise ValueError("SFO takes one group of parameters")
         self._params: list[Tensor] = self.param_groups[0]["params"]
         if len({(p.dtype, p.device) for p in self._params}) != 1 or self._params[0].dtype not in (torch.float32, torch.float64):
             raise ValueError("SFO takes parameters of one dtype, float32 or float64, on one device")
         self.minibatches, self.history = minibatches, history
-        size = sum(p.numel() for p in self._params)
-        self._precision = torch.finfo(self._params[0].dtype).eps
-        self.subspace = Subspace(3 * minibatches + 2, self._params[0].new_zeros(size))
-        self.random = torch.Generator().manual_seed(seed)
-        self.waiting: list[int] = torch.randperm(minibatches, generator=self.random).tolist()
+        self.subspace = Subspace(3 * minibatches + 2, self._params[0].new_zeros(sum(p.numel() for p in self._params)))
+        self.random = torch.Generator("cpu").manual_seed(seed)
+        self.waiting: list[int] = torch.randperm(minibatches, generator=self.random, device="cpu").tolist()
         self.models: dict[int, Model] = {}
-        self.x = torch.zeros(self.subspace.capacity, dtype=torch.float64)  # where the parameters are
-        self.evaluations = self.taken_back = 0
-        self._since_activation, self._steps, self._way, self._limit = 0, 0, 0.0, math.inf
+        self.x = torch.zeros(self.subspace.capacity, dtype=torch.float64, device="cpu")  # coordinates of the parameters
+        self.evaluations = self.rejected = 0
+        self._since_activation, self._steps, self._path, self._limit, self._retrying = 0, 0, 0.0, math.inf, False
         self._before: tuple[Tensor, Tensor] | None = None  # parameters and coordinates before the last step
         for _ in range(min(2, minibatches)):
             self._activate()
 
     @property
     def active(self) -> list[int]:
-        """The minibatches that count so far."""
+        """The minibatches whose models count."""
         return list(self.models)
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Takes the first group and refuses others: one subspace holds all parameters (torch calls this in the constructor too)."""
+        if self.param_groups:
+            raise ValueError("SFO takes one group of parameters")
+        super().add_param_group(param_group)
 
     def step(self, closure: Callable[[int], Tensor]) -> Tensor:
         """Evaluates one minibatch, and moves to where the sum of all models is lowest.
 
         Args:
-            closure: gets the number of a minibatch, clears the gradients, computes its cost and the gradients of it, returns
-                the cost. The first step calls it twice.
+            closure: takes the number of a minibatch, clears the gradients, computes its cost and gradients, returns the cost.
+                The first step calls it twice.
 
         Returns:
             The cost that was evaluated, before the step.
         """
         i = self._choose()
         loss, g = self._evaluate(closure, i)
-        model, value = self.models[i], loss.item()
-        sound = math.isfinite(value) and bool(g.isfinite().all())
-        if sound and self.evaluations == 1:
+        if self.evaluations == 1:
             self._probe(closure, i, g)
-        trusted = self._limit == math.inf and model.x_i is not None
-        if self._before is not None and (not sound or (trusted and model.has_exploded(value, self.x))):
-            self._take_back(model, g if sound else None)
-        elif sound:
-            g = self._coordinates(g)
-            if model.x_i is not None:
-                model.learn(self.x, g, self._precision, self.history, self.subspace.dimensions)
-            model.anchor(self.x.clone(), g, value)
-            self._limit = math.inf
-            self._since_activation += 1
-            if self._pays_no_more():
-                self._activate()
-        else:
-            return loss  # not finite from the beginning: there is nowhere to go
-        self._move()
+        with torch.autocast(g.device.type, enabled=False):  # coordinates need every digit
+            self._update(self.models[i], loss.item(), g)
         return loss
 
     def state_dict(self) -> dict:
-        """Everything that the next step depends on, besides the parameters."""
+        """Returns a copy of everything that the next step depends on, besides the parameters."""
+        progress = {name: getattr(self, name) for name in ("minibatches", *_PROGRESS)}
         return super().state_dict() | {
             "basis": self.subspace.basis[: self.subspace.dimensions].clone(),
-            "models": {i: vars(model) for i, model in self.models.items()},
             "random": self.random.get_state(),
-            **{name: getattr(self, name) for name in _PROGRESS},
+            **copy.deepcopy(progress | {"models": {i: dict(vars(model)) for i, model in self.models.items()}}),
         }
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes over what `state_dict` returned; the parameters must be those of then."""
-        self.subspace.dimensions = len(state_dict["basis"])
-        self.subspace.basis[: self.subspace.dimensions] = state_dict["basis"]
-        self.models = {i: Model(**known) for i, known in state_dict["models"].items()}
-        self.random.set_state(state_dict["random"])
-        for name in _PROGRESS:
-            setattr(self, name, state_dict[name])
+        """Copies what `state_dict` returned; the parameters must be those of then.
+
+        Raises:
+            ValueError: the state is of another number of minibatches or parameters; nothing has been loaded.
+        """
+        if state_dict.get("minibatches") != self.minibatches:
+            raise ValueError(
+                f"the state has minibatches={state_dict.get('minibatches')}: expected {self.minibatches}, as the optimizer has"
+            )
+        basis, size = state_dict["basis"], self.subspace.basis.shape[1]
+        if basis.shape[1] != size:
+            raise ValueError(f"the state is of {basis.shape[1]} parameters: expected {size}, as the optimizer has")
+        self.subspace.dimensions = len(basis)
+        self.subspace.basis[: len(basis)] = basis
+        self.random.set_state(state_dict["random"].cpu())
+        state = _on_cpu({name: state_dict[name] for name in ("models", *_PROGRESS)})
+        self.models = {i: Model(**fields) for i, fields in state.pop("models").items()}
+        for name, value in state.items():
+            setattr(self, name, value)
         if self._before is not None:
             self._before = self._before[0].to(self.subspace.basis), self._before[1]
 
+    def __getstate__(self) -> dict:
+        """Adds what torch does not know of to what pickle and deepcopy take."""
+        own = ("minibatches", "history", "subspace", "models", "random", "_params", *_PROGRESS)
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
     def _evaluate(self, closure: Callable[[int], Tensor], i: int) -> tuple[Tensor, Tensor]:
-        """Cost and gradient [size] of minibatch i."""
+        """Returns the cost and the gradient [size] of minibatch i."""
         with torch.enable_grad():
             loss = closure(i)
         self.evaluations += 1
@@ -327,43 +356,66 @@ class SFO(torch.optim.Optimizer):
     @torch.no_grad()
     def _probe(self, closure: Callable[[int], Tensor], i: int, g: Tensor) -> None:
         """Finds the curvature along the very first gradient, by a second evaluation close by."""
-        before = torch.cat([p.flatten() for p in self._params])
-        length = g.norm().item()
-        if length == 0:
+        before, length = self._flat_parameters(), g.norm().item()
+        if not 0 < length < math.inf:
             return
-        reach = 1e-2 * torch.finfo(g.dtype).eps ** (1 / 4) * max(1.0, before.norm().item())
-        self._place(before - g * (reach / length))
+        reach = 1e-2 * self.subspace.precision ** (1 / 4) * max(1.0, before.norm().item())
+        self._set_parameters(before - g * (reach / length))
         changed = (self._evaluate(closure, i)[1] - g).norm().item()
-        self._place(before)
-        if math.isfinite(changed) and changed > 0:
-            for known in self.models.values():
-                known.beta = changed / reach
-                known.bend(self.subspace.dimensions)
+        self._set_parameters(before)
+        if 0 < changed < math.inf:
+            for model in self.models.values():
+                model.beta = changed / reach
+                model.build_hessian(self.subspace.dimensions)
 
     def _choose(self) -> int:
-        """One that was never evaluated, or the one farthest from its anchor, by the metric of its own H_i or by that of their sum."""
+        """Returns a minibatch without evaluation, or the one farthest from its anchor, by the metric of its own H_i or of their sum."""
         for i, model in self.models.items():
             if model.x_i is None:
                 return i
-        away = {i: self.x - model.x_i for i, model in self.models.items()}
-        if torch.rand((), generator=self.random) < 0.5:
+        moves = {i: self.x - model.x_i for i, model in self.models.items()}
+        if torch.rand((), generator=self.random, device="cpu") < 0.5:
             total = sum(model.hessian for model in self.models.values())
-            return max(away, key=lambda i: (away[i] @ total @ away[i]).item())
-        return max(away, key=lambda i: (away[i] @ self.models[i].hessian @ away[i]).item())
+            return max(moves, key=lambda i: (moves[i] @ total @ moves[i]).item())
+        return max(moves, key=lambda i: (moves[i] @ self.models[i].hessian @ moves[i]).item())
+
+    @torch.no_grad()
+    def _update(self, model: Model, value: float, gradient: Tensor) -> None:
+        """Takes one evaluation into its model, or rejects the step that led to it; then moves."""
+        g = self._coordinates(gradient)
+        finite = math.isfinite(value) and bool(g.isfinite().all())
+        if self._before is None and not finite:
+            return  # not finite from the start: there is nowhere to go
+        precision, accepted = self.subspace.precision, finite
+        if finite and model.x_i is not None:
+            accepted = self._retrying or not model.is_exceeded(value, self.x, precision)
+            model.add_pair(self.x, g, precision, self.history, self.subspace.dimensions)
+        if finite:  # noted after rejections too: where costs are noise, not every step is rejected
+            model.values = [*model.values, value][-_RECENT:]
+        if accepted:
+            model.move_anchor(self.x.clone(), g, value)
+            self._limit *= 10 ** (1 / self.minibatches)
+            self._since_activation += 1
+            if self._should_activate():
+                self._activate()
+        else:
+            self._reject_step()
+        self._retrying = not accepted
+        self._move()
 
     def _coordinates(self, vector: Tensor) -> Tensor:
-        """Coordinates of a vector; the subspace is compacted first where it is full."""
+        """Returns the coordinates of a vector; compacts a full subspace first."""
         if self.subspace.full:
             known = [model for model in self.models.values() if model.x_i is not None]
             matrix = self.subspace.compact(torch.stack([v for model in known for v in (model.g_i, model.x_i - self.x)]))
             for model in self.models.values():
-                model.turn(matrix, self.x, self.subspace.dimensions)
+                model.change_basis(matrix, self.x, self.subspace.dimensions)
             self._before = None if self._before is None else (self._before[0], matrix @ (self._before[1] - self.x))
             self.x = torch.zeros_like(self.x)
         return self.subspace.coordinates(vector)
 
-    def _pays_no_more(self) -> bool:
-        """Whether more minibatches are wanted: their gradients nearly cancel, or a whole pass went by."""
+    def _should_activate(self) -> bool:
+        """Whether to add a minibatch: the gradients of the active ones nearly cancel, or each had its turn since the last was added."""
         known = [model.g_i for model in self.models.values() if model.x_i is not None]
         if len(known) < len(self.models) or len(known) < 2:
             return False
@@ -373,45 +425,53 @@ class SFO(torch.optim.Optimizer):
         return self._since_activation >= len(known) or bool(mean.square().sum() < error)
 
     def _activate(self) -> None:
-        """Lets one more minibatch count, with the median curvature of the others until it has been evaluated twice."""
+        """Adds a minibatch, with the median curvature of the others until it has been evaluated twice."""
         if self.waiting:
             beta = statistics.median([model.beta for model in self.models.values()]) if self.models else 1.0
             self.models[self.waiting.pop()] = Model.flat(self.subspace.capacity, beta)
         self._since_activation = 0
 
-    @torch.no_grad()
-    def _take_back(self, model: Model, g: Tensor | None) -> None:
-        """Goes back to before the last step, whose length the next one will not reach, and learns from the gradient there, if finite."""
-        self.taken_back += 1
-        if g is not None and model.x_i is not None:
-            g = self._coordinates(g)
-            model.learn(self.x, g, self._precision, self.history, self.subspace.dimensions)
-        place, x = self._before
+    def _reject_step(self) -> None:
+        """Goes back to before the last step, limits the next ones, and adds a minibatch."""
+        parameters, x = self._before
+        self.rejected += 1
         self._limit = _SHORTER * (self.x - x).norm().item()
-        self._place(place)
+        self._set_parameters(parameters)
         self.x = x
         self._activate()
 
-    @torch.no_grad()
     def _move(self) -> None:
-        """The Newton step on the sum of the models."""
+        """Takes the Newton step on the sum of the models."""
         known = [model for model in self.models.values() if model.x_i is not None]
         total = sum(model.hessian for model in known)
         slope = sum(model.g_i + model.hessian @ (self.x - model.x_i) for model in known)
         step = -torch.linalg.solve(total, slope)
         step[self.subspace.dimensions :] = 0.0
         length = step.norm().item()
-        limit = min(self._limit, _LONGEST * self._way / self._steps if self._steps else math.inf)
+        limit = min(self._limit, _LONGEST * self._path / self._steps if self._steps else math.inf)
         if length > limit:
             step, length = step * (limit / length), limit
-        self._way, self._steps = self._way + length, self._steps + 1
-        before = torch.cat([p.flatten() for p in self._params])
-        self._before = before, self.x
+        self._path, self._steps = self._path + length, self._steps + 1
+        self._before = self._flat_parameters(), self.x
         self.x = self.x + step
-        self._place(before + self.subspace.vector(step))
+        self._set_parameters(self._before[0] + self.subspace.vector(step))
 
-    @torch.no_grad()
-    def _place(self, flat: Tensor) -> None:
-        """Puts the parameters where the vector [size] says."""
+    def _flat_parameters(self) -> Tensor:
+        """Returns a copy [size] of the parameters."""
+        return torch.cat([p.detach().flatten() for p in self._params])
+
+    def _set_parameters(self, flat: Tensor) -> None:
+        """Copies a vector [size] into the parameters."""
         for p, part in zip(self._params, flat.split([p.numel() for p in self._params]), strict=True):
             p.copy_(part.view_as(p))
+
+
+def _on_cpu(value):
+    """Returns a copy of nested containers with all tensors on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_cpu(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_on_cpu, value))
+    return value

@@ -1,11 +1,18 @@
 """SFO against what its paper promises: quadratics, logistic regression beside SGD and L-BFGS, its subspace, its active set, its memory."""
 
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 import optim
 from experiments.checkpoints import Checkpoint
@@ -13,7 +20,7 @@ from experiments.logistic_regression import LogisticRegression
 from experiments.training import Plan, train
 from interruptions import Interrupted, interrupted_after
 from optim import sfo
-from optim.sfo import Subspace, curvature
+from optim.sfo import Model, Subspace, curvature
 
 CPU = torch.device("cpu")
 
@@ -52,7 +59,7 @@ def excesses(matrices, vectors, passes: int, dtype=torch.float64, **options) -> 
 @pytest.mark.parametrize(("minibatches", "size", "condition"), [(10, 10, 10), (20, 50, 100), (20, 200, 100), (50, 100, 10)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_sum_of_quadratics_is_at_its_minimum_within_ten_passes_and_stays_there(minibatches, size, condition, seed):
-    found, optimizer = excesses(*quadratics(minibatches, size, condition), passes=40, seed=seed)
+    found, optimizer = excesses(*quadratics(minibatches, size, condition), passes=20, seed=seed)
     assert found[9] < 1e-10
     assert max(found[9:]) < 1e-10
     assert sorted(optimizer.active) == list(range(minibatches))
@@ -74,7 +81,7 @@ def digits():
     """Minibatches of the digits of scikit-learn, and the cost of logistic regression on some of them."""
     inputs, targets = load_digits(return_X_y=True)
     inputs, targets = torch.tensor(inputs / 16), torch.tensor(targets)
-    parts = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0)).tensor_split(20)
+    parts = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0)).tensor_split(25)
     return parts, lambda w, index: functional.cross_entropy(inputs[index] @ w, targets[index]) + 5e-4 * w.square().sum()
 
 
@@ -124,7 +131,8 @@ def test_it_beats_sgd_and_l_bfgs_per_pass_on_logistic_regression(digits):
 
     best = l_bfgs(start(), 5000)
     ours = sfo(start()) - best
-    assert 0 <= ours < 1e-7
+    # The SFO authors' program ends at 7e-11, SFO with the median of the curvatures for unseen directions at 1e-8.
+    assert 0 <= ours < 5e-10
     assert ours < 1e-4 * min(sgd(start(), lr) - best for lr in (0.1, 0.3, 1.0, 3.0))
     assert ours < 1e-4 * (l_bfgs(start(), passes) - best)
 
@@ -148,7 +156,7 @@ def test_minibatches_become_active_one_by_one():
     assert optimizer.evaluations == 61  # the first step looks twice
 
 
-def test_a_step_to_where_a_cost_is_not_finite_is_taken_back():
+def test_a_step_to_where_a_cost_is_not_finite_is_rejected():
     """Sum of c_i x - log(x), lowest where x is 1 / mean(c); beyond 0 the costs are not a number."""
     slopes = torch.tensor([10.0, 20.0, 30.0, 40.0], dtype=torch.float64)
     x = torch.full((3,), 5.0, dtype=torch.float64, requires_grad=True)
@@ -163,12 +171,11 @@ def test_a_step_to_where_a_cost_is_not_finite_is_taken_back():
 
     for _ in range(200):
         optimizer.step(closure)
-    assert sum(infinite) > 0
-    assert optimizer.taken_back >= sum(infinite)
+    assert 0 < sum(infinite) <= optimizer.rejected
     np.testing.assert_allclose(x.detach(), 1 / 25, rtol=1e-6)
 
 
-def test_a_far_too_long_step_is_taken_back():
+def test_a_far_too_long_step_is_rejected():
     """x^4: the curvature found far out is right; found near the minimum it is far too small for a gradient from far out."""
     x = torch.tensor([0.01, -0.01], dtype=torch.float64, requires_grad=True)
     optimizer = optim.SFO([x], 3)
@@ -184,7 +191,7 @@ def test_a_far_too_long_step_is_taken_back():
         optimizer.step(closure)
     gradient = sum(4 * 10.0**i * (x.detach() - centres[i]) ** 3 for i in range(3))
     assert gradient.norm() < 1e-6
-    assert optimizer.taken_back > 0
+    assert optimizer.rejected > 0
 
 
 def test_costs_that_are_not_finite_from_the_beginning_leave_the_parameters_alone():
@@ -218,6 +225,48 @@ def test_the_subspace_is_orthonormal_and_keeps_what_it_is_told_to(columns, monke
     np.testing.assert_allclose(torch.stack([space.vector(turn @ c) for c in kept]), vectors[[2, 5, 9]], atol=1e-12)
 
 
+def test_a_subspace_stays_orthonormal_over_many_compactions():
+    """Float32: |B B^T - I| is 1e-7 with orthonormalisation, and 1e-6 if rounding adds up from compaction to compaction."""
+    generator = torch.Generator().manual_seed(0)
+    space, size, recent = Subspace(32, torch.zeros(1000)), 1000, 20
+    vectors = [torch.randn(size, generator=generator)]
+    coordinates = space.coordinates(vectors[0]).unsqueeze(0)
+    for _ in range(100):
+        while not space.full:
+            vectors.append(torch.randn(size, generator=generator) + 3 * vectors[0])
+            coordinates = torch.cat([coordinates, space.coordinates(vectors[-1]).unsqueeze(0)])
+        vectors, coordinates = [vectors[0], *vectors[-recent:]], torch.cat([coordinates[:1], coordinates[-recent:]])
+        coordinates = coordinates @ space.compact(coordinates).T
+    used = space.basis[: recent + 1].double()
+    assert space.dimensions == recent + 1
+    np.testing.assert_allclose(used @ used.T, np.eye(recent + 1), atol=4e-7)
+    found = torch.stack([space.vector(c) for c in coordinates])
+    np.testing.assert_allclose(found, torch.stack(vectors), atol=2e-5)  # numbers up to 15, rounded to 1e-6
+
+
+class Projections(TorchFunctionMode):
+    """Counts the projections of a vector: each takes out its part in the subspace once."""
+
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += getattr(function, "__name__", "") == "addmv_"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("inside", "projections"), [(0.0, 1), (5.0, 1), (20.0, 2), (1e5, 2)])
+def test_a_vector_is_projected_again_only_if_most_of_it_lies_in_the_subspace(inside, projections):
+    generator = torch.Generator().manual_seed(0)
+    space = Subspace(4, torch.zeros(1000))
+    first, second = (functional.normalize(torch.randn(1000, generator=generator), dim=0) for _ in range(2))
+    space.coordinates(first)
+    second -= (first @ second) * first
+    with Projections() as counter:
+        space.coordinates(inside * first + second)
+    assert counter.count == projections
+    np.testing.assert_allclose(space.basis[:2] @ space.basis[:2].T, np.eye(2), atol=1e-6)
+
+
 def test_the_curvature_of_a_quadratic_is_found_from_its_history():
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
@@ -225,7 +274,8 @@ def test_the_curvature_of_a_quadratic_is_found_from_its_history():
     axes = torch.linalg.eigh(matrix)[1].T
     hessian, beta = curvature(axes, axes @ matrix, otherwise=1.0)
     np.testing.assert_allclose(hessian, matrix, rtol=1e-10)  # moves along the axes do not disturb each other
-    assert beta == pytest.approx(torch.linalg.eigvalsh(matrix)[2].item(), rel=1e-10)  # of six, torch's median is the third
+    second, third = torch.linalg.eigvalsh(matrix)[1:3].tolist()
+    assert beta == pytest.approx(0.75 * second + 0.25 * third, rel=1e-10)  # the lower quartile of six, interpolated
     move = torch.randn(3, 6, generator=generator, dtype=torch.float64)
     hessian, _ = curvature(move, move @ matrix, otherwise=1.0)
     np.testing.assert_allclose(hessian @ move[-1], matrix @ move[-1], rtol=1e-10)  # the secant equation of the last pair
@@ -233,6 +283,51 @@ def test_the_curvature_of_a_quadratic_is_found_from_its_history():
     hessian, beta = curvature(move, -move @ matrix, otherwise=7.0)  # bent downwards: nothing to learn
     np.testing.assert_allclose(hessian, 7 * np.eye(6))
     assert beta == 7
+    hessian, beta = curvature(axes[:4], torch.ones(4, 6, dtype=torch.float64) * axes[:4].sum(1, keepdim=True), otherwise=1.0)
+    assert beta > 0  # all changes are parallel: three of four gains are 0
+    assert hessian.isfinite().all()
+
+
+def test_a_cost_above_its_model_is_judged_by_the_recent_range():
+    """One dimension: f = 0.01 at the anchor 0, gradient 0.001, H = 0.01; at x = -0.1 the model says 0.01 - 0.0001 + 0.00005."""
+    model = Model.flat(1, 0.01)
+    model.move_anchor(torch.zeros(1, dtype=torch.float64), torch.full((1,), 0.001, dtype=torch.float64), 0.01)
+    x = torch.full((1,), -0.1, dtype=torch.float64)
+    model.values = [0.012, 0.011, 0.01]
+    assert not model.is_exceeded(0.0119, x, 1e-16)
+    assert model.is_exceeded(0.0121, x, 1e-16)
+    model.values = [2.3, 0.011, 0.01]  # a minibatch whose cost was high in the recent past
+    assert not model.is_exceeded(0.05, x, 1e-16)
+    model.values = [0.01]
+    assert model.is_exceeded(0.00995 + 2.1 * 0.00005, x, 1e-16)
+    assert not model.is_exceeded(0.00995 + 1.9 * 0.00005, x, 1e-16)
+    assert not model.is_exceeded(0.0101, x, 1e-3)  # within rounding
+
+
+def test_after_a_rejection_steps_are_short_and_their_limit_grows_tenfold_in_n_steps():
+    """f_i = |x - c_i|^4, but the 40th evaluation returns a cost far above the recent ones: that step is rejected."""
+    x = torch.tensor([30.0, -10.0], dtype=torch.float64, requires_grad=True)
+    centres = 1e-3 * torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    optimizer, costs, places = optim.SFO([x], 4), [], []
+
+    def closure(i):
+        optimizer.zero_grad()
+        loss = ((x - centres[i]) ** 4).sum()
+        loss.backward()
+        costs.append(loss.item())
+        return loss.detach() if len(costs) != 40 else torch.tensor(5 * max(costs[-12:]))
+
+    for _ in range(60):
+        places.append(x.detach().clone())
+        optimizer.step(closure)
+        if len(costs) == 40:
+            assert optimizer.rejected == 1
+            rejected = (places[-1] - places[-2]).norm()
+            start = len(places)
+            assert (x.detach() - places[-2]).norm() <= 0.2501 * rejected
+    lengths = torch.stack(places).diff(dim=0).norm(dim=1)[start:]
+    limits = 0.2501 * rejected * 10 ** (torch.arange(1, len(lengths) + 1) / 4)
+    assert (lengths <= limits).all()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -331,14 +426,156 @@ def test_an_interrupted_run_goes_on_to_the_bit(images, tmp_path):
     torch.testing.assert_close(torch.tensor(go(LogisticRegression(12, 3), checkpoint)["cost"]), torch.tensor(whole["cost"]), rtol=0, atol=0)
 
 
+def squares(x: torch.Tensor, optimizer: torch.optim.Optimizer) -> Callable[[int], torch.Tensor]:
+    """f_i = |x - i|^2, whose sum over i = 0..N-1 is lowest at the mean of i."""
+
+    def closure(i: int) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (x - i).square().sum()
+        loss.backward()
+        return loss
+
+    return closure
+
+
+def test_a_state_can_be_loaded_more_than_once_and_does_not_follow_the_optimizer():
+    x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = optim.SFO([x], 6)
+    for _ in range(2):
+        optimizer.step(squares(x, optimizer))
+    state, start = optimizer.state_dict(), x.detach().clone()
+    for _ in range(10):
+        optimizer.step(squares(x, optimizer))
+    ends = [x.item()]
+    for _ in range(2):
+        other = start.clone().requires_grad_()
+        loaded = optim.SFO([other], 6, seed=5)
+        loaded.load_state_dict(state)
+        for _ in range(10):
+            loaded.step(squares(other, loaded))
+        ends.append(other.item())
+    assert ends == [ends[0]] * 3
+    assert ends[0] == pytest.approx(2.5, abs=1e-12)
+
+
+def test_a_state_of_another_number_of_minibatches_or_parameters_is_refused():
+    x, longer = (torch.zeros(size, requires_grad=True) for size in (3, 4))
+    state = optim.SFO([x], 6).state_dict()
+    optimizer = optim.SFO([x], 5)
+    with pytest.raises(ValueError, match="the state has minibatches=6: expected 5"):
+        optimizer.load_state_dict(state)
+    assert optimizer.state_dict()["waiting"] == optim.SFO([x], 5).state_dict()["waiting"]
+    with pytest.raises(ValueError, match="the state is of 3 parameters: expected 4"):
+        optim.SFO([longer], 6).load_state_dict(state)
+    with pytest.raises(ValueError, match="the state has minibatches=None: expected 6"):
+        optim.SFO([x], 6).load_state_dict(torch.optim.SGD([x]).state_dict())
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair)), "torch.save"])
+def test_a_copy_goes_on_as_the_original_and_apart_from_it(duplicate):
+    x = torch.full((3,), 9.0, requires_grad=True)
+    optimizer = optim.SFO([x], 4)
+    for _ in range(7):
+        optimizer.step(squares(x, optimizer))
+    if duplicate == "torch.save":
+        file = io.BytesIO()
+        torch.save((x, optimizer), file)
+        file.seek(0)
+        other, twin = torch.load(file, weights_only=False)
+    else:
+        other, twin = duplicate((x, optimizer))
+    before = x.detach().clone()
+    ends = []
+    for parameter, stepped in ((other, twin), (x, optimizer)):
+        torch.testing.assert_close(parameter.detach(), before, rtol=0, atol=0)
+        for _ in range(9):
+            stepped.step(squares(parameter, stepped))
+        ends.append(parameter.detach())
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
+    assert not torch.equal(ends[0], before)
+
+
+@pytest.mark.parametrize("surroundings", [lambda: torch.autocast("cpu", torch.bfloat16), lambda: torch.device("meta")])
+def test_steps_are_the_same_under_autocast_and_with_another_default_device(surroundings):
+    """The costs have no products that autocast would take in bfloat16, so that only the optimizer's own could differ."""
+
+    def go(context) -> torch.Tensor:
+        x = torch.linspace(-1, 1, 40, device="cpu").requires_grad_()
+        weights = torch.linspace(1, 5, 40, device="cpu")
+        seen = []
+        with context():
+            optimizer = optim.SFO([x], 3)
+
+            def closure(i):
+                seen.append(torch.is_autocast_enabled("cpu"))
+                optimizer.zero_grad()
+                loss = (weights * (x - i)).cosh().sum()
+                loss.backward()
+                return loss
+
+            for _ in range(30):  # the subspace is compacted within them
+                optimizer.step(closure)
+        assert set(seen) == {isinstance(context(), torch.autocast)}  # the closure keeps the surroundings
+        return x.detach()
+
+    torch.testing.assert_close(go(surroundings), go(nullcontext), rtol=0, atol=0)
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_basis_alone():
+    for bad in (torch.nan, torch.inf):
+        space = Subspace(3, torch.zeros(5))
+        for grown in (0, 1):
+            vector = torch.ones(5)
+            vector[grown] = bad
+            assert space.coordinates(vector).isnan().all()
+            assert space.dimensions == grown
+            space.coordinates(torch.arange(5.0))
+        assert space.basis.isfinite().all()
+
+
+class CyclicDescent(torch.optim.Optimizer):
+    """A user's own optimizer of a sum of functions: takes the minibatches in reverse."""
+
+    chooses_minibatches = True
+
+    def __init__(self, params, minibatches: int, lr: float = 0.5):
+        super().__init__(params, {"lr": lr})
+        self.minibatches, self.asked = minibatches, []
+
+    def step(self, closure):
+        self.asked.append(self.minibatches - 1 - len(self.asked) % self.minibatches)
+        loss = closure(self.asked[-1])
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p -= self.param_groups[0]["lr"] * p.grad
+        return loss
+
+
+def test_the_training_loop_steps_any_optimizer_that_chooses_its_minibatches(images):
+    made = []
+
+    def make(parameters):
+        made.append(CyclicDescent(parameters, 4))
+        return made[-1]
+
+    plan = Plan(passes=2, batch_size=32, schedule="constant")
+    table = train(LogisticRegression(12, 3), make, images, [0], 1, plan, CPU)[0]
+    assert made[0].asked == [3, 2, 1, 0, 3, 2, 1, 0]
+    assert table["cost"].iloc[1] < table["cost"].iloc[0]
+    assert optim.chooses_minibatches(CyclicDescent)
+    assert not optim.chooses_minibatches(torch.optim.LBFGS)
+
+
 def test_wrong_arguments_are_named():
     x = torch.zeros(3, requires_grad=True)
-    with pytest.raises(ValueError, match="minibatches=0 should be a whole number above 0"):
+    with pytest.raises(ValueError, match="minibatches=0 is invalid: expected a whole number above 0"):
         optim.SFO([x], 0)
-    with pytest.raises(ValueError, match="history=1.5 should be a whole number above 0"):
+    with pytest.raises(ValueError, match="history=1.5 is invalid: expected a whole number above 0"):
         optim.SFO([x], 2, history=1.5)
     with pytest.raises(ValueError, match="one group"):
         optim.SFO([{"params": [x]}, {"params": [torch.zeros(2, requires_grad=True)]}], 2)
+    with pytest.raises(ValueError, match="one group"):
+        optim.SFO([x], 2).add_param_group({"params": [torch.zeros(2, requires_grad=True)]})
     with pytest.raises(ValueError, match="one dtype"):
         optim.SFO([x, torch.zeros(2, dtype=torch.float64, requires_grad=True)], 2)
 
