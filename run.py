@@ -1,5 +1,7 @@
 """Trains one optimizer on one of the paper's experiments and writes the costs as CSV: see `python run.py --help`."""
 
+import experiments.process  # isort: skip  # before torch
+
 import contextlib
 import sys
 import time
@@ -8,14 +10,17 @@ from dataclasses import fields
 
 import hydra
 import pandas as pd
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import data
+from experiments import products
 from experiments.config import (
     Population,
     adapt_optimizer,
+    check_threads,
     choose_device,
     label_settings,
     make_model,
@@ -24,8 +29,8 @@ from experiments.config import (
     optimizer_name,
 )
 from experiments.errors import ConfigError, one_sentence_errors
-from experiments.memory import keep_freed_memory
 from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, joined, land, shown, summary, system
+from experiments.threads import AVAILABLE, Threads
 from experiments.training import Plan, seconds_per_pass, train
 from optim import RuleOptimizer
 
@@ -42,10 +47,11 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
-    keep_freed_memory()
+    experiments.process.prepare_process()
     label_settings(cfg)
     config = OmegaConf.to_container(cfg, resolve=True)
-    device = choose_device(config["device"], config["threads"], config["precision"])
+    check_threads(config["threads"])
+    device = choose_device(config["device"], config["precision"])
     config["device"] = device.type
     adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)
@@ -84,7 +90,10 @@ def is_done(record: Record, force: bool) -> bool:
 def measure_property(cfg: DictConfig) -> None:
     """What the paper claims without a figure, from configuration to CSV."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    device = choose_device("cpu", config.pop("threads"))
+    check_threads(threads := config.pop("threads"))
+    device = choose_device("cpu")
+    if threads != "auto":
+        torch.set_num_threads(min(threads, AVAILABLE))
     name, results, force = HydraConfig.get().runtime.choices["property"], config.pop("results"), config.pop("force")
     csv = PROJECT / results / "properties" / file_name(name, HydraConfig.get().job.override_dirname, config)
     if is_complete(csv, config) and not force:
@@ -109,20 +118,24 @@ def train_members(
     """
     name = f"{config['experiment']} {optimizer_name(config)}"
     shards = population.shards(config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1)
+
+    def job(part: Population) -> tuple:
+        model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
+        return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
+
+    products.use(config["products"])
+    with first_steps(optimizer_name(config)):
+        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(shards[0])))
+    print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
     origin = system(device)
     checkpoints = [record.checkpoint(number, origin) for number in range(len(shards))]
     total, done = plan.passes * len(shards), sum(checkpoint.passes() for checkpoint in checkpoints)
+    announce(name, population.members, plan.passes, done / total, (total - done) * threads.seconds)
     tables, seconds, first = [], [0.0] * plan.passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2
     with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
         for part, checkpoint in zip(shards, checkpoints, strict=True):
-            model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
-            job = model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
-            if first == 0:
-                with first_steps(optimizer_name(config)):
-                    seconds_of_a_pass = seconds_per_pass(*job)
-                announce(name, population.members, plan.passes, done / total, (total - done) * seconds_of_a_pass)
-            table, spent = train(*job, bar, checkpoint)
+            table, spent = train(*job(part), bar, checkpoint, threads)
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
             seconds = [before + more for before, more in zip(seconds, spent, strict=True)]

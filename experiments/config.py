@@ -47,17 +47,13 @@ def label_settings(cfg: DictConfig) -> None:
         print(f"{cfg.experiment} has no settings for {name}: it runs with its own defaults, settings={DEFAULTS}", file=sys.stderr)
 
 
-def choose_device(name: str, threads: int | None, precision: str = "float32") -> torch.device:
+def choose_device(name: str, precision: str = "float32") -> torch.device:
     """The torch device of that name; `auto` is a GPU where there is one.
 
-    Also limits torch to that many threads, if given, and says whether a GPU may round the factors of products to TF32.
+    Also says whether a GPU may round the factors of products to TF32.
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    if threads is not None:
-        if not (isinstance(threads, int) and threads > 0):
-            raise ConfigError(f"threads={threads} should be a whole number above 0, or null for torch's choice")
-        torch.set_num_threads(threads)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -68,6 +64,12 @@ def choose_device(name: str, threads: int | None, precision: str = "float32") ->
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name} is not available here ({str(error).splitlines()[0]}): use device=cpu or device=auto") from error
     return device
+
+
+def check_threads(threads: int | str) -> None:
+    """Raises ConfigError for what is neither a number of threads nor `auto`."""
+    if threads != "auto" and not (isinstance(threads, int) and not isinstance(threads, bool) and threads > 0):
+        raise ConfigError(f"threads={threads} is invalid: expected a whole number above 0, or auto for the fastest")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class ConvolutionalNetwork(Model):
     """
 
     per_member = ("l2",)
+    depends_on_threads = True  # oneDNN sums the gradient of a convolution's weights thread by thread
 
     def __init__(
         self,

@@ -21,10 +21,13 @@ class Model(ABC):
 
     Attributes:
         per_member: the arguments of the class that may be a tensor with one value per member.
+        depends_on_threads: whether the bits of its numbers depend on the number of CPU threads. Training then keeps the number that it
+            began with.
         l2: weight of the penalty, a number, or one per member, shape [members].
     """
 
     per_member: ClassVar[tuple[str, ...]] = ()
+    depends_on_threads: ClassVar[bool] = False
     l2: float | Tensor = 0.0
 
     @abstractmethod

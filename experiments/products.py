@@ -1,7 +1,7 @@
 """Matrix products of the models, by the fastest exact float32 library that this machine has.
 
-torch multiplies float32 matrices on a CPU with MKL, which leaves half of the speed of an AMD Zen 5 unused, and a tenth of a Zen 4's. oneDNN,
-which torch contains too, does not. Both compute true float32 products and differ by rounding alone.
+torch multiplies float32 matrices on a CPU with MKL, which leaves half of the speed of an AMD Zen 5 unused, and a tenth of a Zen 4's.
+oneDNN, which torch contains too, does not. Both compute true float32 products and differ by rounding alone.
 
 No public function of torch hands float32 products to oneDNN (torch.backends.mkldnn routes bfloat16 and TF32 alone), so this module calls an
 internal one and does without where it is missing. NumPy's OpenBLAS is public and as fast for matrices in the cache, but slower than oneDNN
@@ -45,6 +45,11 @@ def use(library: str) -> str:
         _library = "torch"
     else:
         _library = "onednn" if library == "onednn" or speedup() > _WORTH_IT else "torch"
+    return _library
+
+
+def library() -> str:
+    """Returns who computes large float32 products in this process, `torch` or `onednn`."""
     return _library
 
 

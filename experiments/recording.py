@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 
 from data.download import landing
+from experiments import products
 from experiments.checkpoints import Checkpoint
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ COLUMNS = (
     "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty",
 )  # fmt: skip
 # Keys that say where and how, not what, is computed; and the table that the settings were taken from.
-_HOUSEKEEPING = ("results", "force", "threads", "cuda_graph", "hyperparameters")
+_HOUSEKEEPING = ("results", "force", "threads", "products", "cuda_graph", "hyperparameters")
 
 
 class Record:
@@ -150,6 +151,7 @@ def system(device: torch.device) -> dict:
         "device": str(device),
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
+        "products": products.library(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

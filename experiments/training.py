@@ -1,6 +1,5 @@
 """The one training loop: a population of models, trained side by side on data that stay on the device."""
 
-import itertools
 import math
 import statistics
 import time
@@ -16,17 +15,19 @@ from tqdm import tqdm
 
 from data import Dataset, Split
 from data.rows import SparseBatch
+from experiments import products
 from experiments.checkpoints import Checkpoint
 from experiments.model import Model
 from experiments.second_moments import second_moments
 from experiments.step_graphs import StepGraphs
 from experiments.streams import example_order, generator
+from experiments.threads import Threads
 from optim import Exponential, InverseSqrt, RuleOptimizer, chooses_minibatches
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 SCHEDULES = ("constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass")
 _EVALUATION_BATCH = 5_000  # examples, counted once for each member
-_FORECAST_STEPS = 7  # the last three of them count: on a GPU they are replayed
+_FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # at least; the second half of them counts: on a GPU they are replayed
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Progress:
         self.schedule = _schedule(plan, self.optimizer)
         self.order = [generator(seed, "order of data") for seed in seeds]
         self.passes, self.rows = 0, []
+        self._depends_on_threads = model.depends_on_threads
         self.seconds: list[float] = []  # of training until the end of each pass
         # The members that are still trained. Those of a single stream, whose model has nothing of their own, are dropped when they diverge.
         self.alive = list(range(self.members))
@@ -156,6 +158,8 @@ class Progress:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule and self.schedule.state_dict(),
             "generators": [generator.get_state() for generator in (*self.order, *self.noise)],
+            "products": products.library(),
+            "threads": torch.get_num_threads(),
             **{name: getattr(self, name) for name in ("passes", "seconds", "rows")},
         }
 
@@ -163,6 +167,9 @@ class Progress:
         """Takes over what `state_dict` returned."""
         for name in ("passes", "seconds", "rows"):
             setattr(self, name, state[name])
+        products.use(state["products"])  # whoever began computes on, so that the run ends with the same bits
+        if self._depends_on_threads:
+            torch.set_num_threads(state["threads"])
         if len(state["alive"]) < self.members:
             self._keep(state["alive"])
         if not self.alive:
@@ -211,6 +218,7 @@ def train(
     device: torch.device,
     bar: tqdm | None = None,
     checkpoint: Checkpoint | None = None,
+    threads: Threads | None = None,
 ) -> tuple[pd.DataFrame, list[float]]:
     """Trains len(seeds) * per_seed members at once; members of the same seed see the same minibatches and the same noise.
 
@@ -224,6 +232,7 @@ def train(
         device: where.
         bar: counts the passes that are trained and shows the lowest cost.
         checkpoint: where to go on from, and what to save after every pass.
+        threads: hears how long every pass took.
 
     Returns:
         A table with a row for each pass and member (`member`, `pass`, `cost`, and after passes that are evaluated
@@ -240,6 +249,8 @@ def train(
         start = time.perf_counter() - (progress.seconds[-1] if progress.seconds else 0.0)
         cost = _pass(model, progress, dataset.train, plan) if progress.alive else []
         progress.seconds.append(time.perf_counter() - start)
+        if threads and not model.depends_on_threads:
+            threads.review(progress.seconds[-1] - (progress.seconds[-2] if progress.passes else 0.0))
         progress.passes += 1
         evaluated = progress.passes % plan.evaluate_every == 0 or progress.passes == plan.passes
         measured = {}
@@ -270,11 +281,13 @@ def seconds_per_pass(
     own_choice = chooses_minibatches(progress.optimizer)
     of_a_pass = progress.optimizer.minibatches if own_choice else math.ceil(len(dataset.train) / plan.batch_size)
     seconds, start = [], time.perf_counter()
-    for cost, _ in itertools.islice(steps(model, progress, dataset.train, plan), _FORECAST_STEPS):
+    for cost, _ in steps(model, progress, dataset.train, plan):
         cost.tolist()  # waits for the device
         seconds.append(time.perf_counter() - start)
+        if len(seconds) >= _FORECAST_STEPS and sum(seconds) > _FORECAST_SECONDS:
+            break
         start = time.perf_counter()
-    return statistics.median(seconds[-3:]) * of_a_pass
+    return statistics.median(seconds[len(seconds) // 2 :]) * of_a_pass
 
 
 def _pass(model: Model, progress: Progress, split: Split, plan: Plan) -> list[float]:

@@ -101,7 +101,7 @@ class VariationalAutoencoder(Model):
 
 
 class _BernoulliMisfit(torch.autograd.Function):
-    """-log p(pixels | logits), summed over the pixels; its gradient sigmoid(logits) - pixels in closed form halves the passes over memory."""
+    """-log p(pixels | logits), summed over the pixels. The closed form of its gradient halves the passes over memory."""
 
     @staticmethod
     def forward(ctx, logits, pixels):

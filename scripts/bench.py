@@ -32,8 +32,8 @@ import optim
 from data.rows import linear
 from experiments.convolutional_network import ConvolutionalNetwork
 from experiments.logistic_regression import LogisticRegression
-from experiments.memory import keep_freed_memory
 from experiments.multilayer_network import MultilayerNetwork
+from experiments.process import prepare_process
 from experiments.training import Plan, train
 from timing import medians, timed
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    keep_freed_memory()
+    prepare_process()
     device = torch.device(arguments.device)
     dataset = data.load("mnist")
     lean = DataLoader(ready(dataset.train), batch_size=BATCH, shuffle=True)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import data
 import optim
-from experiments.memory import keep_freed_memory
+from experiments.process import prepare_process
 from experiments.training import Plan, train
 from experiments.variational_autoencoder import VariationalAutoencoder
 from timing import medians, timed
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    keep_freed_memory()
+    prepare_process()
     device = torch.device(arguments.device)
     dataset = data.load("mnist", examples=arguments.images, device=device)
     pixels = dataset.train.inputs.take(torch.arange(arguments.images, device=device).unsqueeze(0))[0]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from populations import generators, population
 
 from experiments import products
 from experiments.convolutional_network import ConvolutionalNetwork
@@ -11,7 +12,6 @@ from experiments.model import Model
 from experiments.multilayer_network import MultilayerNetwork
 from experiments.products import affine
 from experiments.variational_autoencoder import VariationalAutoencoder
-from populations import generators, population
 
 LIBRARIES = ["torch", pytest.param("onednn", marks=pytest.mark.skipif(not products.is_available(), reason="not in this torch"))]
 
@@ -30,7 +30,8 @@ def test_affine_and_its_gradients_are_those_of_float64(library, stacks, transpos
     assert products.use(library) == library
     generator = torch.Generator().manual_seed(0)
     weight, bias, inputs, pull = (
-        torch.randn(stacks, *shape, dtype=torch.float64, generator=generator, requires_grad=True) for shape in ((7, 5), (7, 1), (5, 4), (7, 4))
+        torch.randn(stacks, *shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for shape in ((7, 5), (7, 1), (5, 4), (7, 4))
     )
     exact = weight @ inputs + bias
     exact.backward(pull.detach())

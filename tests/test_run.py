@@ -203,7 +203,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["model.dropout=[0,0.5]"], "model.dropout=.* cannot differ within a population: sweep it with -m"),
         (["model.dropout=1"], "model.dropout=1 should lie in"),
         (["device=cuda:99"], "device=cuda:99 is not available here"),
-        (["threads=0"], "threads=0 should be"),
+        (["threads=0"], "threads=0 is invalid: expected a whole number above 0, or auto"),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence_and_write_nothing(command, tmp_path, overrides, words):

@@ -405,7 +405,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
 
 
 def test_a_forecast_trains_a_few_steps_of_a_copy(images):
-    model = interrupted_after(10, LogisticRegression(12, 3))
+    model = interrupted_after(30, LogisticRegression(12, 3))  # a pass: no forecast takes more steps
     assert seconds_per_pass(model, adam(0.1), images, [0], 1, Plan(1000, 10, "constant"), CPU) > 0
 
 

@@ -1,0 +1,65 @@
+"""The number of threads: the fastest, chosen again when an epoch takes far longer, never more than there are."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from experiments import threads
+from experiments.threads import Threads
+
+
+@pytest.fixture(autouse=True)
+def cores(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "AVAILABLE", 4)
+    yield
+    torch.set_num_threads(before)
+
+
+def forecast(seconds: dict[int, float]):
+    return lambda: seconds[torch.get_num_threads()]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        ({1: 1.0, 2: 0.6, 4: 0.4}, 4),
+        ({1: 1.0, 2: 0.6, 4: 0.9}, 2),
+        ({1: 1.0, 2: 4.0, 4: 9.0}, 1),
+        ({1: 1.0, 2: 0.95, 4: 0.92}, 1),  # less than a tenth is not worth another thread
+    ],
+)
+def test_auto_takes_the_fastest(seconds, best):
+    chosen = Threads("auto", forecast(seconds))
+    assert torch.get_num_threads() == best
+    assert chosen.seconds == seconds[best]
+
+
+def test_a_given_number_is_kept_and_limited_to_the_cores():
+    chosen = Threads(100_000, lambda: 1.0)
+    assert torch.get_num_threads() == 4
+    chosen.review(1000.0)
+    assert torch.get_num_threads() == 4
+
+
+def test_an_epoch_that_takes_far_longer_than_forecast_leads_to_a_new_choice(capsys):
+    seconds = {1: 1.0, 2: 0.6, 4: 0.4}
+    chosen = Threads("auto", forecast(seconds))
+    seconds |= {2: 5.0, 4: 20.0}  # another program has come
+    chosen.review(0.7)  # less than twice the forecast
+    assert torch.get_num_threads() == 4
+    chosen.review(15.0)
+    assert torch.get_num_threads() == 1
+    assert capsys.readouterr().out == "an epoch took 15.0 s: threads=1 from now on, 4 before\n"
+
+
+def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch):
+    code = "import sys; import experiments.process, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    for policy, expected in ((None, "PASSIVE False\n"), ("ACTIVE", "ACTIVE False\n")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if policy:
+            monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert run.stdout == expected
