@@ -198,14 +198,12 @@ tune-fig4: setup ## Train a part of figure 4 with every candidate for what the p
 	for candidate in $(FIG4_CANDIDATES); do $(PY) run.py -m experiment=fig4 settings=search $$candidate $(ARGS) || exit; done
 	$(PY) scripts/tune_figure4.py
 
-bench: setup ## Measure how fast training is, side by side with the loop a user would write
+bench: setup ## Measure how fast training is, side by side with torch's usual loops and with JAX: 10 minutes
+	$(VENV)/bin/pip install --quiet '.[bench]' || echo "no JAX: its rows are left out"
 	$(PY) scripts/bench.py
 
 bench-optim: setup ## Measure how fast a step of the optimizers is, side by side with torch's
 	$(PY) scripts/bench_optim.py
-
-bench-population: setup ## Measure how fast the population of figure 4 is, side by side with its members one by one
-	$(PY) scripts/bench_population.py
 
 bench-sfo: setup ## Measure how much memory SFO takes, by the number of minibatches
 	$(PY) scripts/bench_sfo.py
@@ -227,4 +225,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint reproduce reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties $(GPU_PARTS) reproduce-gpu reproduce-best verify compare promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-population bench-sfo figures report clean
+.PHONY: help setup test lint reproduce reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties $(GPU_PARTS) reproduce-gpu reproduce-best verify compare promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-sfo figures report clean

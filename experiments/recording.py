@@ -149,7 +149,7 @@ def system(device: torch.device) -> dict:
         "uncommitted_changes": None if (changes := _git("status", "--porcelain", "--", ":!results")) is None else bool(changes),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         "device": str(device),
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "products": products.library(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -170,7 +170,8 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the name of the CPU."""
     names = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 

@@ -1,0 +1,358 @@
+"""What `make bench` compares: an epoch of each kind of experiment, by this project, by torch's usual loops and by JAX.
+
+Run as `contestants.py CONTESTANT WORK`, it trains an epoch for every line on its standard input and answers with the seconds that it took.
+The CPU cores are those that the parent process left it.
+"""
+
+import experiments.process  # isort: skip  # before torch
+
+import argparse
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms.functional import to_tensor
+
+import data
+import optim
+from experiments import products, training
+from experiments.convolutional_network import ConvolutionalNetwork
+from experiments.logistic_regression import LogisticRegression
+from experiments.multilayer_network import MultilayerNetwork
+from experiments.threads import Threads
+from experiments.training import Plan, Progress
+from experiments.variational_autoencoder import VariationalAutoencoder
+
+DROPOUT, INPUT_DROPOUT = 0.5, 0.2
+WIDTHS = (784, 1000, 1000, 10)  # of the network of figure 2
+CHANNELS = (3, 64, 64, 128)  # of the network of figure 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """An epoch of one kind of experiment.
+
+    Attributes:
+        model: whose kind: `logistic`, `multilayer`, `autoencoder` or `convolutional`.
+        examples: of the epoch.
+        batch_size: of the minibatches.
+        members: of the population.
+    """
+
+    model: str
+    examples: int
+    batch_size: int
+    members: int = 1
+
+
+WORKS = {
+    "logistic regression": Work("logistic", 60_000, 128),
+    "logistic regression, 32 members": Work("logistic", 60_000, 128, 32),
+    "multilayer network": Work("multilayer", 6_000, 128),
+    "autoencoder": Work("autoencoder", 6_000, 100),
+    "autoencoder, 12 members": Work("autoencoder", 1_200, 100, 12),
+    "convolutional network": Work("convolutional", 512, 128),
+}
+
+
+def dataset_of(work: Work) -> data.Dataset:
+    """Loads MNIST, or for the convolutional network images that cost the same as CIFAR-10's."""
+    if work.model != "convolutional":
+        return data.load("mnist", examples=work.examples)
+    images = data.load("cifar10", "standin", examples=work.examples, whitening="none")
+    return replace(images, test=images.test.first(128))
+
+
+# This project.
+
+
+def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> Callable[[], None]:
+    """Returns what trains an epoch with this project's loop, models and Adam, threads and products chosen as `run.py` does."""
+    experiments.process.prepare_process()
+    products.use("auto")
+    dataset = dataset_of(work).to(device)
+    models = {
+        "logistic": partial(LogisticRegression, 784, 10),
+        "multilayer": partial(MultilayerNetwork, 784, 10, dropout=DROPOUT, input_dropout=INPUT_DROPOUT),
+        "autoencoder": partial(VariationalAutoencoder, 784, 10),
+        "convolutional": partial(ConvolutionalNetwork, 3072, 10, dropout=DROPOUT, input_dropout=INPUT_DROPOUT),
+    }
+    plan = Plan(passes=1, batch_size=work.batch_size, schedule="constant", precision=precision)
+    lr = torch.logspace(-4, -2, work.members, dtype=torch.float64, device=device) if work.members > 1 else 1e-3
+    job = models[work.model](), partial(optim.Adam, lr=lr), dataset, [0], work.members, plan, device
+    threads = Threads("auto" if device.type == "cpu" else torch.get_num_threads(), lambda: training.seconds_per_pass(*job))
+    progress = Progress(job[0], job[1], [0], work.members, plan, device)
+
+    def epoch() -> None:
+        start = time.perf_counter()
+        training._pass(job[0], progress, dataset.train, plan)
+        threads.review(time.perf_counter() - start)
+
+    return epoch
+
+
+# torch's loops, as its users write them.
+
+
+class Images(torch.utils.data.Dataset):
+    """Images that become tensors one by one, by the same calls as in torchvision.datasets.MNIST with ToTensor."""
+
+    def __init__(self, pixels: torch.Tensor, targets: torch.Tensor):
+        self.pixels, self.targets = pixels.view(-1, 28, 28), targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return to_tensor(Image.fromarray(self.pixels[index].numpy())).flatten(), int(self.targets[index])
+
+
+class Autoencoder(nn.Module):
+    """The autoencoder of figure 4, as in torch's examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.mean, self.log_variance = nn.Linear(784, 500), nn.Linear(500, 50), nn.Linear(500, 50)
+        self.decode, self.image = nn.Linear(50, 500), nn.Linear(500, 784)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Minus the lower bound, in nats per image."""
+        hidden = functional.softplus(self.encode(x))
+        mean, log_variance = self.mean(hidden), self.log_variance(hidden)
+        z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
+        logits = self.image(functional.softplus(self.decode(z)))
+        fit = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        return (fit - 0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp())) / len(x)
+
+
+def torch_model(name: str) -> nn.Module:
+    """Returns the model in the parts of torch.nn."""
+    if name == "logistic":
+        return nn.Linear(784, 10)
+    if name == "autoencoder":
+        return Autoencoder()
+    if name == "multilayer":
+        parts = [nn.Dropout(INPUT_DROPOUT)]
+        for inputs, outputs in pairwise(WIDTHS):
+            parts += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(DROPOUT)]
+        return nn.Sequential(*parts[:-2])
+    parts = [nn.Dropout(INPUT_DROPOUT), nn.Unflatten(1, (3, 32, 32))]
+    for inputs, outputs in pairwise(CHANNELS):
+        parts += [nn.Conv2d(inputs, outputs, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)]
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(2048, 1000), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(1000, 10))
+
+
+def torch_epoch(work: Work, device: torch.device, usual: bool = False) -> Callable[[], None]:
+    """Returns the leanest loop that users write: a DataLoader over one tensor that is ready, torch.optim.Adam(fused=True).
+
+    Args:
+        work: with one member.
+        usual: whether images become tensors one by one instead, as in torch's tutorials.
+    """
+    split = dataset_of(work).train
+    if usual:
+        examples = Images(split.inputs.values, split.targets)
+    else:
+        examples = TensorDataset(split.inputs.take(torch.arange(len(split)).unsqueeze(0))[0], split.targets)
+    loader = DataLoader(examples, batch_size=work.batch_size, shuffle=True)
+    model = torch_model(work.model).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, **({} if usual else {"fused": True}))
+
+    def epoch() -> None:
+        for batch in loader:
+            images, labels = (tensor.to(device) for tensor in batch)
+            loss = model(images) if work.model == "autoencoder" else functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss.item()  # waits for the device
+
+    return epoch
+
+
+# JAX: whole epochs compiled, which is what someone after speed would pick.
+
+
+def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
+    """Returns an epoch as one compiled scan over minibatches, members by vmap, with optax's Adam, on the device that JAX takes."""
+    import jax
+    import optax
+    from jax import numpy as jnp
+    from jax import random
+
+    split = dataset_of(work).train
+    inputs, labels = (jnp.asarray(tensor.numpy()) for tensor in (split.inputs.values, split.targets.int()))
+    scale, size = split.inputs.scale, work.batch_size
+
+    def drop(key, values, rate):
+        return jnp.where(random.bernoulli(key, 1 - rate, values.shape), values / (1 - rate), 0)
+
+    def cross_entropy(scores, y):
+        return optax.softmax_cross_entropy_with_integer_labels(scores, y).mean()
+
+    def dense(p, name, x):
+        return x @ p[name][0] + p[name][1]
+
+    def logistic(p, x, y, key):
+        return cross_entropy(dense(p, "scores", x), y)
+
+    def multilayer(p, x, y, key):
+        keys = random.split(key, 3)
+        x = drop(keys[0], x, INPUT_DROPOUT)
+        for layer in (1, 2):
+            x = drop(keys[layer], jax.nn.relu(dense(p, f"layer{layer}", x)), DROPOUT)
+        return cross_entropy(dense(p, "scores", x), y)
+
+    def autoencoder(p, x, y, key):
+        mean, log_variance = jnp.split(dense(p, "code", jax.nn.softplus(dense(p, "encode", x))), 2, axis=1)
+        z = mean + jnp.exp(log_variance / 2) * random.normal(key, mean.shape)
+        logits = dense(p, "image", jax.nn.softplus(dense(p, "decode", z)))
+        misfit = optax.sigmoid_binary_cross_entropy(logits, x).sum(1)
+        return (misfit + (mean**2 + jnp.exp(log_variance) - 1 - log_variance).sum(1) / 2).mean()
+
+    def convolutional(p, x, y, key):
+        keys = random.split(key)
+        x = drop(keys[0], x, INPUT_DROPOUT).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        for stage in (1, 2, 3):
+            weight, bias = p[f"stage{stage}"]
+            x = jax.lax.conv_general_dilated(x, weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")) + bias
+            x = jax.nn.relu(jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME"))
+        hidden = drop(keys[1], jax.nn.relu(dense(p, "hidden", x.reshape(len(x), -1))), DROPOUT)
+        return cross_entropy(dense(p, "scores", hidden), y)
+
+    layers = {
+        "logistic": {"scores": (784, 10)},
+        "multilayer": dict(zip(("layer1", "layer2", "scores"), pairwise(WIDTHS), strict=True)),
+        "autoencoder": {"encode": (784, 500), "code": (500, 100), "decode": (50, 500), "image": (500, 784)},
+        "convolutional": {f"stage{k + 1}": (5, 5, *shape) for k, shape in enumerate(pairwise(CHANNELS))}
+        | {"hidden": (2048, 1000), "scores": (1000, 10)},
+    }[work.model]
+    loss = locals()[work.model]
+    rule = optax.scale_by_adam()
+
+    def step(carry, index, lr):
+        p, state, key = carry
+        key, noise = random.split(key)
+        cost, gradients = jax.value_and_grad(loss)(p, inputs[index].astype(jnp.float32) * scale, labels[index], noise)
+        updates, state = rule.update(gradients, state, p)
+        return (jax.tree.map(lambda theta, update: theta - lr * update, p, updates), state, key), cost
+
+    # Inside a compiled loop XLA computes convolutions many times as slowly as in a step compiled alone.
+    compiled_step = jax.jit(step, donate_argnums=0)
+
+    def stepwise(step, carry, order):
+        costs = []
+        for index in order:
+            carry, cost = compiled_step(carry, index, lr)
+            costs.append(cost)
+        return carry, jnp.stack(costs)
+
+    def epoch(p, state, key, lr):
+        key, shuffling = random.split(key)
+        order = random.permutation(shuffling, len(labels))[: len(labels) // size * size].reshape(-1, size)
+        loop = stepwise if work.model == "convolutional" else jax.lax.scan
+        (p, state, key), costs = loop(lambda carry, index: step(carry, index, lr), (p, state, key), order)
+        return p, state, key, costs.mean()
+
+    keys = random.split(random.key(0), len(layers))
+    p = {
+        name: (random.normal(key, shape) / math.sqrt(math.prod(shape[:-1])), jnp.zeros(shape[-1]))
+        for key, (name, shape) in zip(keys, layers.items(), strict=True)
+    }
+    state, lr = rule.init(p), jnp.float32(1e-3)
+    if work.members > 1:
+        p = jax.tree.map(lambda value: jnp.broadcast_to(value, (work.members, *value.shape)), p)
+        state, lr = jax.vmap(rule.init)(p), jnp.logspace(-4, -2, work.members)
+        epoch = jax.vmap(epoch, in_axes=(0, 0, None, 0), out_axes=(0, 0, None, 0))
+    compiled = epoch if work.model == "convolutional" else jax.jit(epoch, donate_argnums=(0, 1))
+    held = [p, state, random.key(1)]
+
+    def run() -> None:
+        *held[:], cost = compiled(*held, lr)
+        jax.block_until_ready(cost)
+
+    return run
+
+
+# Limits and single operations.
+
+
+def products_epoch(work: Work, device: torch.device) -> Callable[[], None]:
+    """Returns the matrix products of an epoch of the multilayer network by the fastest library: training cannot take less."""
+    experiments.process.prepare_process()
+    products.use("auto")
+    layers = [
+        [torch.randn(1, *shape, device=device) for shape in ((outputs, inputs), (inputs, work.batch_size), (outputs, work.batch_size))]
+        for inputs, outputs in pairwise(WIDTHS)
+    ]
+
+    def epoch() -> None:
+        for _ in range(math.ceil(work.examples / work.batch_size)):
+            for number, (weight, below, above) in enumerate(layers):
+                products.matmul(weight, below)
+                products.matmul(above, below.mT)
+                if number:  # the inputs get no gradient
+                    products.matmul(weight.mT, above)
+
+    return epoch
+
+
+def sparse_epoch(by_torch: bool) -> Callable[[], None]:
+    """Returns 100 products, forward and backward, of a minibatch of 128 reviews as in figure 1 right, by SciPy or by torch."""
+    batch = data.load("imdb", words=10_000, features="binary").train.inputs.take(torch.arange(128).unsqueeze(0))
+    if by_torch:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
+            parts = (torch.from_numpy(np.asarray(part)) for part in (batch.blocks.indptr, batch.blocks.indices, batch.blocks.data))
+            matrix = torch.sparse_csr_tensor(*parts, batch.blocks.shape)
+        column = torch.randn(batch.shape[2], 1, requires_grad=True)
+        step = lambda: torch.sparse.mm(matrix, column).sum().backward()  # noqa: E731
+    else:
+        weight, bias = torch.randn(1, 1, batch.shape[2], requires_grad=True), torch.zeros(1, 1, 1)
+        step = lambda: products.affine(weight, bias, batch).sum().backward()  # noqa: E731
+    return lambda: [step() for _ in range(100)] and None
+
+
+CONTESTANTS = {
+    "ours": our_epoch,
+    "ours, bfloat16": partial(our_epoch, precision="bfloat16"),
+    "torch": torch_epoch,
+    "torch's tutorial": partial(torch_epoch, usual=True),
+    "JAX": jax_epoch,
+    "products alone": products_epoch,
+}
+
+
+def main() -> None:
+    """Trains an epoch for every line of standard input; prints the seconds of each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("contestant", choices=[*CONTESTANTS, "SciPy", "torch.sparse"])
+    parser.add_argument("work", choices=[*WORKS, "sparse products"])
+    parser.add_argument("--device", type=torch.device, default="cpu")
+    arguments = parser.parse_args()
+    if arguments.work == "sparse products":
+        epoch = sparse_epoch(by_torch=arguments.contestant == "torch.sparse")
+    else:
+        epoch = CONTESTANTS[arguments.contestant](WORKS[arguments.work], arguments.device)
+    answers, sys.stdout = sys.stdout, sys.stderr  # what training prints is no answer
+    epoch()  # compiles, allocates
+    print("ready", file=answers, flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        epoch()
+        print(time.perf_counter() - start, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
