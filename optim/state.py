@@ -15,7 +15,7 @@ from optim.plans import HALF
 
 # What optimizers (ours, torch's, and ours before they took torch's names) call their state, to tell whose checkpoint this is.
 _NAMES = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "exp_avg_pow", "sum", "square_avg", "momentum_buffer", "acc_delta"}
-_NAMES |= {"grad_avg", "mu_product", "mu", "eta", "ax", "prev", "step_size", "row_var", "col_var", "variance", "z"}
+_NAMES |= {"grad_avg", "mu_product", "mu", "eta", "ax", "prev", "step_size", "row_var", "col_var", "variance"}
 _NAMES |= {"m", "v", "u", "d", "vmax", "t"}
 
 

@@ -78,9 +78,7 @@ def test_lightning(scaled, tmp_path):
 
     def train(optimizer):
         module = Module(optimizer)
-        plugins = [MixedPrecision("bf16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))] if scaled else None
-        if scaled:  # Lightning forbids a scaler beside bfloat16, which is all that CPUs have, by the name alone
-            plugins[0].precision = "16-mixed"
+        plugins = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))] if scaled else None
         quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
         trainer = lightning.Trainer(
             max_epochs=3, accelerator="cpu", gradient_clip_val=0.5, plugins=plugins, default_root_dir=tmp_path, **quiet
@@ -186,12 +184,12 @@ def test_jsonargparse(optimizer):
 
 def test_timm():
     pytest.importorskip("timm")
-    from timm.optim import Lookahead, create_optimizer_v2
+    from timm.optim import Lookahead, param_groups_weight_decay
     from timm.scheduler import CosineLRScheduler
 
     def train(optimizer):
         model = network()
-        machine = Lookahead(create_optimizer_v2(model, opt=optimizer, lr=0.01, weight_decay=0.05))
+        machine = Lookahead(optimizer(param_groups_weight_decay(model, 0.05), lr=0.01))
         schedule = CosineLRScheduler(machine, t_initial=10, warmup_t=2)
         for epoch in range(10):
             learn(model, machine, 2)
@@ -202,17 +200,22 @@ def test_timm():
 
 
 def test_schedulefree():
+    """Around SGD: the wrapper puts a state of its own beside the optimizer's, after which torch's Adam does not start."""
     schedulefree = pytest.importorskip("schedulefree")
 
-    def train(optimizer):
+    def train(optimizer, **arguments):
         model = network()
-        machine = schedulefree.ScheduleFreeWrapper(optimizer(model.parameters(), lr=0.01), momentum=0.9)
+        machine = schedulefree.ScheduleFreeWrapper(optimizer(model.parameters(), lr=0.01, **arguments), momentum=0.9)
         machine.train()
         learn(model, machine, 10)
+        machine.load_state_dict(copy.deepcopy(machine.state_dict()))
+        learn(model, machine, 5)
         machine.eval()
         return model
 
-    ours_and_torchs(train)
+    assert_same(train(optim.SGDNesterov, momentum=0.5), train(torch.optim.SGD, momentum=0.5, nesterov=True))
+    with pytest.raises(AssertionError):
+        assert_same(train(optim.Adam), network())
 
 
 def test_swa_utils():
