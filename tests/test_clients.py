@@ -311,3 +311,52 @@ def test_bfloat16_with_stochastic_rounding_on_dtensors(choice, process_group):
     assert torch.equal(sharded.full_tensor(), plain)
     assert isinstance(machines[1].state[sharded]["exp_avg"], DTensor)
     assert machines[1].state[sharded]["exp_avg"].dtype == torch.float32
+
+
+def _two_processes(rank: int, folder: str) -> None:
+    """One of two processes that share a model."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
+    # A gradient overflows in the first process only: neither steps. Adam moves by lr where gradients do not change.
+    theta = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    machine, scaler = optim.Adam([theta], lr=0.25, fused=True), ShardedGradScaler(device="cpu", init_scale=4.0)
+    for step in range(3):
+        machine.zero_grad()
+        scaler.scale((theta * (float("inf") if (rank, step) == (0, 1) else 1.0)).sum()).backward()
+        scaler.step(machine)
+        scaler.update()
+    assert theta.item() == pytest.approx(0.5, rel=1e-6)
+    assert machine.state[theta]["step"] == 2
+
+    models = [network() for _ in range(3)]
+    for model in models[:2]:
+        fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    for model, optimizer in zip(models, (optim.Adam, torch.optim.Adam, optim.Adam), strict=True):
+        learn(model, optimizer(model.parameters(), lr=0.01), 5)
+    whole = [[p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()] for model in models]
+    for ours, torchs, alone in zip(*whole, strict=True):
+        torch.testing.assert_close(ours, torchs, **CLOSE)
+        torch.testing.assert_close(ours, alone, **CLOSE)
+
+    # Replicas round alike, shards by noise of their own.
+    model = network().bfloat16()
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    machine = optim.SGDNesterov(model.parameters(), lr=2.0**-10, momentum=0.0, stochastic_rounding=True)
+    weight = model[0].weight
+    weight.data.fill_(1.0)
+    weight.grad = torch.full_like(weight, -1.0)
+    machine.step()
+    moved = (weight.full_tensor() > 1).view(2, -1)
+    assert moved.any()
+    assert not torch.equal(*moved)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    """A sharded scaler, a sharded model, stochastic rounding of shards."""
+    torch.multiprocessing.spawn(_two_processes, (str(tmp_path),), nprocs=2)
