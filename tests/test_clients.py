@@ -108,6 +108,25 @@ def test_accelerate():
     ours_and_torchs(train)
 
 
+def test_accelerate_knows_which_steps_were_skipped():
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.Accelerator(cpu=True)
+    for make in (optim.Adam, torch.optim.Adam):
+        theta = torch.ones(1, requires_grad=True)
+        scaler, seen = torch.amp.GradScaler("cpu", init_scale=4.0), []
+        machine = make([theta], lr=0.25)
+        machine.register_step_post_hook(lambda *_, seen=seen, theta=theta: seen.append(theta.grad.item()))
+        wrapped = accelerate.optimizer.AcceleratedOptimizer(machine, scaler=scaler)
+        skipped = []
+        for factor in (1.0, float("inf"), 1.0):
+            wrapped.zero_grad()
+            scaler.scale((theta * factor).sum()).backward()
+            wrapped.step()
+            skipped.append(wrapped.step_was_skipped)
+        assert skipped == [False, True, False]
+        assert seen == [1.0, 1.0]  # hooks see unscaled gradients, of the steps that were made
+
+
 def test_transformers(tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
