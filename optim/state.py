@@ -56,8 +56,9 @@ def check_loaded(group: dict, states: list[dict], required: Collection[str], nam
         foreign = _NAMES.intersection(state) - {"step", *names, *optional}
         lacking = [name for name in ("step", *names) if name not in state and name not in optional]
         if foreign or lacking:
+            whose = f"is not of {who}" if "t" not in state else "is of an earlier version of this package, start again"
             raise ValueError(
-                f"the loaded state is not of {who}: a parameter has {', '.join(map(str, state))}; expected {', '.join(('step', *names))}"
+                f"the loaded state {whose}: a parameter has {', '.join(map(str, state))}; expected {', '.join(('step', *names))}"
             )
 
 
