@@ -27,7 +27,7 @@ class AdaDelta(RuleOptimizer):
         lr: a factor on the step.
         rho: decay rate of both averages, in [0, 1).
         eps: added under both roots; it also sets the length of the first steps.
-        weight_decay: see `Options`.
+        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         options: see `Options`.
 
     State per parameter: v is `square_avg`, d `acc_delta`, the number of steps `step`. Follows the trajectory of torch.optim.Adadelta.

@@ -24,7 +24,7 @@ class AdaGrad(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         eps: added to the root of v.
-        weight_decay: see `Options`.
+        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         options: see `Options`.
 
     State per parameter: v is `sum`, the number of steps `step`. Follows the trajectory of torch.optim.Adagrad.

@@ -74,7 +74,7 @@ class Adam(RuleOptimizer):
         lr: the step size alpha.
         betas: decay rates (beta1, beta2) of the averages m and v, in [0, 1).
         eps: added to the root of vhat.
-        weight_decay: see `Options`.
+        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         amsgrad: divide by the root of the largest v so far (the state vmax).
         beta1: the first of betas, by name.
         beta2: the second of betas, by name.

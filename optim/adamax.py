@@ -65,7 +65,7 @@ class AdaMax(RuleOptimizer):
             1.009 alpha at the default betas, which slowly falling gradients attain.
         betas: decay rates (beta1, beta2) of the average m and of the norm u, in [0, 1).
         eps: added to |g|.
-        weight_decay: see `Options`.
+        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         beta1: the first of betas, by name.
         beta2: the second of betas, by name.
         beta1_decay: lambda of section 4: step t uses beta1 lambda^(t-1) in m_t (the correction keeps beta1^t), in (0, 1].
@@ -127,7 +127,7 @@ class LpAdam(RuleOptimizer):
         lr: the step size alpha.
         betas: decay rates (beta1, beta2), in [0, 1); v decays with beta2^p, so that p = 2 is Adam with beta2 squared and eps = 0.
         p: the norm, from 1 up.
-        weight_decay: see `Options`.
+        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         beta1: the first of betas, by name.
         beta2: the second of betas, by name.
         beta1_decay: lambda of section 4, in (0, 1].

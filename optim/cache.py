@@ -27,12 +27,19 @@ def cached(key: str, suffix: str, make: Callable[[Path], Path], load: Callable[[
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = _folder()
     for path in folder.glob(f"{name}-*{suffix}") if folder else ():
-        if _is_ours(path) and path.name == _name(name, path.read_bytes(), suffix):
+        if _is_right(path, name, suffix):
             return load(path)
         path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         made = make(Path(temporary))
         return load(_keep(made, folder / _name(name, made.read_bytes(), suffix)) if folder else made)
+
+
+def _is_right(path: Path, name: str, suffix: str) -> bool:
+    try:
+        return _is_ours(path) and path.name == _name(name, path.read_bytes(), suffix)
+    except FileNotFoundError:  # another process has found it wrong
+        return False
 
 
 def _name(name: str, content: bytes, suffix: str) -> str:

@@ -91,11 +91,9 @@ class RuleOptimizer(torch.optim.Optimizer):
                 raise TypeError(f"{type(self).__name__} takes no {name}={value!r}: it takes {known}")
         settings = normalized({**DEFAULTS, **self.constants, **with_betas(defaults, defaults.get("betas")), **options})
         self.check_group(settings)
-        hidden = {**DEFAULTS, **self.extras}
-        if self.torch_twin:
-            hidden = {key: value for key, value in hidden.items() if key not in inspect.signature(self.torch_twin).parameters}
-        kept = {key: h for key, h in settings.items() if key not in hidden or isinstance(h, Tensor) or h != hidden[key]}
-        super().__init__(params, kept if self.torch_twin else settings)
+        twins = inspect.signature(self.torch_twin).parameters if self.torch_twin else settings
+        hidden = {key: default for key, default in {**DEFAULTS, **self.extras}.items() if key not in twins}
+        super().__init__(params, {key: h for key, h in settings.items() if key not in hidden or isinstance(h, Tensor) or h != hidden[key]})
 
     @property
     def _step_supports_amp_scaling(self) -> bool:

@@ -21,7 +21,7 @@ class CommonOptions(TypedDict, total=False):
     """What every optimizer of this package takes by name, as a default or in a group of parameters.
 
     Attributes:
-        decoupled_weight_decay: weight_decay shrinks theta by the factor 1 - lr weight_decay first. False: it adds
+        decoupled_weight_decay: weight_decay shrinks theta by the factor 1 - lr weight_decay before the step, instead of adding
             weight_decay theta to the gradient.
         maximize: go up instead of down.
         fused: True takes compiled code, one pass over memory. False never does. None, for both: compiled where that can be, lists

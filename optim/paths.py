@@ -91,7 +91,7 @@ def local(tensor: Tensor) -> Tensor:
     """The numbers that a rule calculates with: the local shard of a DTensor, pairs of real numbers for complex ones."""
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def noise_key(place: int, theta: Tensor) -> int:
@@ -126,7 +126,7 @@ def match_layout(g: Tensor, theta: Tensor, plan: ParamPlan) -> Tensor:
     """
     if hasattr(g, "to_local") and g.placements != theta.placements:
         g = g.redistribute(placements=theta.placements)
-    g, theta = local(g), plan.theta
+    g, theta = local(g.resolve_conj()), plan.theta
     if g.shape != theta.shape or g.device != theta.device:
         raise ValueError(
             f"a gradient has shape {tuple(g.shape)} on {g.device}, its parameter {tuple(theta.shape)} on {theta.device}: "

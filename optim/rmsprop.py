@@ -27,7 +27,7 @@ class RMSProp(RuleOptimizer):
         rho: decay rate of the average v of the squared gradient, in [0, 1) (torch calls it alpha).
         momentum: decay rate of the sum d of rescaled gradients, in [0, 1).
         eps: added to the root of v.
-        weight_decay: see `Options`.
+        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         options: see `Options`.
 
     State per parameter: v is `square_avg`, d `momentum_buffer`, the number of steps `step`. Follows the trajectory of

@@ -23,7 +23,7 @@ class SGDNesterov(RuleOptimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         momentum: decay rate of the sum d of gradients, in [0, 1).
-        weight_decay: see `Options`.
+        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         options: see `Options`.
 
     State per parameter: d is `momentum_buffer`, the number of steps `step`. Follows the trajectory of torch.optim.SGD(nesterov=True).

@@ -15,7 +15,7 @@ from optim.plans import HALF
 
 # What optimizers (ours, torch's, and ours before they took torch's names) call their state, to tell whose checkpoint this is.
 _NAMES = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "exp_avg_pow", "sum", "square_avg", "momentum_buffer", "acc_delta"}
-_NAMES |= {"grad_avg", "mu_product", "mu", "eta", "ax", "prev", "step_size", "row_var", "col_var", "variance", "z"}
+_NAMES |= {"grad_avg", "mu_product", "mu", "eta", "ax", "prev", "step_size", "row_var", "col_var", "variance"}
 _NAMES |= {"m", "v", "u", "d", "vmax", "t"}
 
 
@@ -56,8 +56,9 @@ def check_loaded(group: dict, states: list[dict], required: Collection[str], nam
         foreign = _NAMES.intersection(state) - {"step", *names, *optional}
         lacking = [name for name in ("step", *names) if name not in state and name not in optional]
         if foreign or lacking:
+            whose = f"is not of {who}" if "t" not in state else "is of an earlier version of this package, start again"
             raise ValueError(
-                f"the loaded state is not of {who}: a parameter has {', '.join(map(str, state))}; expected {', '.join(('step', *names))}"
+                f"the loaded state {whose}: a parameter has {', '.join(map(str, state))}; expected {', '.join(('step', *names))}"
             )
 
 

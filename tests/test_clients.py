@@ -78,9 +78,7 @@ def test_lightning(scaled, tmp_path):
 
     def train(optimizer):
         module = Module(optimizer)
-        plugins = [MixedPrecision("bf16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))] if scaled else None
-        if scaled:  # Lightning forbids a scaler beside bfloat16, which is all that CPUs have, by the name alone
-            plugins[0].precision = "16-mixed"
+        plugins = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))] if scaled else None
         quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
         trainer = lightning.Trainer(
             max_epochs=3, accelerator="cpu", gradient_clip_val=0.5, plugins=plugins, default_root_dir=tmp_path, **quiet
@@ -108,6 +106,25 @@ def test_accelerate():
         return model
 
     ours_and_torchs(train)
+
+
+def test_accelerate_knows_which_steps_were_skipped():
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.Accelerator(cpu=True)
+    for make in (optim.Adam, torch.optim.Adam):
+        theta = torch.ones(1, requires_grad=True)
+        scaler, seen = torch.amp.GradScaler("cpu", init_scale=4.0), []
+        machine = make([theta], lr=0.25)
+        machine.register_step_post_hook(lambda *_, seen=seen, theta=theta: seen.append(theta.grad.item()))
+        wrapped = accelerate.optimizer.AcceleratedOptimizer(machine, scaler=scaler)
+        skipped = []
+        for factor in (1.0, float("inf"), 1.0):
+            wrapped.zero_grad()
+            scaler.scale((theta * factor).sum()).backward()
+            wrapped.step()
+            skipped.append(wrapped.step_was_skipped)
+        assert skipped == [False, True, False]
+        assert seen == [1.0, 1.0]  # hooks see unscaled gradients, of the steps that were made
 
 
 def test_transformers(tmp_path):
@@ -186,12 +203,12 @@ def test_jsonargparse(optimizer):
 
 def test_timm():
     pytest.importorskip("timm")
-    from timm.optim import Lookahead, create_optimizer_v2
+    from timm.optim import Lookahead, param_groups_weight_decay
     from timm.scheduler import CosineLRScheduler
 
     def train(optimizer):
         model = network()
-        machine = Lookahead(create_optimizer_v2(model, opt=optimizer, lr=0.01, weight_decay=0.05))
+        machine = Lookahead(optimizer(param_groups_weight_decay(model, 0.05), lr=0.01))
         schedule = CosineLRScheduler(machine, t_initial=10, warmup_t=2)
         for epoch in range(10):
             learn(model, machine, 2)
@@ -202,17 +219,22 @@ def test_timm():
 
 
 def test_schedulefree():
+    """Around SGD: the wrapper puts a state of its own beside the optimizer's, after which torch's Adam does not start."""
     schedulefree = pytest.importorskip("schedulefree")
 
-    def train(optimizer):
+    def train(optimizer, **arguments):
         model = network()
-        machine = schedulefree.ScheduleFreeWrapper(optimizer(model.parameters(), lr=0.01), momentum=0.9)
+        machine = schedulefree.ScheduleFreeWrapper(optimizer(model.parameters(), lr=0.01, **arguments), momentum=0.9)
         machine.train()
         learn(model, machine, 10)
+        machine.load_state_dict(copy.deepcopy(machine.state_dict()))
+        learn(model, machine, 5)
         machine.eval()
         return model
 
-    ours_and_torchs(train)
+    assert_same(train(optim.SGDNesterov, momentum=0.5), train(torch.optim.SGD, momentum=0.5, nesterov=True))
+    with pytest.raises(AssertionError):
+        assert_same(train(optim.Adam), network())
 
 
 def test_swa_utils():
@@ -308,3 +330,52 @@ def test_bfloat16_with_stochastic_rounding_on_dtensors(choice, process_group):
     assert torch.equal(sharded.full_tensor(), plain)
     assert isinstance(machines[1].state[sharded]["exp_avg"], DTensor)
     assert machines[1].state[sharded]["exp_avg"].dtype == torch.float32
+
+
+def _two_processes(rank: int, folder: str) -> None:
+    """One of two processes that share a model."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
+    # A gradient overflows in the first process only: neither steps. Adam moves by lr where gradients do not change.
+    theta = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    machine, scaler = optim.Adam([theta], lr=0.25, fused=True), ShardedGradScaler(device="cpu", init_scale=4.0)
+    for step in range(3):
+        machine.zero_grad()
+        scaler.scale((theta * (float("inf") if (rank, step) == (0, 1) else 1.0)).sum()).backward()
+        scaler.step(machine)
+        scaler.update()
+    assert theta.item() == pytest.approx(0.5, rel=1e-6)
+    assert machine.state[theta]["step"] == 2
+
+    models = [network() for _ in range(3)]
+    for model in models[:2]:
+        fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    for model, optimizer in zip(models, (optim.Adam, torch.optim.Adam, optim.Adam), strict=True):
+        learn(model, optimizer(model.parameters(), lr=0.01), 5)
+    whole = [[p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()] for model in models]
+    for ours, torchs, alone in zip(*whole, strict=True):
+        torch.testing.assert_close(ours, torchs, **CLOSE)
+        torch.testing.assert_close(ours, alone, **CLOSE)
+
+    # Replicas round alike, shards by noise of their own.
+    model = network().bfloat16()
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    machine = optim.SGDNesterov(model.parameters(), lr=2.0**-10, momentum=0.0, stochastic_rounding=True)
+    weight = model[0].weight
+    weight.data.fill_(1.0)
+    weight.grad = torch.full_like(weight, -1.0)
+    machine.step()
+    moved = (weight.full_tensor() > 1).view(2, -1)
+    assert moved.any()
+    assert not torch.equal(*moved)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    """A sharded scaler, a sharded model, stochastic rounding of shards."""
+    torch.multiprocessing.spawn(_two_processes, (str(tmp_path),), nprocs=2)
