@@ -1,7 +1,6 @@
 """SFO against what its paper promises: quadratics, logistic regression beside SGD and L-BFGS, its subspace, its active set, its memory."""
 
 import copy
-import io
 import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 import optim
 from experiments.checkpoints import Checkpoint
+from experiments.config import adapt_optimizer
 from experiments.logistic_regression import LogisticRegression
 from experiments.training import Plan, train
 from interruptions import Interrupted, interrupted_after
@@ -283,8 +283,9 @@ def test_the_curvature_of_a_quadratic_is_found_from_its_history():
     hessian, beta = curvature(move, -move @ matrix, otherwise=7.0)  # bent downwards: nothing to learn
     np.testing.assert_allclose(hessian, 7 * np.eye(6))
     assert beta == 7
-    hessian, beta = curvature(axes[:4], torch.ones(4, 6, dtype=torch.float64) * axes[:4].sum(1, keepdim=True), otherwise=1.0)
-    assert beta > 0  # all changes are parallel: three of four gains are 0
+    parallel = torch.ones(4, 6, dtype=torch.float64) * axes[:4].sum(1, keepdim=True)
+    hessian, beta = curvature(axes[:4], parallel, otherwise=1.0)
+    assert beta == pytest.approx(1e-6 * parallel.norm().item(), rel=1e-9)  # one gain of rank 1, the others 0: at least 1e-6 of the largest
     assert hessian.isfinite().all()
 
 
@@ -471,19 +472,13 @@ def test_a_state_of_another_number_of_minibatches_or_parameters_is_refused():
         optim.SFO([x], 6).load_state_dict(torch.optim.SGD([x]).state_dict())
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair)), "torch.save"])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
 def test_a_copy_goes_on_as_the_original_and_apart_from_it(duplicate):
     x = torch.full((3,), 9.0, requires_grad=True)
     optimizer = optim.SFO([x], 4)
     for _ in range(7):
         optimizer.step(squares(x, optimizer))
-    if duplicate == "torch.save":
-        file = io.BytesIO()
-        torch.save((x, optimizer), file)
-        file.seek(0)
-        other, twin = torch.load(file, weights_only=False)
-    else:
-        other, twin = duplicate((x, optimizer))
+    other, twin = duplicate((x, optimizer))
     before = x.detach().clone()
     ends = []
     for parameter, stepped in ((other, twin), (x, optimizer)):
@@ -562,8 +557,9 @@ def test_the_training_loop_steps_any_optimizer_that_chooses_its_minibatches(imag
     table = train(LogisticRegression(12, 3), make, images, [0], 1, plan, CPU)[0]
     assert made[0].asked == [3, 2, 1, 0, 3, 2, 1, 0]
     assert table["cost"].iloc[1] < table["cost"].iloc[0]
-    assert optim.chooses_minibatches(CyclicDescent)
-    assert not optim.chooses_minibatches(torch.optim.LBFGS)
+    config = {"optimizer": {"_target_": f"{__name__}.CyclicDescent", "minibatches": 4}}
+    adapt_optimizer(config, [])  # refuses other optimizers that need a closure, such as LBFGS in tests/test_run.py
+    assert config["optimizer"]["minibatches"] == 4
 
 
 def test_wrong_arguments_are_named():
