@@ -127,7 +127,7 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
     if panel.by_time:
         table, tracked = by_time(table), by_time(tracked)
     known = (*panel.optimizers, "AdaMax")
-    others = sorted(set(table["optimizer"]) - set(known)) if not table.empty else []
+    others = sorted(set(table.query("settings == 'defaults'")["optimizer"]) - set(known)) if not table.empty else []
     colours = dict(zip(others, itertools.cycle(FURTHER_COLOURS))) | COLOURS
     for optimizer in (*known, *others):
         colour = colours[optimizer]

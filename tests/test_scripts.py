@@ -174,7 +174,13 @@ def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_no
 
 def test_optimizers_without_settings_are_drawn_beside_the_others_and_called_defaults(tmp_path, drawn):
     write_run(tmp_path, "Adam", [0.5, 0.4])
-    for optimizer, settings in (("RMSProp", "defaults"), ("NAdam", "defaults"), ("Adam", "defaults"), ("Adagrad", "best")):
+    for optimizer, settings in (
+        ("RMSProp", "defaults"),
+        ("NAdam", "defaults"),
+        ("Adam", "defaults"),
+        ("Adagrad", "best"),
+        ("SFO", "paper"),
+    ):
         write_run(tmp_path, optimizer, [0.6, 0.5], settings=settings)
     plots.draw("fig1", figure1.PANELS, "paper", tmp_path / "nothing", tmp_path)
     axis = drawn[0].axes[0]
