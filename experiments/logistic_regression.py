@@ -68,7 +68,7 @@ class LogisticRegression(Model):
         if self.dropout:
             inputs = dropout(inputs, self.dropout, noise)
         with autocast():
-            scores = self._scores(parameters, inputs)
+            scores = self._scores(parameters, inputs).float()
         targets = for_members(targets, len(scores)).unsqueeze(1)
         each = 1 / targets.shape[2]
         if self.scores == 1:

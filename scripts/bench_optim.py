@@ -1,4 +1,4 @@
-"""Prints how fast a step of the optimizers is, beside torch's and (where it is installed) optax's, measured in one run.
+"""Measures how fast a step of the optimizers is, beside torch's and (where it is installed) optax's, in one run; writes the table as CSV.
 
 The contestants take turns. In each turn one gets fresh parameters, gradients and state (where in memory these come to lie decides
 much) and makes steps in a row; the medians over the rounds are printed, in microseconds per step. A step of Adam or AdaMax in
@@ -15,10 +15,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+import pandas as pd
 import torch
 
 import optim
+from experiments.recording import PROJECT, processor
 from timing import medians, timed
 
 SHAPES = {
@@ -126,12 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=PROJECT / "results" / "bench_optim.csv")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{device.type}, {where}, torch {torch.__version__}, medians of {arguments.rounds}")
     print("first step: {:.2f} s with compilation, {:.4f} s from the cache".format(*first_steps(device)))
+    rows = []
     for name in ("Adam", "AdaMax"):
         for task, shapes in SHAPES.items():
             size = sum(map(math.prod, shapes))
@@ -147,6 +152,11 @@ def main() -> None:
             print(f"\n{name}, {task}: {size:,} parameters. Ours: {ratio:.2f} times as fast as {fastest}, {share:.0%} of copy bandwidth")
             for label, value in times.items():
                 print(f"  {label:<14} {value * 1e6:10.1f} us {size * BYTES / value / 1e9:8.1f} GB/s", flush=True)
+                row = {"optimizer": name, "task": task, "parameters": size, "contestant": label, "microseconds": value * 1e6}
+                rows.append(row | {"ratio": value / times["ours"]})
+    threads, machine = torch.get_num_threads(), where if device.type == "cuda" else processor()
+    pd.DataFrame(rows).assign(threads=threads, processor=machine).to_csv(arguments.out, index=False, float_format="%.5g")
+    print(f"\nwrote {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Products against float64, whichever library computes them; gradients in closed form against autograd."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,18 @@ def test_the_closed_form_of_logistic_regression_is_what_autograd_finds(request, 
     for closed, automatic in zip(*found, strict=True):
         # The same float32 operations in another order.
         np.testing.assert_allclose(closed, automatic, rtol=1e-5, atol=1e-7)
+
+
+def test_the_closed_form_is_that_of_autograd_in_bfloat16_too(images):
+    model, found = LogisticRegression(12, 3, initial_std=0.3), []
+    for differentiate in (LogisticRegression.differentiate, Model.differentiate):
+        parameters = population(model, 2)
+        autocast = partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=False)
+        costs = differentiate(model, parameters, *images.train.take(torch.arange(100).unsqueeze(0)), generators(1), autocast)
+        found.append([costs, *(parameter.grad for parameter in parameters.values())])
+    for closed, automatic in zip(*found, strict=True):
+        assert closed.dtype == torch.float32
+        np.testing.assert_allclose(closed, automatic, rtol=0.02, atol=2e-3)  # products of 8 bits
 
 
 @pytest.mark.parametrize("l2", [0.1, torch.tensor([0.0, 0.1])])

@@ -1,0 +1,76 @@
+"""The benchmarks' contestants, on a few stand-in images: that they train, not how fast."""
+
+import io
+import math
+
+import pytest
+import torch
+
+import bench
+import contestants
+from contestants import Work
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def standins(monkeypatch):
+    load = contestants.data.load
+    monkeypatch.setattr(contestants.data, "load", lambda name, source="standin", **options: load(name, "standin", **options))
+
+
+@pytest.mark.parametrize("model", ["logistic", "multilayer", "autoencoder", "convolutional"])
+@pytest.mark.parametrize("name", ["ours", "ours, bfloat16", "torch", "torch's tutorial", "JAX", "products alone"])
+def test_contestants_train_an_epoch(name, model, monkeypatch):
+    if name == "JAX":
+        pytest.importorskip("jax")
+        pytest.importorskip("optax")
+    if name == "torch's tutorial" and model != "logistic":
+        pytest.skip("not among the races")
+    steps = []
+    step = torch.optim.Adam.step if name.startswith("torch") else contestants.optim.Adam.step
+    owner = torch.optim.Adam if name.startswith("torch") else contestants.optim.Adam
+    monkeypatch.setattr(owner, "step", lambda self, *closure: steps.append(1) or step(self, *closure))
+    monkeypatch.setattr(contestants.Threads, "review", lambda *_: None)  # a slow epoch would lead to more steps
+    epoch = contestants.CONTESTANTS[name](Work(model, 20, 8), CPU)
+    steps.clear()
+    epoch()
+    if name not in ("JAX", "products alone"):
+        assert len(steps) == 3  # the last minibatch has 4 examples
+
+
+def test_a_population_trains_in_the_same_steps():
+    epoch = contestants.our_epoch(Work("autoencoder", 64, 32, members=3), CPU)
+    epoch()
+
+
+def test_a_contestant_answers_each_line_with_seconds(monkeypatch, capsys):
+    monkeypatch.setitem(contestants.WORKS, "autoencoder", Work("autoencoder", 64, 32))
+    monkeypatch.setattr(contestants.sys, "argv", ["contestants.py", "torch", "autoencoder"])
+    monkeypatch.setattr(contestants.sys, "stdin", io.StringIO("go\ngo\n"))
+    monkeypatch.setattr(contestants.sys, "stdout", contestants.sys.stdout)
+    contestants.main()
+    ready, *seconds = capsys.readouterr().out.splitlines()
+    assert ready == "ready"
+    assert len(seconds) == 2
+    assert all(0 < float(value) < math.inf for value in seconds)
+
+
+def test_rows_are_medians_of_contestants_that_take_turns(monkeypatch):
+    turns = []
+
+    class Fake:
+        def __init__(self, name, work, cores, device):
+            self.name, self.seconds = name, iter({"ours": [1.0, 9.0, 2.0], "JAX": [3.0, 4.0, 50.0]}[name])
+
+        def epoch(self):
+            turns.append(self.name)
+            return next(self.seconds)
+
+        def stop(self):
+            turns.append("stopped")
+
+    monkeypatch.setattr(bench, "Contestant", Fake)
+    rows = list(bench.race(["ours", "JAX"], "autoencoder", 1, rounds=3))
+    assert turns == ["ours", "JAX"] * 3 + ["stopped"] * 2
+    assert [(row["contestant"], row["seconds"]) for row in rows] == [("ours", 2.0), ("JAX", 4.0)]
