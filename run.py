@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import data
-from experiments import products
 from experiments.config import (
     Population,
     adapt_optimizer,
@@ -29,9 +28,11 @@ from experiments.config import (
     optimizer_name,
 )
 from experiments.errors import ConfigError, one_sentence_errors
+from experiments.models import products
 from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, joined, land, shown, summary, system
-from experiments.threads import AVAILABLE, Threads
-from experiments.training import Plan, seconds_per_pass, train
+from experiments.training.loop import seconds_per_pass, train
+from experiments.training.plan import Plan
+from experiments.training.threads import AVAILABLE, Threads
 from optim import RuleOptimizer
 
 

@@ -22,8 +22,8 @@ import pandas as pd
 import torch
 
 from data.download import landing
-from experiments import products
-from experiments.checkpoints import Checkpoint
+from experiments.models import products
+from experiments.training.checkpoints import Checkpoint
 
 PROJECT = Path(__file__).resolve().parent.parent
 COLUMNS = (

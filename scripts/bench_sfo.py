@@ -15,7 +15,7 @@ import torch
 
 import optim
 from curves import RESULTS
-from experiments.multilayer_network import MultilayerNetwork
+from experiments.models.multilayer_network import MultilayerNetwork
 
 FEATURES, CLASSES, BATCH = 784, 10, 128
 

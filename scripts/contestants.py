@@ -26,13 +26,15 @@ from torchvision.transforms.functional import to_tensor
 
 import data
 import optim
-from experiments import products, training
-from experiments.convolutional_network import ConvolutionalNetwork
-from experiments.logistic_regression import LogisticRegression
-from experiments.multilayer_network import MultilayerNetwork
-from experiments.threads import Threads
-from experiments.training import Plan, Progress
-from experiments.variational_autoencoder import VariationalAutoencoder
+from experiments.models import products
+from experiments.models.convolutional_network import ConvolutionalNetwork
+from experiments.models.logistic_regression import LogisticRegression
+from experiments.models.multilayer_network import MultilayerNetwork
+from experiments.models.variational_autoencoder import VariationalAutoencoder
+from experiments.training import loop
+from experiments.training.plan import Plan
+from experiments.training.state import TrainState
+from experiments.training.threads import Threads
 
 DROPOUT, INPUT_DROPOUT = 0.5, 0.2
 WIDTHS = (784, 1000, 1000, 10)  # of the network of figure 2
@@ -91,12 +93,12 @@ def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> C
     plan = Plan(passes=1, batch_size=work.batch_size, schedule="constant", precision=precision)
     lr = torch.logspace(-4, -2, work.members, dtype=torch.float64, device=device) if work.members > 1 else 1e-3
     job = models[work.model](), partial(optim.Adam, lr=lr), dataset, [0], work.members, plan, device
-    threads = Threads("auto" if device.type == "cpu" else torch.get_num_threads(), lambda: training.seconds_per_pass(*job))
-    progress = Progress(job[0], job[1], [0], work.members, plan, device)
+    threads = Threads("auto" if device.type == "cpu" else torch.get_num_threads(), lambda: loop.seconds_per_pass(*job))
+    state = TrainState(job[0], job[1], [0], work.members, plan, device)
 
     def epoch() -> None:
         start = time.perf_counter()
-        training._pass(job[0], progress, dataset.train, plan)
+        loop.epoch(job[0], state, dataset.train, plan)
         threads.review(time.perf_counter() - start)
 
     return epoch

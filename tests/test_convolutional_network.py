@@ -7,7 +7,7 @@ from populations import generators, population
 from torch import nn
 from torch.nn import functional
 
-from experiments.convolutional_network import ConvolutionalNetwork
+from experiments.models.convolutional_network import ConvolutionalNetwork
 
 
 def network(parameters: dict[str, torch.Tensor], member: int) -> nn.Sequential:

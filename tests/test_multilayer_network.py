@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 import optim
-from experiments.multilayer_network import MultilayerNetwork
-from experiments.training import Plan, train
+from experiments.models.multilayer_network import MultilayerNetwork
+from experiments.training.loop import train
+from experiments.training.plan import Plan
 
 CPU = torch.device("cpu")
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from populations import generators, population
 
-from experiments import products
-from experiments.convolutional_network import ConvolutionalNetwork
-from experiments.logistic_regression import LogisticRegression
-from experiments.model import Model
-from experiments.multilayer_network import MultilayerNetwork
-from experiments.products import affine
-from experiments.variational_autoencoder import VariationalAutoencoder
+from experiments.models import products
+from experiments.models.base import Model
+from experiments.models.convolutional_network import ConvolutionalNetwork
+from experiments.models.logistic_regression import LogisticRegression
+from experiments.models.multilayer_network import MultilayerNetwork
+from experiments.models.products import affine
+from experiments.models.variational_autoencoder import VariationalAutoencoder
 
 LIBRARIES = ["torch", pytest.param("onednn", marks=pytest.mark.skipif(not products.is_available(), reason="not in this torch"))]
 
@@ -121,7 +121,7 @@ def test_the_gradient_of_the_penalty_is_l2_times_what_is_penalised(make, l2):
 
 def test_the_autoencoder_costs_what_its_definition_says_at_large_logits():
     """-log p of grey pixels against float64, where log(1 - sigmoid) would overflow."""
-    from experiments.variational_autoencoder import _BernoulliMisfit
+    from experiments.models.variational_autoencoder import _BernoulliMisfit
 
     logits = torch.tensor([-200.0, -30.0, -1.0, 0.0, 1.0, 30.0, 200.0]).view(1, 1, 7, 1).requires_grad_()
     pixels = torch.tensor([0.0, 1.0, 0.25, 0.5, 0.75, 0.0, 1.0]).view(1, 1, 7, 1)

@@ -14,10 +14,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import optim
-from experiments.checkpoints import Checkpoint
 from experiments.config import adapt_optimizer
-from experiments.logistic_regression import LogisticRegression
-from experiments.training import Plan, train
+from experiments.models.logistic_regression import LogisticRegression
+from experiments.training.checkpoints import Checkpoint
+from experiments.training.loop import train
+from experiments.training.plan import Plan
 from interruptions import Interrupted, interrupted_after
 from optim import sfo
 from optim.sfo import Model, Subspace, curvature

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from experiments import threads
-from experiments.threads import Threads
+from experiments.training import threads
+from experiments.training.threads import Threads
 
 
 @pytest.fixture(autouse=True)

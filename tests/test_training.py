@@ -8,14 +8,16 @@ import pytest
 import torch
 
 import optim
-from experiments.checkpoints import Checkpoint
-from experiments.convolutional_network import ConvolutionalNetwork
-from experiments.logistic_regression import LogisticRegression
-from experiments.multilayer_network import MultilayerNetwork
-from experiments.step_graphs import StepGraphs
-from experiments.streams import dropout, example_order, generator
-from experiments.training import Plan, seconds_per_pass, train
-from experiments.variational_autoencoder import VariationalAutoencoder
+from experiments.models.convolutional_network import ConvolutionalNetwork
+from experiments.models.layers import dropout
+from experiments.models.logistic_regression import LogisticRegression
+from experiments.models.multilayer_network import MultilayerNetwork
+from experiments.models.variational_autoencoder import VariationalAutoencoder
+from experiments.training.checkpoints import Checkpoint
+from experiments.training.graphs import StepGraphs
+from experiments.training.loop import seconds_per_pass, train
+from experiments.training.plan import Plan
+from experiments.training.streams import example_order, generator
 from interruptions import Interrupted, interrupted_after
 
 CPU = torch.device("cpu")

@@ -6,8 +6,9 @@ import torch
 from populations import generators
 
 import optim
-from experiments.training import Plan, train
-from experiments.variational_autoencoder import VariationalAutoencoder
+from experiments.models.variational_autoencoder import VariationalAutoencoder
+from experiments.training.loop import train
+from experiments.training.plan import Plan
 
 CPU = torch.device("cpu")
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import data
 import optim
-from experiments.logistic_regression import LogisticRegression
+from experiments.models.logistic_regression import LogisticRegression
 from experiments.properties.trajectories import learn
-from experiments.training import evaluate
+from experiments.training.loop import evaluate
 
 _NO_EPS = 1e-30  # nothing beside any gradient here; weights of pixels that are always 0 stay where they are
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)

@@ -14,10 +14,10 @@ import torch
 
 import data
 import optim
-from experiments.logistic_regression import LogisticRegression
-from experiments.multilayer_network import MultilayerNetwork
+from experiments.models.logistic_regression import LogisticRegression
+from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.properties.trajectories import learn
-from experiments.training import evaluate
+from experiments.training.loop import evaluate
 
 
 def measure(

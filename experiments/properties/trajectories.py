@@ -8,7 +8,9 @@ from torch import Tensor
 
 import optim
 from data import Split
-from experiments.training import Plan, Progress, steps
+from experiments.training.loop import steps
+from experiments.training.plan import Plan
+from experiments.training.state import TrainState
 
 
 def follow(
@@ -50,7 +52,7 @@ def learn(
     """Trains a model, a member for each seed; yields before the first step and after each one t, the parameters and the optimizer.
 
     Args:
-        model: see `experiments.logistic_regression` for what a model has.
+        model: see `experiments.models.logistic_regression` for what a model has.
         make: builds the optimizer around the parameters, each of shape [seeds, ...].
         split: the training examples.
         seeds: of the initial parameters, the order of the data and the noise.
@@ -58,7 +60,7 @@ def learn(
         batch_size: examples per minibatch.
     """
     plan = Plan(passes, batch_size, "constant")
-    progress = Progress(model, make, seeds, 1, plan, torch.device("cpu"))
+    progress = TrainState(model, make, seeds, 1, plan, torch.device("cpu"))
     taken = itertools.chain.from_iterable(steps(model, progress, split, plan) for _ in range(passes))
     yield 0, progress.parameters, progress.optimizer
     for t, _ in enumerate(taken, 1):

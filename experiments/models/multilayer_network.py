@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.layers import check_counts, check_rates, check_start, initial_layers
-from experiments.model import Model
-from experiments.products import affine
-from experiments.streams import dropout, for_members
+from experiments.models.base import Model
+from experiments.models.layers import check_counts, check_rates, check_start, dropout, for_members, initial_layers
+from experiments.models.products import affine
 
 
 class MultilayerNetwork(Model):
@@ -23,7 +22,7 @@ class MultilayerNetwork(Model):
         dropout: share of the hidden units dropped in training.
         input_dropout: share of the inputs dropped in training.
         l2: the cost of a member gets l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
-        start, initial_std: initial weights, see `experiments.layers`.
+        start, initial_std: initial weights, see `experiments.models.layers`.
 
     Raises:
         ValueError: an argument that is none of these.

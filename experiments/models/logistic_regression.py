@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.rows import SparseBatch
-from experiments.layers import check_not_negative, check_rates
-from experiments.model import Model
-from experiments.products import affine, matmul, sparse_weight_gradient
-from experiments.streams import dropout, for_members
+from experiments.models.base import Model
+from experiments.models.layers import check_not_negative, check_rates, dropout, for_members
+from experiments.models.products import affine, matmul, sparse_weight_gradient
 
 
 class LogisticRegression(Model):

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from experiments.layers import check_counts, check_not_negative
-from experiments.model import Model
-from experiments.products import affine
-from experiments.streams import for_members
+from experiments.models.base import Model
+from experiments.models.layers import check_counts, check_not_negative, for_members
+from experiments.models.products import affine
 
 PIXELS = ("grey", "resampled")
 STARTS = ("normal", "fan_in")

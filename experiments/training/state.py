@@ -1,0 +1,151 @@
+"""A population in training: what the next epoch depends on, and what has been recorded."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from experiments.models import products
+from experiments.models.base import Model
+from experiments.training.graphs import StepGraphs
+from experiments.training.plan import Plan
+from experiments.training.streams import generator
+from optim import Exponential, InverseSqrt, RuleOptimizer
+
+
+class TrainState:
+    """A population in training: its parameters, optimizer and random numbers, and what has been recorded so far.
+
+    Args:
+        model: what is trained.
+        make_optimizer: gets the parameters, each of shape [members, ...].
+        seeds: one stream of data each.
+        per_seed: members per seed; the members of the first seed come first.
+        plan: how to train.
+        device: where.
+
+    Raises:
+        ValueError: a schedule other than `constant` for an optimizer without step size.
+    """
+
+    def __init__(self, model: Model, make_optimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
+        starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
+        self.parameters = {
+            name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
+            for name in starts[0]
+        }
+        self.optimizer = make_optimizer(list(self.parameters.values()))
+        if hasattr(self.optimizer, "train"):  # schedule-free: it trains at other parameters than those that it evaluates
+            self.optimizer.train()
+        self.seeds, self.device, self.members = seeds, device, len(seeds) * per_seed
+        recorded = (
+            plan.cuda_graph
+            and device.type == "cuda"
+            and isinstance(self.optimizer, RuleOptimizer)
+            and not any(group["differentiable"] for group in self.optimizer.param_groups)  # whose state is replaced in every step
+        )
+        self.noise = [generator(seed, "noise", device) for seed in seeds]
+        # Not the cache of casts: it would keep parameters of the step before.
+        halved = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=False)
+        self.autocast = halved if plan.precision == "bfloat16" else nullcontext
+        self.graphs = StepGraphs(self.noise) if recorded else None
+        self._put_on_device()
+        self.schedule = _schedule(plan, self.optimizer)
+        self.order = [generator(seed, "order of data") for seed in seeds]
+        self.passes, self.rows = 0, []
+        self._depends_on_threads = model.depends_on_threads
+        self.seconds: list[float] = []  # of training until the end of each pass
+        # The members that are still trained. Those of a single stream, whose model has nothing of their own, are dropped when they diverge.
+        self.alive = list(range(self.members))
+        self._can_drop = (
+            len(seeds) == 1
+            and isinstance(self.optimizer, RuleOptimizer)
+            and not any(isinstance(value, Tensor) for value in vars(model).values())
+        )
+
+    def record(self, cost: list[float], measured: dict[str, list[float]]) -> None:
+        """Adds a row for each member, in the order of `alive`, and drops those that have diverged, if that can be."""
+        places = {member: place for place, member in enumerate(self.alive)}
+        for member in range(self.members):
+            row = {"member": member, "pass": self.passes, "cost": math.nan}
+            if member in places:
+                row |= {"cost": cost[places[member]]} | {name: values[places[member]] for name, values in measured.items()}
+            self.rows.append(row)
+        if self._can_drop and not all(map(math.isfinite, cost)):
+            self._keep([place for place, value in enumerate(cost) if math.isfinite(value)])
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Puts the parameters that are to be evaluated in place, for schedule-free optimizers, which train at others."""
+        if not hasattr(self.optimizer, "eval"):
+            yield
+            return
+        self.optimizer.eval()
+        yield
+        self.optimizer.train()
+
+    def state_dict(self) -> dict:
+        """Everything that the next pass depends on, and what has been recorded."""
+        return {
+            "alive": self.alive,
+            "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule and self.schedule.state_dict(),
+            "generators": [generator.get_state() for generator in (*self.order, *self.noise)],
+            "products": products.library(),
+            "threads": torch.get_num_threads(),
+            **{name: getattr(self, name) for name in ("passes", "seconds", "rows")},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over what `state_dict` returned."""
+        for name in ("passes", "seconds", "rows"):
+            setattr(self, name, state[name])
+        products.use(state["products"])  # whoever began computes on, so that the run ends with the same bits
+        if self._depends_on_threads:
+            torch.set_num_threads(state["threads"])
+        if len(state["alive"]) < self.members:
+            self._keep(state["alive"])
+        if not self.alive:
+            return
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._put_on_device()
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        for stream, numbers in zip((*self.order, *self.noise), state["generators"], strict=True):
+            stream.set_state(numbers)
+
+    def _put_on_device(self) -> None:
+        """Puts values of members on the device, and whatever else steps that are replayed read anew: learning rates that are numbers."""
+
+        def moved(value):
+            if isinstance(value, tuple):  # such as betas
+                return tuple(map(moved, value))
+            return value.to(self.device) if isinstance(value, Tensor) else value
+
+        for group in self.optimizer.param_groups:
+            group |= {key: moved(value) for key, value in group.items() if key != "params"}
+        for group in self.optimizer.param_groups if self.graphs else ():
+            group |= {"lr": torch.as_tensor(group["lr"], dtype=torch.float64, device=self.device), "capturable": True}
+            self.graphs.forget()
+
+    def _keep(self, places: list[int]) -> None:
+        self.alive = [self.alive[place] for place in places]
+        if not places:  # nobody takes a step any more
+            return
+        kept = torch.tensor(places, dtype=torch.int64, device=self.device)
+        self.optimizer.keep_members(kept)
+        if self.graphs:
+            self.graphs.forget()
+
+
+def _schedule(plan: Plan, optimizer: torch.optim.Optimizer) -> InverseSqrt | Exponential | None:
+    if plan.schedule == "constant":
+        return None
+    return Exponential(optimizer, plan.decay) if plan.schedule == "exponential_pass" else InverseSqrt(optimizer)
