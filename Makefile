@@ -200,10 +200,10 @@ tune-fig4: setup ## Train a part of figure 4 with every candidate for what the p
 
 bench: setup ## Measure how fast training is, side by side with torch's usual loops and with JAX: 10 minutes
 	$(VENV)/bin/pip install --quiet '.[bench]' || echo "no JAX: its rows are left out"
-	$(PY) scripts/bench.py
+	$(PY) scripts/bench.py $(ARGS)
 
 bench-optim: setup ## Measure how fast a step of the optimizers is, side by side with torch's
-	$(PY) scripts/bench_optim.py
+	$(PY) scripts/bench_optim.py $(ARGS)
 
 bench-sfo: setup ## Measure how much memory SFO takes, by the number of minibatches
 	$(PY) scripts/bench_sfo.py

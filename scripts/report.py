@@ -23,11 +23,9 @@ from curves import (
     REFERENCE,
     RESULTS,
     as_read,
-    chosen,
     configuration,
     geometric_mean,
     log_ratios,
-    provenance,
     published,
     read_tuning,
     runs,
@@ -37,8 +35,6 @@ from properties import FAILS, HOLDS, SEEDS
 
 # Distances that this project aims at: of half of the series, and of every one.
 AIM, LIMIT = 0.05, 0.25
-# When IMDB's reviews were put into balanced order, as provenance has times.
-REORDERED = "2026-11-30T14:24"
 # Other bounds than figure4.EXPLODED for what exploded, in nats: beyond the last lies what has diverged alone.
 BOUNDS = (1e3, 1e9, 1e11, 1e12)
 # The last passes of figure 2a, over which its wiggle averages out.
@@ -167,12 +163,6 @@ def late_gaps(root: Path) -> dict[str, float]:
     """By optimizer of figure 2a, the mean of ln(ours / paper) over the last LATE passes, for the runs under `root`."""
     ours, paper = (table.groupby("optimizer") for table in (runs(root, "fig2a", "paper"), published("fig2a")))
     return {name: log_ratios(geometric_mean(ours.get_group(name)), curve)[-LATE:].mean() for name, curve in paper}
-
-
-def in_file_order(root: Path) -> list[str]:
-    """The runs of IMDB under `root` that began before its reviews were put into balanced order, by experiment, settings and optimizer."""
-    paths = [path for folder in sorted(root.glob("fig1_right*/*")) for path in chosen(folder)]
-    return [f"{path.parent.parent.name} {path.parent.name} {path.stem}" for path in paths if provenance(path)["started"] < REORDERED]
 
 
 def separable() -> pd.DataFrame:
@@ -306,7 +296,6 @@ def render(folder: Path) -> str:
         exploded=figure4.EXPLODED,
         large=LARGE,
         oddities=all_oddities(),
-        file_order=in_file_order(REFERENCE),
     )
 
 
