@@ -6,6 +6,7 @@ A client that is not installed is skipped; `pip install .[clients]` installs all
 import copy
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 import torch
@@ -262,8 +263,11 @@ PAIRS = {
     "Adam": (optim.Adam, torch.optim.Adam),
     "AdamW": (optim.Adam, torch.optim.AdamW),
     "AdaMax": (optim.AdaMax, torch.optim.Adamax),
-    "AdaGrad": (optim.AdaGrad, torch.optim.Adagrad),
+    "AdaGrad": (optim.AdaGrad, partial(torch.optim.Adagrad, initial_accumulator_value=0.1)),
     "AdaDelta": (optim.AdaDelta, torch.optim.Adadelta),
+    "RMSProp": (optim.RMSProp, torch.optim.RMSprop),
+    "RMSProp with momentum": (partial(optim.RMSProp, momentum=0.5), partial(torch.optim.RMSprop, momentum=0.5)),
+    "SGDNesterov": (optim.SGDNesterov, partial(torch.optim.SGD, momentum=0.9, nesterov=True)),
 }
 
 
