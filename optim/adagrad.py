@@ -25,13 +25,14 @@ class AdaGrad(RuleOptimizer):
         lr: the step size alpha.
         eps: added to the root of v.
         weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
+        initial_accumulator_value: v before the first step, one number.
         options: see `Options`.
 
     State per parameter: v is `sum`, the number of steps `step`. Follows the trajectory of torch.optim.Adagrad.
     """
 
     torch_twin: ClassVar = torch.optim.Adagrad
-    constants: ClassVar = {"lr_decay": 0.0, "initial_accumulator_value": 0.0}
+    constants: ClassVar = {"lr_decay": 0.0}
 
     def __init__(
         self,
@@ -40,10 +41,19 @@ class AdaGrad(RuleOptimizer):
         eps: Hyperparameter = 1e-10,
         *,
         weight_decay: Hyperparameter = 0.0,
+        initial_accumulator_value: float = 0.0,
         **options: Unpack[Options],
     ):
-        super().__init__(params, dict(lr=lr, eps=eps, weight_decay=weight_decay), options)
+        defaults = dict(lr=lr, eps=eps, weight_decay=weight_decay, initial_accumulator_value=initial_accumulator_value)
+        super().__init__(params, defaults, options)
 
     def formula(self, settings: dict) -> Formula:
         """The rule above."""
-        return Formula(adagrad, ("sum",), {"alpha": settings["lr"], "eps": settings["eps"]})
+        hyperparameters = {"alpha": settings["lr"], "eps": settings["eps"]}
+        return Formula(adagrad, ("sum",), hyperparameters, start=settings["initial_accumulator_value"])
+
+    def check_group(self, settings: dict) -> None:
+        """Also refuses a tensor for the start of v."""
+        super().check_group(settings)
+        if isinstance(start := settings["initial_accumulator_value"], Tensor):
+            raise TypeError(f"initial_accumulator_value={start!r} should be one number")

@@ -13,8 +13,9 @@ parameters (`optim.fused_cpu`, `optim.fused_cuda`), on lists of tensors, or on t
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple, get_type_hints
 
 import torch
@@ -32,11 +33,13 @@ class Formula(NamedTuple):
         rule: see above.
         state_names: names of its state in `optimizer.state`, those of torch's optimizers.
         hyperparameters: by the letters of the rule.
+        start: every element of the state before the first step.
     """
 
     rule: Callable[..., tuple[Tensor, ...]]
     state_names: tuple[str, ...]
     hyperparameters: dict[str, Hyperparameter]
+    start: float = 0.0
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -91,9 +94,15 @@ class RuleOptimizer(torch.optim.Optimizer):
                 raise TypeError(f"{type(self).__name__} takes no {name}={value!r}: it takes {known}")
         settings = normalized({**DEFAULTS, **self.constants, **with_betas(defaults, defaults.get("betas")), **options})
         self.check_group(settings)
-        twins = inspect.signature(self.torch_twin).parameters if self.torch_twin else settings
-        hidden = {key: default for key, default in {**DEFAULTS, **self.extras}.items() if key not in twins}
+        hidden = self._hidden()
         super().__init__(params, {key: h for key, h in settings.items() if key not in hidden or isinstance(h, Tensor) or h != hidden[key]})
+
+    @classmethod
+    def _hidden(cls) -> dict:
+        """Arguments that the twin does not know, and their defaults, with which groups do not have them."""
+        arguments = {**DEFAULTS, **cls.extras}
+        twins = inspect.signature(cls.torch_twin).parameters if cls.torch_twin else arguments
+        return {key: default for key, default in arguments.items() if key not in twins}
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -137,14 +146,16 @@ class RuleOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict) -> None:
         """Takes the state of an optimizer of the same class, or of its counterpart in torch.optim.
 
-        Named parameters are matched by name. Groups keep the values of keys that the loaded ones do not have. Tensors are
-        copied; unlike torch, state takes the dtype `state_dtype` says, and keeps its own where that is finer.
+        Named parameters are matched by name. A setting of the rule that the checkpoint does not mention had its default there, and
+        has it here from now on: a warning says so if it was another. Groups keep all other keys that the loaded ones lack.
+        Tensors are copied; unlike torch, state takes the dtype `state_dtype` says, and keeps its own where that is finer.
 
         Raises:
             ValueError: it is the state of another optimizer, or groups, names or shapes do not match; nothing has been loaded.
         """
         own = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
         loaded: dict[Tensor, dict] = {}
+        replaced: list[str] = []
 
         def convert(_, final: dict) -> dict | None:
             """Sees what other hooks have made of the state_dict."""
@@ -152,9 +163,10 @@ class RuleOptimizer(torch.optim.Optimizer):
             if sizes[0] != sizes[1]:
                 return None  # which torch is about to refuse
             required = [key for key in self.defaults if key not in DEFAULTS and key not in self.extras]
-            groups = [state.matched_by_name(*pair) for pair in zip(map(self.loaded_group, final["param_groups"]), own, strict=True)]
+            groups = [state.matched_by_name(*pair) for pair in zip(final["param_groups"], own, strict=True)]
             for group, theirs, before in zip(self.param_groups, groups, own, strict=True):
-                states = [final["state"].get(number) for number in theirs["params"]]
+                replaced.extend(self._take_defaults(before, theirs))
+                states = [state.without_gaps(final["state"].get(number, {})) for number in theirs["params"]]
                 settings = self.settings({**before, **theirs})
                 names = self.formula(settings).state_names if set(required) <= theirs.keys() else ()
                 state.check_loaded(theirs, list(filter(None, states)), required, names, self.optional_state, type(self).__name__)
@@ -169,6 +181,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 for key, value in before.items():
                     group.setdefault(key, value)
             self.state.update(loaded)
+            for sentence in replaced:
+                warnings.warn(sentence, stacklevel=6)
 
         hooks = self.register_load_state_dict_pre_hook(convert), self.register_load_state_dict_post_hook(take, prepend=True)
         try:
@@ -177,9 +191,15 @@ class RuleOptimizer(torch.optim.Optimizer):
             for hook in hooks:
                 hook.remove()
 
-    def loaded_group(self, group: dict) -> dict:
-        """A group of a checkpoint by our keys."""
-        return group
+    def _take_defaults(self, own: dict, loaded: dict) -> Iterator[str]:
+        """Gives settings of the rule that a loaded group does not mention their default; yields what to warn of."""
+        for key in (*self.extras, "maximize", "decoupled_weight_decay"):
+            if key in own and key not in loaded:
+                value, default = own.pop(key), {**DEFAULTS, **self.extras}[key]
+                if key not in self._hidden():
+                    own[key] = default
+                if isinstance(value, Tensor) or value != default:
+                    yield f"the loaded state is of {key}={default!r}, which replaces {key}={value!r}: set it in the groups to go on with it"
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -249,7 +269,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _step_settings(self, settings: dict, scale: Tensor | None, found_inf: Tensor | None) -> Step:
         """What the parameters of a group have in common in this step."""
-        rule, state_names, hyperparameters = self.formula(settings)
+        rule, state_names, hyperparameters, _ = self.formula(settings)
         decay = settings.get("weight_decay", 0.0)
         if isinstance(decay, Tensor) or decay:
             hyperparameters["weight_decay"] = decay
@@ -312,7 +332,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 f"a hyper-parameter has {members[0]} values, one per member, "
                 f"but a parameter of shape {tuple(theta.shape)} is not such a stack"
             )
-        state.complete(values, theta, step.state_names, settings["state_dtype"])
+        state.complete(values, theta, step.state_names, settings["state_dtype"], self.formula(settings).start)
         stack = [paths.local(tensor) for tensor in (theta, *(values[name] for name in step.state_names))]
         path = paths.choose_path(settings, step, members, stack)
         key, compiled, simple = paths.noise_key(place, theta), path not in paths.NAMES, stack[0] is theta and theta.is_contiguous()

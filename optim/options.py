@@ -66,7 +66,7 @@ DEFAULTS = Options(
 
 # Keys of groups by the range of their values.
 _UNIT_INTERVAL = ("beta1", "beta2", "rho", "momentum")
-_NOT_NEGATIVE = ("lr", "eps", "eps_hat", "weight_decay")
+_NOT_NEGATIVE = ("lr", "eps", "eps_hat", "weight_decay", "initial_accumulator_value")
 
 
 def check(group: dict) -> None:
@@ -109,6 +109,11 @@ def _pair(betas) -> tuple:
     return pair
 
 
+def _are_default(betas) -> bool:
+    """Whether nobody need have given them: command lines pass all defaults on, as copies."""
+    return not any(isinstance(beta, Tensor) for beta in _pair(betas)) and _pair(betas) == BETAS
+
+
 def with_betas(settings: dict, default: tuple | None) -> dict:
     """The settings with beta1 and beta2 joined to betas."""
     settings = dict(settings)
@@ -117,7 +122,7 @@ def with_betas(settings: dict, default: tuple | None) -> dict:
     named = [settings.pop(name, None) for name in ("beta1", "beta2")]
     if all(beta is None for beta in named):
         return settings
-    if settings.get("betas", BETAS) is not BETAS:
+    if not _are_default(settings.get("betas", BETAS)):
         raise ValueError(f"betas={settings['betas']} and beta1={named[0]}, beta2={named[1]} say the same twice: give one of the two")
     return {**settings, "betas": tuple(old if new is None else new for old, new in zip(default, named, strict=True))}
 

@@ -10,8 +10,15 @@ from optim.options import Hyperparameter, Options
 from optim.roots import sqrt
 
 
-def rmsprop(theta, g, v, d, t, alpha, rho, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:
-    """One step: v averages the squared gradient, d gathers the rescaled gradient with momentum. Nothing is bias-corrected."""
+def rmsprop(theta, g, v, t, alpha, rho, eps) -> tuple[Tensor, Tensor]:
+    """One step: v averages the squared gradient. Nothing is bias-corrected."""
+    v = rho * v + (1 - rho) * (g * g)
+    theta = theta - alpha * g / (sqrt(v) + eps)
+    return theta, v
+
+
+def rmsprop_with_momentum(theta, g, v, d, t, alpha, rho, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with momentum: d gathers the rescaled gradient."""
     v = rho * v + (1 - rho) * (g * g)
     d = momentum * d + g / (sqrt(v) + eps)
     theta = theta - alpha * d
@@ -24,14 +31,14 @@ class RMSProp(RuleOptimizer):
     Args:
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
-        rho: decay rate of the average v of the squared gradient, in [0, 1) (torch calls it alpha).
+        rho: decay rate of the average v of the squared gradient, in [0, 1); in groups and checkpoints it has torch's name, alpha.
         momentum: decay rate of the sum d of rescaled gradients, in [0, 1).
         eps: added to the root of v.
         weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
         options: see `Options`.
 
-    State per parameter: v is `square_avg`, d `momentum_buffer`, the number of steps `step`. Follows the trajectory of
-    torch.optim.RMSprop, not centered.
+    State per parameter: v is `square_avg`, d `momentum_buffer` (with momentum, from 0 when that is switched on), the number of steps
+    `step`. Follows the trajectory of torch.optim.RMSprop, not centered.
     """
 
     torch_twin: ClassVar = torch.optim.RMSprop
@@ -49,21 +56,22 @@ class RMSProp(RuleOptimizer):
         weight_decay: Hyperparameter = 0.0,
         **options: Unpack[Options],
     ):
-        super().__init__(params, dict(lr=lr, rho=rho, momentum=momentum, eps=eps, weight_decay=weight_decay), options)
+        super().__init__(params, dict(lr=lr, alpha=rho, momentum=momentum, eps=eps, weight_decay=weight_decay), options)
 
-    def state_dict(self) -> dict:
-        """As of any torch optimizer; rho is there also as alpha, torch's name."""
-        state_dict = super().state_dict()
-        for group in state_dict["param_groups"]:
-            group["alpha"] = group["rho"]
-        return state_dict
+    def add_param_group(self, param_group: dict) -> None:
+        """Also takes rho, as the constructor does."""
+        if isinstance(param_group, dict) and "rho" in param_group:
+            param_group["alpha"] = param_group.pop("rho")
+        super().add_param_group(param_group)
 
-    def loaded_group(self, group: dict) -> dict:
-        """With rho, which torch calls alpha."""
-        group = {**group, "rho": group.get("rho", group.get("alpha"))}
-        return {key: value for key, value in group.items() if key != "alpha"}
+    def check_group(self, settings: dict) -> None:
+        """Names rho as the constructor does."""
+        super().check_group({**settings, "rho": settings["alpha"]})
 
     def formula(self, settings: dict) -> Formula:
-        """The rule above."""
-        hyperparameters = {name: settings[name] for name in ("rho", "momentum", "eps")}
-        return Formula(rmsprop, ("square_avg", "momentum_buffer"), {"alpha": settings["lr"], **hyperparameters})
+        """One of the rules above."""
+        hyperparameters = {"alpha": settings["lr"], "rho": settings["alpha"], "eps": settings["eps"]}
+        momentum = settings["momentum"]
+        if not isinstance(momentum, Tensor) and momentum == 0:
+            return Formula(rmsprop, ("square_avg",), hyperparameters)
+        return Formula(rmsprop_with_momentum, ("square_avg", "momentum_buffer"), {**hyperparameters, "momentum": momentum})

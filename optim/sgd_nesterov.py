@@ -44,6 +44,15 @@ class SGDNesterov(RuleOptimizer):
     ):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay), options)
 
+    def state_dict(self) -> dict:
+        """As torch's, without the number of steps, unless stochastic rounding needs it."""
+        state_dict = super().state_dict()
+        if not any(self.settings(group)["stochastic_rounding"] for group in state_dict["param_groups"]):
+            state_dict["state"] = {
+                place: {name: value for name, value in values.items() if name != "step"} for place, values in state_dict["state"].items()
+            }
+        return state_dict
+
     def formula(self, settings: dict) -> Formula:
         """The rule above."""
         return Formula(sgd_nesterov, ("momentum_buffer",), {"alpha": settings["lr"], "momentum": settings["momentum"]})

@@ -26,8 +26,8 @@ def state_dtype(theta: Tensor, wanted: torch.dtype | None) -> torch.dtype:
     return wanted or (torch.float32 if theta.dtype in HALF else theta.dtype)
 
 
-def complete(state: dict, theta: Tensor, names: Collection[str], dtype: torch.dtype | None) -> None:
-    """Adds what the state of a parameter lacks, with zeros, and makes `step` a float64 tensor of one element."""
+def complete(state: dict, theta: Tensor, names: Collection[str], dtype: torch.dtype | None, start: float = 0.0) -> None:
+    """Adds what the state of a parameter lacks, filled with `start`, and makes `step` a float64 tensor of one element."""
     step = state.get("step", 0)
     if not isinstance(step, Tensor):
         state["step"] = torch.tensor(float(step), dtype=torch.float64)
@@ -35,7 +35,13 @@ def complete(state: dict, theta: Tensor, names: Collection[str], dtype: torch.dt
         state["step"] = step.to(theta.device if theta.device.type == "cpu" else step.device, torch.float64)
     for name in names:
         if name not in state:
-            state[name] = torch.zeros_like(theta, dtype=state_dtype(theta, dtype), memory_format=torch.preserve_format)
+            fill = complex(start, start) if theta.is_complex() else start
+            state[name] = torch.full_like(theta, fill, dtype=state_dtype(theta, dtype), memory_format=torch.preserve_format)
+
+
+def without_gaps(state: dict) -> dict:
+    """A loaded state without empty dictionaries, which a flattened distributed checkpoint has for what is not in it."""
+    return {name: value for name, value in state.items() if not isinstance(value, dict) or value}
 
 
 def check_loaded(group: dict, states: list[dict], required: Collection[str], names: Collection[str], optional: Collection[str], who: str):
@@ -74,8 +80,6 @@ def converted(state: dict, theta: Tensor, settings: dict, names: Collection[str]
             ours[name] = torch.as_tensor(value).to(theta.device, torch.float64, copy=True).reshape(())
         elif name not in names:
             ours[name] = value.to(theta.device, copy=True) if isinstance(value, Tensor) else value
-        elif isinstance(value, dict):  # what a flattened distributed checkpoint has for a state that is not in it
-            continue
         elif not (isinstance(value, Tensor) and value.dtype.is_floating_point != theta.is_complex()):
             raise ValueError(f"the loaded state {name} is invalid: expected a tensor of numbers like those of the parameter")
         elif value.shape != theta.shape:

@@ -6,6 +6,7 @@ A client that is not installed is skipped; `pip install .[clients]` installs all
 import copy
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 import torch
@@ -262,8 +263,11 @@ PAIRS = {
     "Adam": (optim.Adam, torch.optim.Adam),
     "AdamW": (optim.Adam, torch.optim.AdamW),
     "AdaMax": (optim.AdaMax, torch.optim.Adamax),
-    "AdaGrad": (optim.AdaGrad, torch.optim.Adagrad),
+    "AdaGrad": (optim.AdaGrad, partial(torch.optim.Adagrad, initial_accumulator_value=0.1)),
     "AdaDelta": (optim.AdaDelta, torch.optim.Adadelta),
+    "RMSProp": (optim.RMSProp, torch.optim.RMSprop),
+    "RMSProp with momentum": (partial(optim.RMSProp, momentum=0.5), partial(torch.optim.RMSprop, momentum=0.5)),
+    "SGDNesterov": (optim.SGDNesterov, partial(torch.optim.SGD, momentum=0.9, nesterov=True)),
 }
 
 
@@ -335,7 +339,7 @@ def test_bfloat16_with_stochastic_rounding_on_dtensors(choice, process_group):
 def _two_processes(rank: int, folder: str) -> None:
     """One of two processes that share a model."""
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
     from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
     torch.set_num_threads(1)
@@ -350,6 +354,19 @@ def _two_processes(rank: int, folder: str) -> None:
         scaler.update()
     assert theta.item() == pytest.approx(0.5, rel=1e-6)
     assert machine.state[theta]["step"] == 2
+
+    # FSDP1 around a model: a loss overflows in the second process only.
+    sharded = [FullyShardedDataParallel(network(), device_id=torch.device("cpu"), use_orig_params=True) for _ in range(2)]
+    for model, make in zip(sharded, (optim.Adam, torch.optim.Adam), strict=True):
+        machine, scaler = make(model.parameters(), lr=0.01), ShardedGradScaler(device="cpu", init_scale=4.0)
+        for step in range(4):
+            machine.zero_grad()
+            loss = model(examples()[0]).square().mean() * (float("inf") if (rank, step) == (1, 1) else 1.0)
+            scaler.scale(loss).backward()
+            scaler.step(machine)
+            scaler.update()
+        assert {values["step"].item() for values in machine.state.values()} == {3}
+    assert_same(*sharded)
 
     models = [network() for _ in range(3)]
     for model in models[:2]:
@@ -377,5 +394,7 @@ def _two_processes(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    """A sharded scaler, a sharded model, stochastic rounding of shards."""
-    torch.multiprocessing.spawn(_two_processes, (str(tmp_path),), nprocs=2)
+    """A sharded scaler, sharded models, stochastic rounding of shards. Forked: processes that import torch take half a minute."""
+    import torch.distributed.fsdp  # once, for both
+
+    torch.multiprocessing.start_processes(_two_processes, (str(tmp_path),), nprocs=2, start_method="fork")

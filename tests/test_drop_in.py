@@ -6,11 +6,9 @@ import inspect
 import io
 import os
 import pickle
-import subprocess
-import sys
+import signal
 import warnings
 import weakref
-from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -168,7 +166,7 @@ def test_state_may_be_operated_on_as_torchs(act):
 FOLLOWED = {
     optim.Adam: [lambda p: torch.optim.Adam(p), lambda p: torch.optim.AdamW(p)],
     optim.AdaMax: [lambda p: torch.optim.Adamax(p)],
-    optim.AdaGrad: [lambda p: torch.optim.Adagrad(p)],
+    optim.AdaGrad: [lambda p: torch.optim.Adagrad(p), lambda p: torch.optim.Adagrad(p, initial_accumulator_value=0.5)],
     optim.RMSProp: [lambda p: torch.optim.RMSprop(p), lambda p: torch.optim.RMSprop(p, momentum=0.9)],
     optim.SGDNesterov: [lambda p: torch.optim.SGD(p, momentum=0.9, nesterov=True)],
     optim.AdaDelta: [lambda p: torch.optim.Adadelta(p)],
@@ -222,6 +220,77 @@ def test_named_parameters_are_matched_by_name():
     assert second.param_groups[0]["param_names"] == ["bias", "weight"]
     with pytest.raises(ValueError, match="other names: bias, scale only on one side"):
         optim.Adam([("scale", model.bias), ("weight", model.weight)]).load_state_dict(machine.state_dict())
+
+
+def test_settings_that_a_checkpoint_does_not_mention_are_those_it_was_made_with():
+    """It was made with their defaults; only what says how to store numbers stays as it was. Nothing of this in silence."""
+    theta, twin = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    machine, second = optim.Adam([theta]), optim.Adam([twin], eps_hat=0.5, maximize=True, state_dtype=torch.float64)
+    run(theta, machine, gradients(3)[:, 0, :3])
+    saved = machine.state_dict()
+    del saved["param_groups"][0]["maximize"]  # as before torch had it
+    twin.data.copy_(theta.data)
+    with pytest.warns(UserWarning, match="which replaces") as warned:
+        second.load_state_dict(saved)
+    assert [str(warning.message).partition(":")[0] for warning in warned] == [
+        "the loaded state is of eps_hat=None, which replaces eps_hat=0.5",
+        "the loaded state is of maximize=False, which replaces maximize=True",
+    ]
+    assert second.param_groups[0]["state_dtype"] is torch.float64
+    run(theta, machine, gradients(6)[3:, 0, :3])
+    run(twin, second, gradients(6)[3:, 0, :3])
+    assert torch.equal(theta, twin)
+
+
+def test_a_flattened_checkpoint_that_lacks_state_is_refused():
+    """torch puts an empty dictionary where it has found nothing."""
+    theta = torch.ones(3, requires_grad=True)
+    machine = optim.Adam([theta])
+    run(theta, machine, [torch.ones(3)])
+    saved = copy.deepcopy(machine.state_dict())
+    saved["state"][0]["exp_avg_sq"] = {}
+    with pytest.raises(ValueError, match="is not of Adam: a parameter has step, exp_avg; expected step, exp_avg, exp_avg_sq"):
+        machine.load_state_dict(saved)
+
+
+def test_momentum_may_be_switched_on_later():
+    theta = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    machine = optim.RMSProp([theta], lr=0.25, rho=0.0, eps=0.0)
+    ones = [torch.ones(1, dtype=torch.float64)]
+    run(theta, machine, ones)
+    assert list(machine.state[theta]) == ["step", "square_avg"]  # nothing that momentum alone needs
+    machine.param_groups[0]["momentum"] = 0.5
+    run(theta, machine, ones * 2)
+    assert theta.item() == -0.25 * (1 + 1 + 1.5)  # d is 1, then 1.5
+
+
+@pytest.mark.parametrize("group", [{"rho": 0.5}, {"alpha": 0.5}])
+def test_rho_of_a_group_is_torchs_alpha(group):
+    theta = torch.ones(1, requires_grad=True)
+    assert optim.RMSProp([{"params": [theta], **group}]).param_groups[0]["alpha"] == 0.5
+    with pytest.raises(ValueError, match="rho=1.5 should lie in"):
+        optim.RMSProp([theta], rho=1.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_adagrad_starts_where_it_is_told(dtype):
+    ours, theirs = (torch.ones(3, dtype=dtype, requires_grad=True) for _ in range(2))
+    machines = optim.AdaGrad([ours], initial_accumulator_value=0.5), torch.optim.Adagrad([theirs], initial_accumulator_value=0.5)
+    for theta, machine in zip((ours, theirs), machines, strict=True):
+        run(theta, machine, gradients(5, dtype)[:, 0, :3])
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    with pytest.raises(TypeError, match=r"initial_accumulator_value=tensor\(\[0.5000\]\) should be one number"):
+        optim.AdaGrad([ours], initial_accumulator_value=torch.tensor([0.5]))
+
+
+def test_stochastic_rounding_keeps_its_steps_in_checkpoints():
+    """SGD needs t for the noise only, and torch's SGD has none."""
+    theta = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
+    for choice in (False, True):
+        machine = optim.SGDNesterov([theta], stochastic_rounding=choice)
+        run(theta, machine, [torch.ones(3, dtype=torch.bfloat16)])
+        assert ("step" in machine.state_dict()["state"][0]) is choice
+        assert machine.state[theta]["step"] == 1
 
 
 def test_amsgrad_may_be_switched_on_later():
@@ -630,26 +699,23 @@ def test_whoever_traces_sees_the_update(foreach):
         optim.Adam([theta], foreach=foreach).step()
 
 
-_FORK = """
-import os, signal, torch, optim
-torch.set_num_threads(2)
-theta = torch.ones(1_000_000, requires_grad=True)
-theta.grad = torch.ones_like(theta)
-machine = optim.AdaMax([theta], lr=0.25, fused=True)
-machine.step()
-child = os.fork()
-if child == 0:
-    signal.alarm(20)
-    machine.step()
-    os._exit(theta[-1].item() == 0.5)  # (torch itself would wait, in a mean over all)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-"""
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_steps_after_its_parent_has():
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tried here
+def test_a_forked_child_steps_after_its_parent_has(monkeypatch):
     """OpenMP's threads are not there in the child; torch's own optimizers wait for them for ever."""
-    subprocess.run([sys.executable, "-c", _FORK], check=True, timeout=60, cwd=Path(optim.__file__).parents[1])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    theta = torch.ones(1_000_000, requires_grad=True)
+    theta.grad = torch.ones_like(theta)
+    machine = optim.AdaMax([theta], lr=0.25, fused=True)
+    machine.step()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits
+        try:
+            machine.step()
+        finally:
+            os._exit(theta[-1].item() == 0.5)  # (torch itself would wait, in a mean over all)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 @pytest.mark.slow
@@ -743,6 +809,11 @@ def test_keys_of_groups_that_belong_to_somebody_else_are_left_alone():
     assert optim.SGDNesterov([{"params": [theta], "beta1": 7}]).param_groups[0]["beta1"] == 7
     with pytest.raises(ValueError, match="nesterov=False is invalid: SGDNesterov is the case of nesterov=True"):
         optim.SGDNesterov([{"params": [theta], "nesterov": False}])
+
+
+def test_defaults_that_are_passed_on_count_as_not_given():
+    """As jsonargparse and LightningCLI do."""
+    assert optim.Adam([torch.ones(1)], betas=[0.9, 0.999], beta1=0.5).param_groups[0]["betas"] == (0.5, 0.999)
 
 
 def test_arguments_are_checked_before_parameters():
