@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.rows import SparseBatch
-from experiments.layers import check_not_negative, check_rates
+from experiments.layers import check_arguments
 from experiments.model import Model
 from experiments.products import affine, matmul, sparse_weight_gradient
 from experiments.streams import dropout, for_members
@@ -28,8 +28,7 @@ class LogisticRegression(Model):
     per_member = ("l2",)
 
     def __init__(self, features: int, classes: int, l2: float | Tensor = 0.0, dropout: float = 0.0, initial_std: float = 0.0):
-        check_rates(dropout=dropout)
-        check_not_negative(l2=l2, initial_std=initial_std)
+        check_arguments(dropout=dropout, l2=l2, initial_std=initial_std)
         self.features, self.scores = features, 1 if classes == 2 else classes
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
 
