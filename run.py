@@ -18,18 +18,18 @@ from tqdm import tqdm
 import data
 from experiments.config import (
     Population,
-    adapt_optimizer,
-    check_threads,
+    check_memory,
     choose_device,
-    label_settings,
     make_model,
     optimizer_class,
     optimizer_maker,
     optimizer_name,
+    resolve,
 )
 from experiments.errors import ConfigError, one_sentence_errors
 from experiments.models import products
 from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, joined, land, shown, summary, system
+from experiments.schema import check
 from experiments.training.loop import seconds_per_pass, train
 from experiments.training.plan import Plan
 from experiments.training.threads import AVAILABLE, Threads
@@ -49,12 +49,9 @@ def main(cfg: DictConfig) -> None:
 def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
     experiments.process.prepare_process()
-    label_settings(cfg)
-    config = OmegaConf.to_container(cfg, resolve=True)
-    check_threads(config["threads"])
+    config = resolve(cfg, HydraConfig.get().overrides.task)
     device = choose_device(config["device"], config["precision"])
     config["device"] = device.type
-    adapt_optimizer(config, HydraConfig.get().overrides.task)
     population = Population.of(config)
     plan = Plan(**{field.name: config[field.name] for field in fields(Plan)})
     records = {
@@ -91,7 +88,9 @@ def is_done(record: Record, force: bool) -> bool:
 def measure_property(cfg: DictConfig) -> None:
     """What the paper claims without a figure, from configuration to CSV."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    check_threads(threads := config.pop("threads"))
+    for key in ("seeds", "threads", "results", "force"):
+        check(key, config[key])
+    threads = config.pop("threads")
     device = choose_device("cpu")
     if threads != "auto":
         torch.set_num_threads(min(threads, AVAILABLE))
@@ -124,6 +123,7 @@ def train_members(
         model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
         return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
 
+    check_memory(job(shards[0])[0], shards[0].members, device)
     products.use(config["products"])
     with first_steps(optimizer_name(config)):
         threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(shards[0])))

@@ -1,11 +1,13 @@
-"""From configuration to what it stands for: hyper-parameters of the chosen settings, populations, models, optimizers."""
+"""From a configuration to what it describes: the settings of an experiment, populations, models, optimizers."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
+import math
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import hydra
@@ -14,43 +16,97 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import optim
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, unknown_key
+from experiments.models.base import Model
+from experiments.schema import check, spelled, validate
+from experiments.training.streams import generator
 
-# The settings of an optimizer that an experiment has no values for: those of the optimizer's own library.
+# The settings of an optimizer for which an experiment has no row: the defaults of its own library.
 DEFAULTS = "defaults"
+# Each member costs Python objects and rows of the CSV, whatever its size.
+_MOST_MEMBERS = 100_000
+# Parameters, their gradients and two averages, as in Adam; float32.
+_BYTES_PER_PARAMETER = 4 * 4
 
 
-def _setting(key: str, default, *, _root_: DictConfig):
-    """What the experiment gives the chosen optimizer for `key` under the chosen settings, else the default; see `label_settings`."""
-    tables = {name: table for name, table in _root_.hyperparameters.items() if table is not None} | {DEFAULTS: {}}
-    name, settings = optimizer_name(_root_), _root_.settings
+def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
+    """Returns the configuration of a run, checked, with the experiment's row for the chosen settings and optimizer applied.
+
+    Command-line overrides take precedence over the row, the row over all other files.
+
+    Args:
+        cfg: the composed configuration.
+        overrides: the command line, as key=value.
+
+    Raises:
+        ConfigError: a key is unknown, its value invalid, or a row has no effect.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True)
+    target, name = optimizer_class(config), optimizer_name(config)
+    given = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    row = _choose_row(config, name, given)
+    named = "optimizer._target_" in given
+    if named:  # the values of the chosen file belong to another class
+        config["optimizer"] = {key: value for key, value in config["optimizer"].items() if f"optimizer.{key}" in given}
+    for key, value in row.items():
+        # A key without a dot, such as optimizer=adam, chooses a file: it is no parent of the keys in that file.
+        if any(key == other or ("." in other and key.startswith(f"{other}.")) for other in given):
+            continue
+        *groups, leaf = key.split(".")
+        parent = config
+        for group in groups:
+            parent = parent.get(group) if isinstance(parent, dict) else None
+        known = isinstance(parent, dict) and (leaf in parent or (named and groups == ["optimizer"]))
+        if not known or isinstance(parent.get(leaf), dict) or leaf in ("experiment", "settings", "_target_"):
+            row_key = f"hyperparameters.{config['settings']}.{name}"
+            raise ConfigError(f"{row_key}: {unknown_key(key, parent if isinstance(parent, dict) else config)}")
+        parent[leaf] = value
+    validate(config, target)
+    adapt_optimizer(config)
+    for group, known in (("optimizer", target), ("model", model_class(config))):
+        _refuse_unknown_keys(group, config[group], known)
+    return config
+
+
+def _choose_row(config: dict, name: str, given: Sequence[str]) -> dict:
+    """Takes the rows out of the configuration; returns the row of the optimizer `name` under the chosen settings, by full keys.
+
+    settings=paper becomes settings=defaults, with a message, if there is no such row.
+    """
+    check("settings", config["settings"])
+    tables = {settings: table for settings, table in config.pop("hyperparameters").items() if table is not None} | {DEFAULTS: {}}
+    if config["settings"] == "paper" and name not in tables.get("paper", {}):
+        config["settings"] = DEFAULTS
+        print(f"{config['experiment']} has no settings for {name}: it runs with its own defaults, settings={DEFAULTS}", file=sys.stderr)
+    settings, experiment = config["settings"], config["experiment"]
     if settings not in tables:
-        raise ConfigError(f"settings={settings} is unknown to {_root_.experiment}: choose one of {', '.join(tables)}")
-    if settings not in ("paper", DEFAULTS) and name not in tables[settings]:
-        raise ConfigError(f"settings={settings} has nothing for {name} in {_root_.experiment}: it knows {', '.join(tables[settings])}")
-    return tables[settings].get(name, {}).get(key, default)
+        raise ConfigError(f"settings={settings} is unknown to {experiment}: choose one of {', '.join(tables)}")
+    if settings != DEFAULTS and name not in tables[settings]:
+        raise ConfigError(f"settings={settings} has nothing for {name} in {experiment}: choose one of {', '.join(tables[settings])}")
+    path = f"hyperparameters.{settings}.{name}"
+    for key in given:
+        if key.startswith("hyperparameters.") and not f"{key}.".startswith(f"{path}.") and not f"{path}.".startswith(f"{key}."):
+            raise ConfigError(f"{key} has no effect: this run reads {path}")
+    row = tables[settings].get(name) or {}
+    if not isinstance(row, dict):
+        raise ConfigError(f"{path}={spelled(row)} is invalid: expected keys and values, such as {{optimizer.lr: 0.001}}")
+    return dict(_flatten(row))
 
 
-OmegaConf.register_new_resolver("setting", _setting, replace=True)
+def _flatten(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        yield from _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
 
 
-def optimizer_name(cfg) -> str:
-    """The optimizer's class name, which is also its name in tables and figures."""
-    return cfg["optimizer"]["_target_"].rpartition(".")[2]
-
-
-def label_settings(cfg: DictConfig) -> None:
-    """Changes settings=paper to `defaults`, in place and with a message, for an optimizer that the experiment has no values for."""
-    name = optimizer_name(cfg)
-    if cfg.settings == "paper" and name not in cfg.hyperparameters.paper:
-        cfg.settings = DEFAULTS
-        print(f"{cfg.experiment} has no settings for {name}: it runs with its own defaults, settings={DEFAULTS}", file=sys.stderr)
+def optimizer_name(config: Mapping) -> str:
+    """Returns the optimizer's class name, which is also its name in tables and figures."""
+    return config["optimizer"]["_target_"].rpartition(".")[2]
 
 
 def choose_device(name: str, precision: str = "float32") -> torch.device:
-    """The torch device of that name; `auto` is a GPU where there is one.
+    """Returns the torch device of that name; `auto` is a GPU where there is one.
 
-    Also says whether a GPU may round the factors of products to TF32.
+    Also sets whether a GPU may round the factors of products to TF32.
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -66,18 +122,12 @@ def choose_device(name: str, precision: str = "float32") -> torch.device:
     return device
 
 
-def check_threads(threads: int | str) -> None:
-    """Raises ConfigError for what is neither a number of threads nor `auto`."""
-    if threads != "auto" and not (isinstance(threads, int) and not isinstance(threads, bool) and threads > 0):
-        raise ConfigError(f"threads={threads} is invalid: expected a whole number above 0, or auto for the fastest")
-
-
 @dataclass(frozen=True)
 class Population:
     """Members that train together: every setting under every seed, all settings of the first seed first.
 
     Attributes:
-        seeds: each its own stream of data and noise.
+        seeds: one for each stream of data and noise.
         settings: the hyper-parameters in which members of a seed differ, such as {"optimizer.lr": 0.001}.
     """
 
@@ -86,30 +136,26 @@ class Population:
 
     @classmethod
     def of(cls, config: dict) -> Population:
-        """The population that a resolved configuration describes: the product of its list-valued keys."""
+        """Returns the population that a resolved configuration describes: the product of its list-valued keys."""
         seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
-        if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-            raise ConfigError(f"seed={config['seed']} should be a whole number from 0 up, or a list of them")
         lists = {
             f"{group}.{key}": value
             for group in ("optimizer", "model")
             for key, value in config[group].items()
             if isinstance(value, list) and not (group == "optimizer" and _is_tuple(key, optimizer_class(config)))
         }
-        for key, values in lists.items():
-            if not values or not all(isinstance(value, (int, float)) for value in values):
-                raise ConfigError(f"{key}={values} should be a number, or a list of numbers that are trained as a population")
+        if (members := math.prod(map(len, [seeds, *lists.values()]))) > _MOST_MEMBERS:
+            sizes = ", ".join(f"{key} of {len(values):,}" for key, values in {"seed": seeds, **lists}.items())
+            raise ConfigError(f"{sizes} values give {members:,} members: expected at most {_MOST_MEMBERS:,}")
         return cls(seeds, [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())])
 
     @property
     def members(self) -> int:
-        """How many there are."""
+        """The number of members."""
         return len(self.seeds) * len(self.settings)
 
     def shards(self, size: int | None) -> list[Population]:
-        """Populations of at most `size` members, of one seed each, that together are this one; None: this one itself."""
-        if not (size is None or (isinstance(size, int) and size > 0)):
-            raise ConfigError(f"shard={size} should be a whole number above 0, or null for all members at once")
+        """Returns populations of at most `size` members, of one seed each, that together are this one; None: this one itself."""
         if size is None or size >= self.members:
             return [self]
         return [
@@ -129,7 +175,7 @@ class Population:
         return table.join(members, on="member")
 
     def arguments(self, config: dict, group: str, device: torch.device) -> dict:
-        """The arguments for the `group` (`optimizer` or `model`): numbers, or where members differ one float64 per member."""
+        """Returns the arguments for the `group`, `optimizer` or `model`: numbers, or one float64 per member where members differ."""
         arguments = {key: value for key, value in config[group].items() if key != "_target_"}
         for key in arguments:
             values = [setting[f"{group}.{key}"] for setting in self.settings if f"{group}.{key}" in setting]
@@ -139,67 +185,69 @@ class Population:
         return arguments
 
 
-def make_model(config: dict, population: Population, features: int, classes: int, device: torch.device):
-    """The configured model, for data with that many features and classes."""
-    target = hydra.utils.get_class(config["model"]["_target_"])
+def model_class(config: dict) -> type[Model]:
+    """Returns the class that model._target_ names."""
+    return _import_class("model", config, Model, "a model, such as experiments.logistic_regression.LogisticRegression")
+
+
+def make_model(config: dict, population: Population, features: int, classes: int, device: torch.device) -> Model:
+    """Returns the configured model, for data with that many features and classes."""
+    target = model_class(config)
     arguments = population.arguments(config, "model", device)
-    _refuse_unknown_keys("model", arguments, target)
     for key, value in arguments.items():
         if isinstance(value, torch.Tensor) and key not in target.per_member:
-            raise ConfigError(f"model.{key}={config['model'][key]} cannot differ within a population: sweep it with -m model.{key}=...")
+            raise ConfigError(f"model.{key}={spelled(config['model'][key])} cannot differ within a population: sweep it with -m")
         if isinstance(value, torch.Tensor):
             arguments[key] = value.to(torch.float32)
     return target(features=features, classes=classes, **arguments)
 
 
-def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
-    """The class that optimizer._target_ names."""
-    target = config["optimizer"]["_target_"]
-    try:
-        return hydra.utils.get_class(target)
-    except Exception as error:  # Hydra raises a different type for each way in which a name can be wrong
+def check_memory(model: Model, members: int, device: torch.device) -> None:
+    """Raises ConfigError if the members of a model that train at once exceed the memory of the device."""
+    with torch.device("meta"):  # shapes without memory
+        parameters = sum(parameter.numel() for parameter in model.initial_parameters(generator(0, "initial parameters")).values())
+    on_gpu = device.type == "cuda"
+    total = torch.cuda.mem_get_info(device)[1] if on_gpu else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if (needed := members * parameters * _BYTES_PER_PARAMETER) > total:
         raise ConfigError(
-            f"optimizer._target_={target} cannot be imported: name an installed class, such as optim.Adam or torch.optim.NAdam"
-        ) from error
+            f"{members:,} members of {parameters:,} parameters need about {needed / 2**30:,.0f} GiB, {device.type} has"
+            f" {total / 2**30:,.0f} GiB: train fewer at once with shard=..., or choose a smaller model"
+        )
 
 
-def adapt_optimizer(config: dict, overrides: Sequence[str]) -> None:
-    """Puts the configuration of an optimizer from elsewhere into its own terms, in place.
+def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
+    """Returns the class that optimizer._target_ names."""
+    return _import_class("optimizer", config, torch.optim.Optimizer, "an optimizer, such as optim.Adam or torch.optim.NAdam")
 
-    Where the command line (`overrides`) names another class than the chosen file, that file's values are another optimizer's: those that
-    the command line or the experiment's settings give take their place. beta1 and beta2 become betas.
+
+def adapt_optimizer(config: dict) -> None:
+    """Joins beta1 and beta2 to `betas` for an optimizer that takes a pair, in place.
+
+    Raises:
+        ConfigError: a step of the optimizer needs a closure.
     """
     target, settings = optimizer_class(config), config["optimizer"]
-    given = {override.lstrip("+").partition("=")[0] for override in overrides}
-    if "optimizer._target_" in given:
-        inferred = config["hyperparameters"].get(config["settings"], {}).get(target.__name__, {})
-        for key in [key for key in settings if key != "_target_" and key not in inferred and f"optimizer.{key}" not in given]:
-            del settings[key]
-        known = inspect.signature(target).parameters
-        settings |= {key: value for key, value in inferred.items() if key in known and key not in settings}
     if issubclass(target, optim.RuleOptimizer):
         return
     closure = inspect.signature(target.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty and not optim.chooses_minibatches(target):
-        raise ConfigError(f"optimizer._target_={settings['_target_']} needs a closure in every step: choose another")
+        raise ConfigError(f"optimizer._target_={settings['_target_']} is invalid: it needs a closure in every step")
     betas = inspect.signature(target).parameters.get("betas")
-    if betas is not None and {"beta1", "beta2"} & settings.keys():
-        settings["betas"] = [settings.pop(key, default) for key, default in zip(("beta1", "beta2"), betas.default, strict=True)]
+    if betas is None:
+        return
+    joined = {key: settings.pop(key) for key in ("beta1", "beta2") if key in settings}
+    for key, value in joined.items():
+        if isinstance(value, list):
+            raise ConfigError(f"optimizer.{key}={spelled(value)} is invalid for {target.__name__}: expected one number; sweep it with -m")
+    if joined:
+        settings["betas"] = [joined.get(key, default) for key, default in zip(("beta1", "beta2"), betas.default, strict=True)]
 
 
 def optimizer_maker(config: dict, population: Population, device: torch.device) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
-    """A function that builds the configured optimizer around parameters on the device."""
+    """Returns a function that builds the configured optimizer around parameters on the device."""
     target = optimizer_class(config)
     arguments = population.arguments(config, "optimizer", device)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    _refuse_unknown_keys("optimizer", arguments, target)
-    for key, value in arguments.items():
-        default = inspect.signature(target).parameters[key].default
-        numbers = isinstance(value, tuple) and not any(isinstance(part, list) for part in value)
-        if isinstance(default, tuple) and not (numbers and len(value) == len(default)):
-            raise ConfigError(
-                f"optimizer.{key}={value} is invalid for {target.__name__}: expected {len(default)} numbers, such as {default}"
-            )
 
     def make(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
         try:
@@ -210,8 +258,20 @@ def optimizer_maker(config: dict, population: Population, device: torch.device) 
     return make
 
 
+def _import_class(group: str, config: dict, base: type, expected: str) -> type:
+    target = config[group].get("_target_")
+    check(f"{group}._target_", target)
+    try:
+        found = hydra.utils.get_class(target)
+    except Exception as error:  # Hydra raises a different type for each way in which a name can be wrong
+        raise ConfigError(f"{group}._target_={target} cannot be imported: expected the installed class of {expected}") from error
+    if not issubclass(found, base):
+        raise ConfigError(f"{group}._target_={target} is invalid: expected the class of {expected}")
+    return found
+
+
 def _is_tuple(key: str, target: type) -> bool:
-    """Whether the class takes a tuple there, as torch.optim.NAdam for betas."""
+    """Returns whether the class takes a tuple there, as torch.optim.NAdam for betas."""
     parameter = inspect.signature(target).parameters.get(key)
     return parameter is not None and isinstance(parameter.default, tuple)
 
@@ -219,5 +279,5 @@ def _is_tuple(key: str, target: type) -> bool:
 def _refuse_unknown_keys(group: str, arguments: dict, target: type) -> None:
     known = [name for name in inspect.signature(target).parameters if name not in ("params", "features", "classes")]
     for key, value in arguments.items():
-        if key not in known:
-            raise ConfigError(f"{group}.{key}={value} is unknown to {target.__name__}: it takes {', '.join(known)}")
+        if key not in ("_target_", *known):
+            raise ConfigError(f"{group}.{key}={spelled(value)} is unknown to {target.__name__}: it takes {', '.join(known)}")

@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import hydra
 from hydra.errors import MissingConfigException
@@ -47,12 +47,20 @@ def _sentence(error: BaseException) -> str:
             return f"{group}={choice} is unknown: choose one of {', '.join(link.options)}"
     for link in chain:
         if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
-            _, _, name = key.rpartition(".")
-            parent = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_dict(node := getattr(link, "parent_node", None)) else {}
-            keys = [str(known) for known in parent if known not in ("hydra", "hyperparameters")]
-            inside = [f"{group}.{name}" for group in keys if isinstance(parent[group], dict) and name in parent[group]]
-            if inside:
-                return f"{key} is not a configuration key: did you mean {' or '.join(inside)}?"
-            close = difflib.get_close_matches(name, keys, 1)
-            return f"{key} is not a configuration key: {f'did you mean {close[0]}, of ' if close else 'the keys are '}{', '.join(keys)}"
+            return unknown_key(key, OmegaConf.to_container(node) if OmegaConf.is_dict(node := getattr(link, "parent_node", None)) else {})
     return " ".join(str(error).split())
+
+
+def unknown_key(key: str, parent: Mapping) -> str:
+    """Returns the sentence for a key that `parent`, the part of the configuration where it would stand, does not have."""
+    keys = [str(known) for known in parent if known not in ("hydra", "hyperparameters")]
+    places = {known: [known] for known in keys}
+    for group in keys:
+        for name in parent[group] if isinstance(parent[group], Mapping) else ():
+            places.setdefault(name, []).append(f"{group}.{name}")
+    name = key.rpartition(".")[2]
+    if name in places:
+        return f"{key} is not a configuration key: did you mean {' or '.join(places[name])}?"
+    close = [place for found in difflib.get_close_matches(name, places, 1) for place in places[found]]
+    hint = f"did you mean {' or '.join(close)}, of " if close else "the keys are "
+    return f"{key} is not a configuration key: {hint}{', '.join(keys)}"

@@ -559,7 +559,7 @@ def test_the_training_loop_steps_any_optimizer_that_chooses_its_minibatches(imag
     assert made[0].asked == [3, 2, 1, 0, 3, 2, 1, 0]
     assert table["cost"].iloc[1] < table["cost"].iloc[0]
     config = {"optimizer": {"_target_": f"{__name__}.CyclicDescent", "minibatches": 4}}
-    adapt_optimizer(config, [])  # refuses other optimizers that need a closure, such as LBFGS in tests/test_run.py
+    adapt_optimizer(config)  # refuses other optimizers that need a closure, such as LBFGS in tests/test_run.py
     assert config["optimizer"]["minibatches"] == 4
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.models.base import Model
-from experiments.models.layers import check_counts, check_rates, check_start, dropout, for_members, initial_layers
+from experiments.models.layers import check_arguments, check_start, dropout, for_members, initial_layers
 from experiments.models.products import affine
 
 
@@ -50,15 +50,14 @@ class ConvolutionalNetwork(Model):
         start: str = "fan_in_uniform",
         initial_std: float | dict[str, float] = 0.01,
     ):
-        check_counts(planes=planes, hidden=hidden)
+        check_arguments(planes=planes, hidden=hidden, dropout=dropout, input_dropout=input_dropout)
         size = math.isqrt(features // planes)
         if planes * size * size != features:
-            raise ValueError(f"model.planes={planes} should divide {features} inputs into square images")
-        check_rates(dropout=dropout, input_dropout=input_dropout)
+            raise ValueError(f"model.planes={planes} is invalid: expected a number that divides {features} inputs into square images")
         if not (isinstance(kernel, int) and kernel > 0 and kernel % 2):
-            raise ValueError(f"model.kernel={kernel} should be an odd number above 0")
+            raise ValueError(f"model.kernel={kernel} is invalid: expected an odd number above 0")
         if not isinstance(channels, Sequence) or not channels or not all(isinstance(value, int) and value > 0 for value in channels):
-            raise ValueError(f"model.channels={channels} should be whole numbers above 0")
+            raise ValueError(f"model.channels={channels} is invalid: expected whole numbers above 0")
         self.planes, self.size, self.kernel = planes, size, kernel
         self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
         self.stages = [f"stage{number}" for number in range(1, len(channels) + 1)]

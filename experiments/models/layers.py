@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from data.rows import SparseBatch
+from experiments.schema import check
 
 STARTS = ("fan_in_uniform", "he_normal", "normal")
 
@@ -36,37 +37,20 @@ def initial_layers(
     return parameters
 
 
-def check_rates(**rates: float) -> None:
-    """Raises ValueError for a share of units to drop that is out of range."""
-    for name, rate in rates.items():
-        if not (isinstance(rate, (int, float)) and 0 <= rate < 1):
-            raise ValueError(f"model.{name}={rate} should lie in [0, 1)")
-
-
-def check_not_negative(**values: float | Tensor) -> None:
-    """Raises ValueError for a number below 0, and for what is no number; values of members are taken as they are."""
+def check_arguments(**values) -> None:
+    """Raises ValueError for an invalid argument of a model; tensors, one value per member, are taken as they are."""
     for name, value in values.items():
-        if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and value >= 0):
-            raise ValueError(f"model.{name}={value} should be a number from 0 up")
-
-
-def check_counts(**counts: int) -> None:
-    """Raises ValueError for what is no whole number above 0."""
-    for name, count in counts.items():
-        if not (isinstance(count, int) and count > 0):
-            raise ValueError(f"model.{name}={count} should be a whole number above 0")
+        if not isinstance(value, Tensor):
+            check(f"model.{name}", value)
 
 
 def check_start(start: str, initial_std: float | dict[str, float], l2: float | Tensor, layers: Iterable[str]) -> None:
     """Raises ValueError for an unknown start, deviations that are negative or lack a layer, or a negative weight of the penalty."""
     if start not in STARTS:
-        raise ValueError(f"model.start={start} is unknown: choose one of {', '.join(STARTS)}")
-    deviations = {"initial_std": initial_std}
-    if isinstance(initial_std, dict):
-        if initial_std.keys() != set(layers):
-            raise ValueError(f"model.initial_std={initial_std} should have a number for each of {', '.join(layers)}")
-        deviations = {f"initial_std.{layer}": value for layer, value in initial_std.items()}
-    check_not_negative(l2=l2, **deviations)
+        raise ValueError(f"model.start={start} is invalid: expected one of {', '.join(STARTS)}")
+    if isinstance(initial_std, dict) and initial_std.keys() != set(layers):
+        raise ValueError(f"model.initial_std={initial_std} is invalid: expected a number for each of {', '.join(layers)}")
+    check_arguments(l2=l2, initial_std=initial_std)
 
 
 def for_members(values: Tensor, members: int) -> Tensor:

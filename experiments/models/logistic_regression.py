@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from data.rows import SparseBatch
 from experiments.models.base import Model
-from experiments.models.layers import check_not_negative, check_rates, dropout, for_members
+from experiments.models.layers import check_arguments, dropout, for_members
 from experiments.models.products import affine, matmul, sparse_weight_gradient
 
 
@@ -27,8 +27,7 @@ class LogisticRegression(Model):
     per_member = ("l2",)
 
     def __init__(self, features: int, classes: int, l2: float | Tensor = 0.0, dropout: float = 0.0, initial_std: float = 0.0):
-        check_rates(dropout=dropout)
-        check_not_negative(l2=l2, initial_std=initial_std)
+        check_arguments(dropout=dropout, l2=l2, initial_std=initial_std)
         self.features, self.scores = features, 1 if classes == 2 else classes
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.models.base import Model
-from experiments.models.layers import check_counts, check_rates, check_start, dropout, for_members, initial_layers
+from experiments.models.layers import check_arguments, check_start, dropout, for_members, initial_layers
 from experiments.models.products import affine
 
 
@@ -42,8 +42,7 @@ class MultilayerNetwork(Model):
         start: str = "fan_in_uniform",
         initial_std: float | dict[str, float] = 0.01,
     ):
-        check_rates(dropout=dropout, input_dropout=input_dropout)
-        check_counts(hidden=hidden, layers=layers)
+        check_arguments(hidden=hidden, layers=layers, dropout=dropout, input_dropout=input_dropout)
         self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
         widths = [features, *[hidden] * layers, classes]
         # outputs and inputs of each layer

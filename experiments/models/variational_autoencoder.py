@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from experiments.models.base import Model
-from experiments.models.layers import check_counts, check_not_negative, for_members
+from experiments.models.layers import check_arguments, for_members
 from experiments.models.products import affine
 
 PIXELS = ("grey", "resampled")
@@ -48,9 +48,8 @@ class VariationalAutoencoder(Model):
     ):
         for name, value, known in (("pixels", pixels, PIXELS), ("start", start, STARTS)):
             if value not in known:
-                raise ValueError(f"model.{name}={value} is unknown: choose one of {', '.join(known)}")
-        check_counts(hidden=hidden, latent=latent)
-        check_not_negative(initial_std=initial_std, l2=l2)
+                raise ValueError(f"model.{name}={value} is invalid: expected one of {', '.join(known)}")
+        check_arguments(hidden=hidden, latent=latent, initial_std=initial_std, l2=l2)
         self.pixels, self.start, self.initial_std, self.l2 = pixels, start, initial_std, l2
         # outputs x inputs of each layer; the encoder's last layer gives mean and log variance of z.
         self.layers = {"encode": (hidden, features), "code": (2 * latent, hidden), "decode": (hidden, latent), "image": (features, hidden)}

@@ -1,0 +1,178 @@
+"""The values that configuration keys accept: one table, read by `validate`, by `Plan` and by the models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+
+from experiments.errors import ConfigError, unknown_key
+
+_LARGEST = torch.finfo(torch.float32).max  # parameters are float32: larger numbers are infinite there
+
+
+class Rule(NamedTuple):
+    """What a key accepts.
+
+    Attributes:
+        accepts: whether one value is valid.
+        expected: the valid values in words.
+        population: whether a list is valid too, one value for each member, all different.
+    """
+
+    accepts: Callable[[object], bool]
+    expected: str
+    population: bool = False
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST  # not nan
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and _is_number(value)
+
+
+def _is_path(value) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _choice(*values: str) -> Rule:
+    return Rule(lambda value: value in values, f"one of {', '.join(values)}")
+
+
+def _or(rule: Rule, other: str | None, meaning: str) -> Rule:
+    return Rule(lambda value: value == other if isinstance(value, str | None) else rule.accepts(value), f"{rule.expected}, or {meaning}")
+
+
+def _each(rule: Rule) -> Rule:
+    return rule._replace(population=True)
+
+
+_BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
+_NUMBER = Rule(_is_number, "a finite number")
+_COUNT = Rule(lambda value: _is_whole(value) and value > 0, "a whole number above 0")
+_FROM_0 = Rule(lambda value: _is_number(value) and value >= 0, "a finite number from 0 up")
+_BELOW_1 = Rule(lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+_UP_TO_1 = Rule(lambda value: _is_number(value) and 0 < value <= 1, "a number in (0, 1]")
+_TEXT = Rule(lambda value: isinstance(value, str), "a name")
+_SEEDS = Rule(lambda value: _is_whole(value) and value >= 0, "a whole number from 0 up", population=True)
+
+RULES = {
+    "experiment": _TEXT,
+    "settings": _TEXT,
+    "seed": _SEEDS,
+    "passes": _COUNT,
+    "batch_size": _COUNT,
+    "shuffle": _BOOLEAN,
+    "schedule": _choice("constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass"),
+    "decay": _UP_TO_1,
+    "evaluate_every": _COUNT,
+    "device": Rule(_is_path, "auto, cpu, cuda, or one GPU such as cuda:1"),
+    "cuda_graph": _BOOLEAN,
+    "precision": _choice("float32", "tf32", "bfloat16"),
+    "second_moments": _BOOLEAN,
+    "threads": _or(_COUNT, "auto", "auto for the fastest"),
+    "products": _choice("auto", "torch", "onednn"),
+    "shard": _or(_COUNT, None, "null for all members at once"),
+    "results": Rule(_is_path, "the path of a folder"),
+    "force": _BOOLEAN,
+    "model._target_": _TEXT,
+    "model.hidden": _COUNT,
+    "model.layers": _COUNT,
+    "model.latent": _COUNT,
+    "model.planes": _COUNT,
+    "model.l2": _each(_FROM_0),
+    "model.dropout": _BELOW_1,
+    "model.input_dropout": _BELOW_1,
+    "model.initial_std": _FROM_0,
+    "optimizer._target_": _TEXT,
+    "optimizer.lr": _each(_FROM_0),
+    "optimizer.eps": _each(_FROM_0),
+    "optimizer.eps_hat": _each(_FROM_0),
+    "optimizer.weight_decay": _each(_FROM_0),
+    "optimizer.beta1": _each(_BELOW_1),
+    "optimizer.beta2": _each(_BELOW_1),
+    "optimizer.beta1_decay": _each(_UP_TO_1),
+    "optimizer.rho": _each(_BELOW_1),
+    "optimizer.momentum": _each(_BELOW_1),
+    "optimizer.minibatches": _COUNT,
+    "seeds": _SEEDS,
+}
+
+
+def check(key: str, value, rule: Rule | None = None) -> None:
+    """Raises ConfigError if the key does not accept the value; RULES has the rule unless one is given."""
+    rule = rule or RULES[key]
+    if isinstance(value, Mapping):  # one value for each layer
+        for name, part in value.items():
+            check(f"{key}.{name}", part, rule)
+        return
+    if not isinstance(value, list):
+        if not rule.accepts(value):
+            raise ConfigError(f"{key}={spelled(value)} is invalid: expected {rule.expected}")
+        return
+    if not rule.population:
+        raise ConfigError(f"{key}={spelled(value)} is invalid: expected {rule.expected}; sweep a list with -m {key}=...")
+    if not value:
+        raise ConfigError(f"{key}=[] is invalid: expected {rule.expected}, or a list of them")
+    for part in value:
+        if not rule.accepts(part):
+            raise ConfigError(f"{key}={spelled(part)} is invalid: expected {rule.expected}")
+    if len(set(value)) < len(value):
+        twice = next(part for place, part in enumerate(value) if part in value[:place])
+        raise ConfigError(f"{key}={spelled(twice)} is invalid: expected every value of a list once")
+
+
+def spelled(value) -> str:
+    """Returns a value as it is typed on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(spelled, value))}]"
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def validate(config: Mapping, target: type) -> None:
+    """Checks the resolved configuration of a run; `data` and what only one model knows are checked where they are read.
+
+    Args:
+        config: without `hyperparameters`.
+        target: the class of the optimizer, whose defaults say what its other arguments accept.
+
+    Raises:
+        ConfigError: a key is unknown or its value invalid.
+    """
+    for key, value in config.items():
+        if key == "data":
+            continue
+        if key == "optimizer":
+            for name, argument in value.items():
+                _check_argument(f"optimizer.{name}", argument, inspect.signature(target).parameters.get(name))
+        elif key == "model":
+            for name, argument in value.items():
+                if f"model.{name}" in RULES:
+                    check(f"model.{name}", argument)
+        elif key in RULES:
+            check(key, value)
+        else:
+            raise ConfigError(unknown_key(key, config))
+
+
+def _check_argument(key: str, value, parameter: inspect.Parameter | None) -> None:
+    """Checks an argument of an optimizer by its key, else by the type of its default."""
+    default = None if parameter is None else parameter.default
+    if isinstance(default, tuple):
+        expected = f"{len(default)} numbers, such as {spelled(default)}"
+        if not isinstance(value, list) or len(value) != len(default):
+            raise ConfigError(f"{key}={spelled(value)} is invalid: expected {expected}")
+        for part in value:
+            check(key, part, Rule(lambda part: part is None or _is_number(part), expected))
+    elif value is None and default is None:
+        return
+    elif key in RULES:
+        check(key, value)
+    elif isinstance(default, bool):
+        check(key, value, _each(_BOOLEAN))
+    elif isinstance(value, list) or isinstance(default, int | float):
+        check(key, value, _each(_NUMBER))
