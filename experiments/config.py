@@ -56,10 +56,11 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
         parent = config
         for group in groups:
             parent = parent.get(group) if isinstance(parent, dict) else None
-        known = isinstance(parent, dict) and (leaf in parent or (named and groups == ["optimizer"]))
-        if not known or isinstance(parent.get(leaf), dict) or leaf in ("experiment", "settings", "_target_"):
-            row_key = f"hyperparameters.{config['settings']}.{name}"
-            raise ConfigError(f"{row_key}: {unknown_key(key, parent if isinstance(parent, dict) else config)}")
+        path = f"hyperparameters.{config['settings']}.{name}"
+        if not isinstance(parent, dict) or not (leaf in parent or (named and groups == ["optimizer"])):
+            raise ConfigError(f"{path}: {unknown_key(key, parent if isinstance(parent, dict) else config)}")
+        if isinstance(parent.get(leaf), dict) or leaf in ("experiment", "settings", "_target_"):
+            raise ConfigError(f"{path}: {key} cannot be set by a row, which holds values such as optimizer.lr: 0.001")
         parent[leaf] = value
     validate(config, target)
     adapt_optimizer(config)
@@ -206,8 +207,8 @@ def check_memory(model: Model, members: int, device: torch.device) -> None:
     """Raises ConfigError if the members of a model that train at once exceed the memory of the device."""
     with torch.device("meta"):  # shapes without memory
         parameters = sum(parameter.numel() for parameter in model.initial_parameters(generator(0, "initial parameters")).values())
-    on_gpu = device.type == "cuda"
-    total = torch.cuda.mem_get_info(device)[1] if on_gpu else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else machine
     if (needed := members * parameters * _BYTES_PER_PARAMETER) > total:
         raise ConfigError(
             f"{members:,} members of {parameters:,} parameters need about {needed / 2**30:,.0f} GiB, {device.type} has"

@@ -156,7 +156,7 @@ def validate(config: Mapping, target: type) -> None:
         elif key in RULES:
             check(key, value)
         else:
-            raise ConfigError(unknown_key(key, config))
+            raise ConfigError(unknown_key(key, {known: part for known, part in config.items() if known != key}))
 
 
 def _check_argument(key: str, value, parameter: inspect.Parameter | None) -> None:

@@ -71,15 +71,15 @@ def test_inputs_and_units_are_dropped_in_training_alone_and_alike_in_a_stream():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"planes": 4}, "model.planes=4 should divide 3072 inputs into square images"),
-        ({"kernel": 4}, "model.kernel=4 should be an odd number above 0"),
-        ({"channels": ()}, r"model.channels=\(\) should be whole numbers above 0"),
-        ({"dropout": 1}, r"model.dropout=1 should lie in \[0, 1\)"),
-        ({"l2": -1}, "model.l2=-1 should be a number from 0 up"),
-        ({"channels": 64}, "model.channels=64 should be whole numbers above 0"),
-        ({"hidden": 0}, "model.hidden=0 should be a whole number above 0"),
-        ({"planes": -3}, "model.planes=-3 should be a whole number above 0"),
-        ({"start": "zero"}, "model.start=zero is unknown: choose one of fan_in_uniform, he_normal, normal"),
+        ({"planes": 4}, "model.planes=4 is invalid: expected a number that divides 3072 inputs into square images"),
+        ({"kernel": 4}, "model.kernel=4 is invalid: expected an odd number above 0"),
+        ({"channels": ()}, r"model.channels=\(\) is invalid: expected whole numbers above 0"),
+        ({"dropout": 1}, r"model.dropout=1 is invalid: expected a number in \[0, 1\)"),
+        ({"l2": -1}, "model.l2=-1 is invalid: expected a finite number from 0 up"),
+        ({"channels": 64}, "model.channels=64 is invalid: expected whole numbers above 0"),
+        ({"hidden": 0}, "model.hidden=0 is invalid: expected a whole number above 0"),
+        ({"planes": -3}, "model.planes=-3 is invalid: expected a whole number above 0"),
+        ({"start": "zero"}, "model.start=zero is invalid: expected one of fan_in_uniform, he_normal, normal"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, words):
@@ -95,8 +95,8 @@ def test_each_layer_may_start_with_a_deviation_of_its_own():
         assert start[f"{layer}.weight"].std() == pytest.approx(deviation, rel=0.15)  # of 400 numbers or more
         assert start[f"{layer}.bias"].abs().max() == 0
     with pytest.raises(
-        ValueError, match=r"model.initial_std={'stage1': 1} should have a number for each of stage1, stage2, hidden, scores"
+        ValueError, match=r"model.initial_std={'stage1': 1} is invalid: expected a number for each of stage1, stage2, hidden, scores"
     ):
         ConvolutionalNetwork(3 * 64, 10, initial_std={"stage1": 1}, **sizes)
-    with pytest.raises(ValueError, match=r"model.initial_std.hidden=-1 should be a number from 0 up"):
+    with pytest.raises(ValueError, match=r"model.initial_std.hidden=-1 is invalid: expected a finite number from 0 up"):
         ConvolutionalNetwork(3 * 64, 10, initial_std=deviations | {"hidden": -1}, **sizes)

@@ -99,10 +99,10 @@ def test_members_of_a_population_agree_with_solo_runs(images):
 
 def test_wrong_arguments_are_named():
     for wrong, words in (
-        ({"dropout": 1.0}, r"model.dropout=1.0 should lie in \[0, 1\)"),
-        ({"input_dropout": -0.1}, "model.input_dropout=-0.1 should lie in"),
-        ({"l2": -1}, "model.l2=-1 should be a number from 0 up"),
-        ({"hidden": 0}, "model.hidden=0 should be a whole number above 0"),
+        ({"dropout": 1.0}, r"model.dropout=1.0 is invalid: expected a number in \[0, 1\)"),
+        ({"input_dropout": -0.1}, "model.input_dropout=-0.1 is invalid: expected a number in"),
+        ({"l2": -1}, "model.l2=-1 is invalid: expected a finite number from 0 up"),
+        ({"hidden": 0}, "model.hidden=0 is invalid: expected a whole number above 0"),
         ({"start": "zero"}, "model.start=zero is unknown: choose one of fan_in_uniform, he_normal, normal"),
     ):
         with pytest.raises(ValueError, match=words):

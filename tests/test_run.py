@@ -1,9 +1,12 @@
 """run.py from the command line to the files: what it writes, what it does not repeat, how it answers mistakes."""
 
+import copy
 import errno
+import functools
 import inspect
 import itertools
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -17,7 +20,7 @@ import torch
 from hydra import compose, initialize
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import curves
 import optim
@@ -26,7 +29,8 @@ from data import Dataset
 from data.dataset import Split
 from data.rows import DenseRows
 from experiments import checkpoints, recording
-from experiments.config import adapt_optimizer, optimizer_class
+from experiments.config import Population, check_memory, optimizer_class, resolve
+from experiments.multilayer_network import MultilayerNetwork
 from experiments.recording import COLUMNS, PROJECT, announce, joined, system
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
@@ -163,6 +167,25 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
     monkeypatch.undo()
 
 
+@functools.cache
+def composed(experiment: str) -> DictConfig:
+    """An experiment with the defaults of everything else; composing takes Hydra a tenth of a second."""
+    with initialize(version_base="1.3", config_path="../conf"):
+        return compose("config", [f"experiment={experiment}"])
+
+
+def resolved(*overrides: str) -> dict:
+    """What run.py makes of a command line, in milliseconds: the files of optimizers have no defaults list that needs composing."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    choices = {"experiment": "fig1_left", "optimizer": "adam"} | {one.key_or_group: one.value() for one in parsed}
+    cfg = copy.deepcopy(composed(choices["experiment"]))
+    cfg.optimizer = OmegaConf.load(PROJECT / f"conf/optimizer/{choices['optimizer']}.yaml")
+    for one in parsed:
+        if one.key_or_group not in ("experiment", "optimizer"):
+            OmegaConf.update(cfg, one.key_or_group, one.value(), merge=False, force_add=True)
+    return resolve(cfg, overrides)
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -172,38 +195,13 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["optimzer=adam"], "optimzer is not a configuration key: did you mean optimizer"),
         (["lr=0.01"], r"error: lr is not a configuration key: did you mean optimizer\.lr\?$"),
         (["examples=100"], r"examples is not a configuration key: did you mean data\.examples\?$"),
-        (["+optimizer.gamma=1"], "optimizer.gamma=1 is unknown to Adam: it takes lr, betas, eps, weight_decay"),
-        (["settings=good"], "settings=good is unknown to fig1_left: choose one of paper, best, grid"),
-        (["settings=best", "optimizer=rmsprop"], "settings=best has nothing for RMSProp in fig1_left: it knows Adam, "),
-        (["settings=best", "experiment=fig4_100"], "settings=best is unknown to fig4_100: choose one of paper"),
+        (["optimizer=sfo", "optimizer.minibatches=9999"], "optimizer.minibatches=9999 should be at most .*, the number of examples"),
         (["optimizer._target_=torch.optim.SparseAdam"], "optimizer SparseAdam cannot train this model: SparseAdam does not support dense"),
         (["optimizer._target_=torch.optim.Muon"], "optimizer Muon: Muon only supports 2D parameters"),
-        (
-            ["optimizer=adafactor", "+optimizer.eps=1e-8"],
-            r"optimizer.eps=1e-08 is invalid for Adafactor: expected 2 numbers, such as \(None",
-        ),
-        (["optimizer=nadam", "optimizer.beta1=[0.5,0.9]"], r"optimizer.betas=.* is invalid for NAdam: expected 2 numbers"),
-        (["optimizer=nadam", "settings=best"], "settings=best has nothing for NAdam in fig1_left"),
-        (["optimizer._target_=torch.optim.LBFGS"], "torch.optim.LBFGS needs a closure in every step"),
-        (["model.l2=-5"], "model.l2=-5 should be a number from 0 up"),
-        (["model.l2=much"], "model.l2=much should be a number from 0 up"),
         (["device=meta"], "device=meta is not available here"),
-        (["optimizer.lr=-1"], "lr=-1 should not be negative"),
-        (["optimizer=sfo", "optimizer.minibatches=9999"], "optimizer.minibatches=9999 should be at most .*, the number of examples"),
-        (["optimizer.lr=[]"], r"optimizer.lr=\[\] should be a number, or a list of numbers"),
-        (["optimizer.lr=fast"], "lr='fast' should be a number"),
-        (["optimizer._target_=torch.optim.NAdm"], "optimizer._target_=torch.optim.NAdm cannot be imported"),
-        (["shard=0"], "shard=0 should be a whole number above 0, or null"),
-        (["shuffle=flase"], "shuffle=flase should be true or false"),
-        (["model.initial_std=-1"], "model.initial_std=-1 should be a number from 0 up"),
-        (["experiment=fig4", "model.latent=0"], "model.latent=0 should be a whole number above 0"),
-        (["passes=0"], "passes=0 should be a whole number above 0"),
-        (["seed=-1"], "seed=-1 should be a whole number from 0 up"),
-        (["schedule=linear"], "schedule=linear is unknown: choose one of constant"),
-        (["model.dropout=[0,0.5]"], "model.dropout=.* cannot differ within a population: sweep it with -m"),
-        (["model.dropout=1"], "model.dropout=1 should lie in"),
         (["device=cuda:99"], "device=cuda:99 is not available here"),
-        (["threads=0"], "threads=0 is invalid: expected a whole number above 0, or auto"),
+        (["model.hidden=1000000000", "experiment=fig2a"], r"1 members of 1,000,000,0.* parameters need about [\d,]+ GiB, cpu has"),
+        (["optimizer.lr=inf"], "optimizer.lr=inf is invalid: expected a finite number from 0 up"),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence_and_write_nothing(command, tmp_path, overrides, words):
@@ -213,35 +211,152 @@ def test_mistakes_are_answered_in_one_sentence_and_write_nothing(command, tmp_pa
     assert not list(tmp_path.rglob("*.csv"))
 
 
+FINITE = "expected a finite number from 0 up"
+COUNT = "expected a whole number above 0"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimizer.lr=inf", FINITE),
+        ("optimizer.lr=nan", FINITE),
+        ("optimizer.lr=-1", FINITE),
+        ("optimizer.lr=1e39", FINITE),  # infinite in float32
+        ("optimizer.lr=true", FINITE),
+        ("optimizer.lr=fast", FINITE),
+        ("optimizer.lr=null", FINITE),
+        ("optimizer.lr=[]", FINITE),
+        ("optimizer.lr=[1e-3,inf]", f"optimizer.lr=inf is invalid: {FINITE}"),
+        ("optimizer.lr=[1e-3,1e-3]", "optimizer.lr=0.001 is invalid: expected every value of a list once"),
+        ("optimizer.eps=inf", FINITE),
+        ("optimizer.beta2=1", r"expected a number in \[0, 1\)"),
+        ("+optimizer.beta1_decay=0", r"expected a number in \(0, 1\]"),
+        ("optimizer.bias_correction=2", "expected true or false"),
+        ("optimizer.bias_correction=maybe", "expected true or false"),
+        ("+optimizer.amsgrad=1", "expected true or false"),
+        ("+optimizer.gamma=1", "is unknown to Adam: it takes lr, betas, eps, weight_decay"),
+        ("optimizer._target_=null", "expected a name"),
+        ("optimizer._target_=subprocess.Popen", "expected the class of an optimizer, such as optim.Adam"),
+        ("optimizer._target_=torch.optim.NAdm", "cannot be imported: expected the installed class of an optimizer"),
+        ("optimizer._target_=torch.optim.LBFGS", "it needs a closure in every step"),
+        ("model._target_=null", "expected a name"),
+        ("model._target_=optim.Adam", "expected the class of a model"),
+        ("model.l2=inf", FINITE),
+        ("model.l2=-5", FINITE),
+        ("model.l2=much", FINITE),
+        ("model.initial_std=-1", FINITE),
+        ("model.dropout=1", r"expected a number in \[0, 1\)"),
+        ("model.dropout=[0,0.5]", r"model.dropout=\[0,0.5\] is invalid: .*; sweep a list with -m model.dropout="),
+        ("+model.depth=2", "model.depth=2 is unknown to LogisticRegression: it takes l2, dropout, initial_std"),
+        ("seed=-1", "expected a whole number from 0 up"),
+        ("seed=true", "expected a whole number from 0 up"),
+        ("seed=[0,true]", "seed=true is invalid: expected a whole number from 0 up"),
+        ("seed=[0,0]", "seed=0 is invalid: expected every value of a list once"),
+        ("seed=[]", r"seed=\[\] is invalid"),
+        ("passes=0", COUNT),
+        ("passes=true", COUNT),
+        ("batch_size=true", COUNT),
+        ("batch_size=[64,128]", "sweep a list with -m batch_size="),
+        ("evaluate_every=1.5", COUNT),
+        ("threads=0", f"{COUNT}, or auto"),
+        ("threads=true", f"{COUNT}, or auto"),
+        ("shard=0", f"{COUNT}, or null"),
+        ("shard=true", f"{COUNT}, or null"),
+        ("shuffle=flase", "expected true or false"),
+        ("force=1", "expected true or false"),
+        ("schedule=linear", "expected one of constant, inverse_sqrt_step"),
+        ("decay=0", r"expected a number in \(0, 1\]"),
+        ("precision=half", "expected one of float32, tf32, bfloat16"),
+        ("products=mkl", "expected one of auto, torch, onednn"),
+        ("device=null", "device=null is invalid: expected auto, cpu, cuda"),
+        ("results=null", "results=null is invalid: expected the path of a folder"),
+        ("results=5", "results=5 is invalid: expected the path of a folder"),
+        ("+batchsize=64", "batchsize is not a configuration key: did you mean batch_size"),
+        ("settings=good", "settings=good is unknown to fig1_left: choose one of paper, best, grid"),
+        ("settings=5", "settings=5 is invalid: expected a name"),
+        ("+hyperparameters.paper.Adam.l2=0.5", r"hyperparameters.paper.Adam: l2 is not a configuration key: did you mean model\.l2\?$"),
+        ("+hyperparameters.paper.Adam.lrr=9", "lrr is not a configuration key: did you mean optimizer.lr, of "),
+        ("+hyperparameters.paper.Adam.optimizer.rho=0.9", "optimizer.rho is not a configuration key"),
+        ("+hyperparameters.paper.Adam.optimizer._target_=x", "optimizer._target_ cannot be set by a row"),
+        ("+hyperparameters.paper.Adam.model=x", "model cannot be set by a row"),
+        ("+hyperparameters.paper.Adam.settings=best", "settings cannot be set by a row"),
+        ("+hyperparameters.best.Adam.passes=1", "has no effect: this run reads hyperparameters.paper.Adam"),
+        ("hyperparameters.paper.Adam=5", r"expected keys and values, such as {optimizer.lr: 0.001}"),
+    ],
+)
+def test_invalid_values_are_answered_with_key_value_and_range(override, words):
+    with pytest.raises(ValueError, match=words) as error:
+        resolved(override)
+    key, _, value = override.lstrip("+").partition("=")
+    if "every" not in words and "is invalid" in str(error.value) and "[" not in value and "hyper" not in key:
+        spelling = {"1e39": "1e+39"}.get(value, value)
+        assert f"{key}={spelling} is invalid: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["optimizer=adafactor", "+optimizer.eps=1e-8"], r"optimizer.eps=1e-08 is invalid: expected 2 numbers, such as \[null,0.001"),
+        (["optimizer=nadam", "+optimizer.betas=[0.9,true]"], "optimizer.betas=true is invalid: expected 2 numbers"),
+        (["optimizer=nadam", "optimizer.beta1=[0.5,0.9]"], "is invalid for NAdam: expected one number; sweep it with -m"),
+        (["optimizer=nadam", "settings=best"], "settings=best has nothing for NAdam in fig1_left: choose one of Adam, "),
+        (["experiment=fig4_100", "settings=best"], "settings=best is unknown to fig4_100: choose one of paper"),
+        (["experiment=fig4", "model.latent=0"], f"model.latent=0 is invalid: {COUNT}"),
+        (["experiment=fig3", "model.initial_std.stage1=inf"], f"model.initial_std.stage1=inf is invalid: {FINITE}"),
+        (["optimizer._target_=torch.optim.SGD", "optimizer.beta1=0.5"], "optimizer.beta1=0.5 is unknown to SGD"),
+    ],
+)
+def test_invalid_combinations_are_answered_too(overrides, words):
+    with pytest.raises(ValueError, match=words):
+        resolved(*overrides)
+
+
+def test_populations_beyond_memory_are_refused_before_they_are_made():
+    many = [number / 1000 for number in range(300)]
+    optimizer = {"_target_": "optim.Adam", "lr": many, "beta1": many, "eps": many}
+    with pytest.raises(ValueError, match="eps of 300 values give 27,000,000 members: expected at most 100,000"):
+        Population.of({"seed": 0, "optimizer": optimizer, "model": {}})
+    model = MultilayerNetwork(784, 10)  # 1,796,010 parameters, of 16 bytes with gradient and two averages
+    check_memory(model, 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match="100,000 members of 1,796,010 parameters need about 2,676 GiB, cpu has .*: train fewer at once"):
+        check_memory(model, 100_000, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_settings_give_every_optimizer_its_values_and_the_command_line_has_the_last_word(experiment):
+def test_rows_give_every_optimizer_its_values(experiment):
+    tables = OmegaConf.to_container(composed(experiment).hyperparameters)
+    files = {OmegaConf.load(PROJECT / f"conf/optimizer/{choice}.yaml")._target_: choice for choice in OURS}
+    assert {"Adam", "AdaMax"} <= tables["paper"].keys()
+    for settings, table in tables.items():
+        for optimizer, row in (table or {}).items():
+            config = resolved(f"experiment={experiment}", f"optimizer={files[f'optim.{optimizer}']}", f"settings={settings}")
+            for key, value in row.items():
+                assert functools.reduce(dict.get, key.split("."), config) == value, (settings, optimizer, key)
+
+
+def test_the_command_line_precedes_the_row_and_the_row_the_files():
+    config = resolved("experiment=fig1_right", "optimizer=rmsprop")
+    assert (config["optimizer"]["lr"], config["optimizer"]["rho"], config["optimizer"]["momentum"]) == (9e-4, 0.95, 0.0)
+    overrides = ["experiment=fig3", "optimizer=adagrad", "settings=grid", "model.initial_std.stage2=0.5"]
     with initialize(version_base="1.3", config_path="../conf"):
-        tables = compose("config", [f"experiment={experiment}"]).hyperparameters
-        for optimizer in OURS:
-            for settings in tables:
-                if not may_be_chosen(experiment, optimizer, settings):
-                    continue
-                cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
-                given = cfg.hyperparameters[settings].get(cfg.optimizer._target_.removeprefix("optim."), {})
-                for key, value in given.items():
-                    if key.endswith("_std"):  # of several layers
-                        assert value in cfg.model.initial_std.values()
-                        continue
-                    places = [place[key] for place in (cfg, cfg.optimizer, cfg.model, cfg.data) if key in place]
-                    assert places == [value]
-                key = "minibatches" if optimizer == "sfo" else "lr"
-                last_words = [f"optimizer.{key}=16", "schedule=constant"]
-                changed = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", *last_words])
-                assert (changed.optimizer[key], changed.schedule) == (16, "constant")
+        assert resolve(compose("config", overrides), overrides) == resolved(*overrides)
+    assert "hyperparameters" not in config
+    config = resolved("experiment=fig1_left", "optimizer.lr=16", "schedule=constant", "passes=3")
+    assert (config["optimizer"]["lr"], config["schedule"], config["passes"]) == (16, "constant", 3)
+    grid = ("experiment=fig3", "settings=grid", "optimizer=adagrad")
+    layers = {"stage1": 1e-4, "stage2": 0.01, "stage3": 0.01, "hidden": 0.02, "scores": 0.02}
+    assert resolved(*grid)["model"]["initial_std"] == layers
+    assert resolved(*grid, "model.initial_std.stage2=0.5")["model"]["initial_std"] == layers | {"stage2": 0.5}
+    assert resolved(*grid, "model.initial_std=0.5")["model"]["initial_std"] == 0.5
+    assert resolved("+hyperparameters.paper.Adam.passes=7")["passes"] == 7
+    assert resolved("+hyperparameters.paper.Adam.optimizer.lr=7")["optimizer"]["lr"] == 7
 
 
 @pytest.mark.parametrize("csv", sorted(curves.REFERENCE.glob("fig*/*/*.csv")), ids=lambda csv: "/".join(csv.parts[-3:]))
 def test_tracked_runs_are_of_the_configuration_as_it_is(csv):
     settings, experiment = csv.parent.name, csv.parent.parent.name
     optimizer = {"SGDNesterov": "sgd_nesterov"}.get(name := csv.stem.partition(",")[0], name.lower())
-    with initialize(version_base="1.3", config_path="../conf"):
-        cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}"])
-        configured = pd.json_normalize(OmegaConf.to_container(cfg, resolve=True)).iloc[0]
+    configured = pd.json_normalize(resolved(f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}")).iloc[0]
     tracked = pd.json_normalize(curves.provenance(csv)["config"]).iloc[0]
     tracked = tracked.drop(["passes", "seed", "device", "shard", "evaluate_every"], errors="ignore")  # how much, how fast and how often
     assert tracked.to_dict() == configured[tracked.index].to_dict()
@@ -261,7 +376,7 @@ def test_what_make_runs_can_be_composed(target):
             words = [word for word in command.split() if word != "-m"]
             (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
             for job in jobs:
-                OmegaConf.to_container(compose("config", job), resolve=True)
+                resolve(compose("config", job), job)
 
 
 def test_figure_3_runs_from_its_configuration(command, monkeypatch):
@@ -274,22 +389,6 @@ def test_figure_3_runs_from_its_configuration(command, monkeypatch):
     layers = ("stage1", "stage2", "stage3", "hidden", "scores")
     assert list(table.columns[len(COLUMNS) :]) == [f"{what}_{layer}" for layer in layers for what in ("vhat", "below_eps")]
     assert json.loads(path.with_suffix(".json").read_text())["config"]["model"]["initial_std"].keys() == set(layers)
-
-
-def may_be_chosen(experiment: str, optimizer: str, settings: str) -> bool:
-    """Whether the experiment has these settings for the optimizer; `paper` is open to all."""
-    cfg = compose("config", [f"experiment={experiment}", f"optimizer={optimizer}"])
-    name = cfg.optimizer._target_.removeprefix("optim.")
-    return settings == "paper" or name in (cfg.hyperparameters.get(settings) or {})
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_settings_are_for_optimizers_that_there_are(experiment):
-    with initialize(version_base="1.3", config_path="../conf"):
-        tables = compose("config", [f"experiment={experiment}"]).hyperparameters
-    names = {name for table in tables.values() if table for name in table}
-    assert names <= set(optim.__all__)
-    assert {"Adam", "AdaMax"} <= names
 
 
 def test_runs_whose_names_would_be_the_same_are_kept_apart(command):
@@ -308,8 +407,6 @@ def test_another_class_runs_with_its_own_defaults_and_what_the_command_line_give
     assert json.loads(path.with_suffix(".json").read_text())["config"]["optimizer"] == {"_target_": "torch.optim.Adadelta"}
     (_, given) = command("optimizer._target_=torch.optim.NAdam", "seed=0", "optimizer.beta1=0.5")
     assert json.loads(given.with_suffix(".json").read_text())["config"]["optimizer"]["betas"] == [0.5, 0.999]
-    with pytest.raises(SystemExit, match="optimizer.beta1=0.5 is unknown to SGD"):
-        command("optimizer._target_=torch.optim.SGD", "optimizer.beta1=0.5")
 
 
 def test_torchs_adam_takes_the_place_of_ours_with_the_papers_settings(command):
@@ -321,19 +418,13 @@ def test_torchs_adam_takes_the_place_of_ours_with_the_papers_settings(command):
 
 
 def test_a_class_named_on_the_command_line_gets_all_that_the_settings_have_for_it():
-    with initialize(version_base="1.3", config_path="../conf"):
-        target = "optimizer._target_=optim.RMSProp"
-        config = OmegaConf.to_container(compose("config", ["experiment=fig1_right", target]), resolve=True)
-    adapt_optimizer(config, [target])
+    config = resolved("experiment=fig1_right", "optimizer._target_=optim.RMSProp")
     assert config["optimizer"] == {"_target_": "optim.RMSProp", "lr": 9e-4, "rho": 0.95}  # Adam's file has no rho
 
 
 @pytest.mark.parametrize("choice", OPTIMIZERS)
 def test_the_defaults_of_every_choice_are_those_of_its_class(choice):
-    with initialize(version_base="1.3", config_path="../conf"):
-        cfg = compose("config", [f"optimizer={choice}", "settings=defaults"])
-    config = OmegaConf.to_container(cfg, resolve=True)
-    adapt_optimizer(config, [])
+    config = resolved("experiment=fig1_left", f"optimizer={choice}", "settings=defaults")
     target = optimizer_class(config)
     defaults = {key: parameter.default for key, parameter in inspect.signature(target).parameters.items()}
     if issubclass(target, optim.RuleOptimizer) and "betas" in defaults:
@@ -448,14 +539,16 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv", ".json"]
 
 
-def test_experiments_change_what_config_yaml_says_for_all(command):
+def test_experiments_change_what_config_yaml_says_for_all():
     """batch_size and evaluate_every stand in config.yaml, shard and seed too; fig4 has its own."""
-    with initialize(version_base="1.3", config_path="../conf"):
-        cfg = compose("config", ["experiment=fig4"])
-        quick = compose("config", ["experiment=fig4", "settings=quick", "optimizer=adamax"])
-    assert (cfg.batch_size, cfg.shard, cfg.seed, cfg.passes, cfg.data.examples) == (100, 12, 0, 10, 60_000)
-    assert len(list(cfg.optimizer.lr)) * len(cfg.optimizer.beta1) * len(cfg.optimizer.beta2) * len(cfg.optimizer.bias_correction) == 84
-    assert (quick.passes, quick.data.examples, list(quick.optimizer.beta2)) == (10, 12_000, [0.99, 0.9999])
+    config, quick = (
+        resolved("experiment=fig4", "optimizer=adam", "settings=paper"),
+        resolved("experiment=fig4", "optimizer=adamax", "settings=quick"),
+    )
+    assert [config[key] for key in ("batch_size", "shard", "seed", "passes")] == [100, 12, 0, 10]
+    assert config["data"]["examples"] == 60_000
+    assert math.prod(len(config["optimizer"][key]) for key in ("lr", "beta1", "beta2", "bias_correction")) == 84
+    assert (quick["passes"], quick["data"]["examples"], quick["optimizer"]["beta2"]) == (10, 12_000, [0.99, 0.9999])
 
 
 def test_long_runs_are_announced_with_what_is_left(capsys):

@@ -202,7 +202,11 @@ def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds(words):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"passes": 0}, "passes=0 should be"), ({"batch_size": 1.5}, "batch_size=1.5"), ({"schedule": "linear"}, "choose one of constant")],
+    [
+        ({"passes": 0}, "passes=0 is invalid: expected a whole number above 0"),
+        ({"batch_size": 1.5}, "batch_size=1.5"),
+        ({"schedule": "linear"}, "expected one of constant"),
+    ],
 )
 def test_wrong_plans_are_named(change, words):
     with pytest.raises(ValueError, match=words):
@@ -452,5 +456,5 @@ def test_bfloat16_rounds_the_products_of_training_and_nothing_else(images):
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=1e-2)  # 8 bits, averaged over 300 examples
     assert (set(seen["losses"][:10]), set(seen["losses"][10:]), set(seen["measures"])) == ({False}, {True}, {False})
-    with pytest.raises(ValueError, match="precision=half is unknown: choose one of float32, tf32, bfloat16"):
+    with pytest.raises(ValueError, match="precision=half is invalid: expected one of float32, tf32, bfloat16"):
         Plan(1, 32, "constant", precision="half")

@@ -99,12 +99,12 @@ def test_members_of_a_population_agree_with_solo_runs(images, pixels):
 
 
 def test_unknown_choices_are_named():
-    with pytest.raises(ValueError, match="model.pixels=binary is unknown: choose one of grey, resampled"):
+    with pytest.raises(ValueError, match="model.pixels=binary is invalid: expected one of grey, resampled"):
         VariationalAutoencoder(12, 3, pixels="binary")
-    with pytest.raises(ValueError, match="model.start=zero is unknown: choose one of normal, fan_in"):
+    with pytest.raises(ValueError, match="model.start=zero is invalid: expected one of normal, fan_in"):
         VariationalAutoencoder(12, 3, start="zero")
     for wrong in ({"initial_std": -1}, {"l2": "much"}):
-        with pytest.raises(ValueError, match="should be a number from 0 up"):
+        with pytest.raises(ValueError, match="expected a finite number from 0 up"):
             VariationalAutoencoder(12, 3, **wrong)
 
 
