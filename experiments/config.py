@@ -188,7 +188,7 @@ class Population:
 
 def model_class(config: dict) -> type[Model]:
     """Returns the class that model._target_ names."""
-    return _import_class("model", config, Model, "a model, such as experiments.logistic_regression.LogisticRegression")
+    return _import_class("model", config, Model, "a model, such as experiments.models.logistic_regression.LogisticRegression")
 
 
 def make_model(config: dict, population: Population, features: int, classes: int, device: torch.device) -> Model:

@@ -28,10 +28,11 @@ import run as program
 from data import Dataset
 from data.dataset import Split
 from data.rows import DenseRows
-from experiments import checkpoints, recording
+from experiments import recording
 from experiments.config import Population, check_memory, optimizer_class, resolve
-from experiments.multilayer_network import MultilayerNetwork
+from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.recording import COLUMNS, PROJECT, announce, joined, system
+from experiments.training import checkpoints
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
 OURS = [name for name in OPTIMIZERS if "torch.optim" not in (PROJECT / f"conf/optimizer/{name}.yaml").read_text()]
