@@ -103,7 +103,7 @@ def test_wrong_arguments_are_named():
         ({"input_dropout": -0.1}, "model.input_dropout=-0.1 is invalid: expected a number in"),
         ({"l2": -1}, "model.l2=-1 is invalid: expected a finite number from 0 up"),
         ({"hidden": 0}, "model.hidden=0 is invalid: expected a whole number above 0"),
-        ({"start": "zero"}, "model.start=zero is unknown: choose one of fan_in_uniform, he_normal, normal"),
+        ({"start": "zero"}, "model.start=zero is invalid: expected one of fan_in_uniform, he_normal, normal"),
     ):
         with pytest.raises(ValueError, match=words):
             MultilayerNetwork(12, 3, **wrong)
