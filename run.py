@@ -51,6 +51,7 @@ def run(cfg: DictConfig) -> None:
     label_settings(cfg)
     config = OmegaConf.to_container(cfg, resolve=True)
     check_threads(config["threads"])
+    data.check_options(**config["data"])
     device = choose_device(config["device"], config["precision"])
     config["device"] = device.type
     adapt_optimizer(config, HydraConfig.get().overrides.task)

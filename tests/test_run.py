@@ -22,8 +22,7 @@ from omegaconf import OmegaConf
 import curves
 import optim
 import run as program
-from data import Dataset
-from data.dataset import Split
+from data import Dataset, Split
 from data.rows import DenseRows
 from experiments import checkpoints, recording
 from experiments.config import adapt_optimizer, optimizer_class
