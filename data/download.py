@@ -1,21 +1,49 @@
-"""Getting files: verified, atomic, safe when two runs want the same file, started afresh when interrupted."""
+"""Downloads with progress, resumption, checksums, mirrors and bounded time; archives are unpacked file by file.
+
+libcurl transfers the bytes. Unlike requests, and pooch on top of it, it bounds the speed, also that of headers, and the total time.
+"""
 
 import contextlib
+import errno
+import gzip
 import hashlib
 import os
 import shutil
-import socket
 import sys
 import tarfile
-import tempfile
-from collections.abc import Iterator, Sequence
-from functools import partial
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from filelock import FileLock
-from torchvision.datasets import utils as torchvision_utils
+import certifi
+import pycurl
+from tqdm import tqdm
 
-_TIMEOUT_SECONDS = 20.0
+from data.files import atomic_write, locked_part
+
+
+class Limits(NamedTuple):
+    """When a transfer is given up.
+
+    With two mirrors a download ends at most 45 s after the last useful byte: `stall` at the first, `connect` + `stall` at the second.
+
+    Attributes:
+        connect: seconds for the connection, TLS included.
+        stall: seconds below `speed`.
+        speed: bytes per second.
+        total: seconds for one transfer.
+        size: bytes of the largest file; the largest of our archives has 170 MB.
+    """
+
+    connect: int = 15
+    stall: int = 15
+    speed: int = 1000
+    total: int = 3600
+    size: int = 2**28
+
+
+LIMITS = Limits()
 
 
 class DataError(Exception):
@@ -23,87 +51,152 @@ class DataError(Exception):
 
 
 class DataUnavailable(DataError):
-    """A data set is not there and cannot be fetched."""
+    """A data set is missing and cannot be downloaded."""
+
+
+def provide(files: Mapping[Path, str], archive: Path, urls: Sequence[str], md5: str) -> None:
+    """Makes sure that files exist and are intact; missing ones are unpacked from an archive, which is downloaded if necessary.
+
+    Args:
+        files: the md5 of each file. A tar archive holds them under their paths relative to its folder, a gzip archive holds one.
+        archive: where the archive is, or is downloaded to; `*.tar.gz` or `*.gz`.
+        urls: the archive's mirrors.
+        md5: the archive's.
+
+    Raises:
+        DataUnavailable: the archive cannot be downloaded.
+        DataError: a file is corrupt, or the archive cannot be unpacked.
+    """
+    missing = [path for path in files if not path.exists()]
+    if missing:
+        fetch(archive, urls, md5)
+        verify(archive, md5)
+        for path, source in _members(archive, missing):
+            try:
+                with atomic_write(path) as part, part.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            except OSError as error:
+                advice = (
+                    "free some space"
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                    else "make the folder writable, or copy the data to a folder that is and name it by data.root or ADAM_DATA"
+                )
+                raise DataError(f"cannot unpack {archive} to {path} ({error.strerror or error}): {advice}") from error
+    for path, expected in files.items():
+        verify(path, expected)
 
 
 def verify(path: Path, md5: str) -> None:
     """Raises DataError unless the file has this md5."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+    found = _md5(path)
     if found != md5:
-        raise DataError(f"{path} is corrupt or incomplete (md5 {found}, should be {md5}): remove it and run again")
+        raise DataError(f"{path} is corrupt or incomplete (md5 {found}, expected {md5}): remove it and run again")
 
 
-@contextlib.contextmanager
-def landing(path: Path) -> Iterator[Path]:
-    """A path to write to, moved to `path` when the block ends well; whatever an error or a kill leaves is never seen there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield folder / path.name
-        os.replace(folder / path.name, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def fetch(path: Path, urls: Sequence[str], md5: str, limits: Limits | None = None) -> None:
+    """Downloads a file unless it exists, from the first mirror that delivers the right content.
 
-
-def fetch(path: Path, urls: Sequence[str], md5: str) -> None:
-    """Makes sure that `path` is there, downloading it from the first of the urls that delivers the right content.
+    An interrupted download resumes where it stopped, at the same mirror or at another.
 
     Raises:
-        DataUnavailable: none of them does.
+        DataUnavailable: no mirror delivers it, or it cannot be stored.
     """
     if path.exists():
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if path.exists():
+        with locked_part(path) as file:
+            part = Path(file.name)
+            if path.exists():  # another process downloaded it while we waited for the lock
+                part.unlink()
                 return
-            for stale in path.parent.glob(f".{path.name}.*"):  # of a download that was killed: we hold the lock, so nobody's now
-                shutil.rmtree(stale, ignore_errors=True)
             print(f"downloading {path.name}", file=sys.stderr)
-            with landing(path) as part, _network():
-                problems = [problem for url in urls if (problem := _try_url(url, part, md5))]
-                if not part.exists():
-                    raise DataUnavailable(f"cannot download {path.name}: {'; '.join(problems)}")
-    except OSError as error:  # the folder cannot be written to
-        raise DataUnavailable(f"cannot store {path.name}: {error}") from error
+            problems = []
+            try:
+                for url in urls:
+                    problem = _download(url, file, md5, limits or LIMITS)
+                    if problem is None:
+                        os.replace(part, path)
+                        return
+                    problems.append(f"{url}: {problem}")
+            finally:
+                if part.exists() and part.stat().st_size == 0:  # nothing to resume
+                    part.unlink()
+            raise DataUnavailable(f"cannot download {path.name}: {'; '.join(problems)}")
+    except OSError as error:
+        raise DataUnavailable(f"cannot store {path} ({error.strerror or error}): make room, or name another folder by data.root") from error
 
 
-def unpack(archive: Path, names: Sequence[str], urls: Sequence[str], md5: str) -> None:
-    """Puts the files of these names beside the tar archive that holds them, which is fetched first where it is not there.
+def _members(archive: Path, paths: Sequence[Path]) -> Iterator[tuple[Path, BinaryIO]]:
+    if archive.name.endswith(".tar.gz"):
+        with tarfile.open(archive) as tar:
+            for path in paths:
+                yield path, tar.extractfile(path.relative_to(archive.parent).as_posix())
+    else:
+        with gzip.open(archive) as source:
+            yield paths[0], source
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _download(url: str, file: BinaryIO, md5: str, limits: Limits) -> str | None:
+    """Completes the file from this mirror; returns what went wrong, or None."""
+    resumed = os.fstat(file.fileno()).st_size
+    if resumed and _md5(Path(file.name)) == md5:  # the process was killed before it moved the file
+        return None
+    code, problem = _transfer(url, file, resumed, limits)
+    if code not in (pycurl.E_OK, pycurl.E_RANGE_ERROR, pycurl.E_FILESIZE_EXCEEDED):
+        return problem  # the next mirror resumes here
+    if code == pycurl.E_OK and _md5(Path(file.name)) == md5:
+        return None
+    file.truncate(0)
+    # The resumed bytes may have been wrong, or the mirror cannot resume: start again.
+    return _download(url, file, md5, limits) if resumed else problem or f"wrong content (md5 is not {md5})"
+
+
+def _transfer(url: str, file: BinaryIO, offset: int, limits: Limits) -> tuple[int, str]:
+    """Appends the content of `url` from byte `offset` on to the file; returns libcurl's error code, 0 for none, and message.
 
     Raises:
-        DataUnavailable: it cannot be had.
-        DataError: it is corrupt.
+        OSError: the file cannot be written.
     """
-    fetch(archive, urls, md5)
-    verify(archive, md5)
-    with tarfile.open(archive) as tar:
-        for name in names:
-            with landing(archive.parent / name) as part, part.open("wb") as target:
-                shutil.copyfileobj(tar.extractfile(name), target)
-
-
-def _try_url(url: str, part: Path, md5: str) -> str | None:
-    if part.exists():
-        return None
-    try:
-        torchvision_utils.download_url(url, part.parent, part.name, md5)
-    except (OSError, RuntimeError) as error:  # no network, a timeout, or a wrong checksum
-        part.unlink(missing_ok=True)
-        return f"{url}: {error}"
-    return None
-
-
-@contextlib.contextmanager
-def _network() -> Iterator[None]:
-    """Sockets give up after a while instead of never, and progress bars stay off where nobody sees them."""
-    timeout, bar = socket.getdefaulttimeout(), torchvision_utils.tqdm
-    socket.setdefaulttimeout(_TIMEOUT_SECONDS)
-    torchvision_utils.tqdm = partial(bar, disable=None)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(timeout)
-        torchvision_utils.tqdm = bar
+    curl, multi, chunks = pycurl.Curl(), pycurl.CurlMulti(), []
+    options = {
+        pycurl.URL: url,
+        pycurl.WRITEFUNCTION: chunks.append,
+        pycurl.RESUME_FROM_LARGE: offset,
+        pycurl.FAILONERROR: True,
+        pycurl.FOLLOWLOCATION: True,
+        pycurl.MAXREDIRS: 5,
+        pycurl.NOSIGNAL: True,
+        pycurl.USERAGENT: "adam-paper",
+        pycurl.CAINFO: os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        pycurl.CONNECTTIMEOUT: limits.connect,
+        pycurl.LOW_SPEED_TIME: limits.stall,
+        pycurl.LOW_SPEED_LIMIT: limits.speed,
+        pycurl.TIMEOUT: limits.total,
+        pycurl.MAXFILESIZE_LARGE: limits.size,
+    }
+    for option, value in options.items():
+        curl.setopt(option, value)
+    multi.add_handle(curl)
+    running = 1
+    # disable=None: no progress bar unless somebody watches a terminal.
+    with contextlib.closing(curl), tqdm(initial=offset, unit="B", unit_scale=True, disable=None) as bar:
+        # The loop is ours because exceptions in libcurl's callbacks, Ctrl-C included, would be lost.
+        while running:
+            _, running = multi.perform()
+            bar.total = offset + max(0, curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)) or None
+            for chunk in chunks:
+                bar.update(file.write(chunk))
+            chunks.clear()
+            if running and multi.select(1.0) == -1:  # no socket yet
+                time.sleep(0.01)
+        _, _, failed = multi.info_read()
+        multi.remove_handle(curl)
+    if not failed:
+        return pycurl.E_OK, ""
+    _, code, message = failed[0]
+    return code, message or f"malformed answer (libcurl error {code})"

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_svmlight_file
 
-from data.dataset import Dataset, Split
-from data.download import unpack, verify
+from data.download import provide
 from data.rows import SparseRows
+from data.types import Dataset, Split, check_option
 
 URLS = ("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",)
 ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
@@ -23,24 +23,18 @@ VOCABULARY = 89_527  # words in imdb.vocab; feature k is its word k, and words a
 FEATURES = ("binary", "counts")
 
 
-def load_imdb(root: Path, words: int, features: str) -> Dataset:
-    """Reads root/aclImdb, unpacked or downloaded first where it is missing.
+def load_imdb(root: Path, words: int = 10_000, features: str = "binary") -> Dataset:
+    """Reads root/aclImdb; missing files are unpacked or downloaded first.
 
     Args:
-        words: how many of the most frequent words become features.
+        words: the number of features, the most frequent words first.
         features: `binary` (a word occurs or does not) or `counts`.
 
     Raises:
-        DataUnavailable: it is not there and cannot be downloaded.
+        DataUnavailable: it is missing and cannot be downloaded.
         DataError: a file is corrupt.
-        ValueError: a wrong number of words or kind of features.
     """
-    check_options(words, features)
-    missing = [name for name in MD5 if not (root / name).exists()]
-    if missing:
-        unpack(root / "aclImdb_v1.tar.gz", missing, URLS, ARCHIVE_MD5)
-    for name, md5 in MD5.items():
-        verify(root / name, md5)
+    provide({root / name: md5 for name, md5 in MD5.items()}, root / "aclImdb_v1.tar.gz", URLS, ARCHIVE_MD5)
     train, test = (_split(root / "aclImdb" / part / "labeledBow.feat", words, features) for part in ("train", "test"))
     return Dataset("imdb", "real", train.at(balanced_order(train.targets.numpy())), test, classes=2, checksums=MD5)
 
@@ -48,26 +42,25 @@ def load_imdb(root: Path, words: int, features: str) -> Dataset:
 def balanced_order(targets: np.ndarray) -> np.ndarray:
     """Returns a fixed random order of the examples in which classes alternate in proportion to their sizes.
 
-    Example j of a class of n has the place (j + 1/2) / n between 0 and 1, so a prefix holds each class's share to within about one
-    example. The order within a class is random because the file keeps reviews of the same film together.
+    Example j of a class of n is sorted by the key (j + 1/2) / n, so a prefix holds each class's share to within about one example.
+    The order within a class is random because the file lists reviews of the same film together.
 
     Args:
         targets: classes, shape [examples].
     """
-    shuffled = np.random.RandomState(2011).permutation(len(targets))  # RandomState: its numbers are the same in every NumPy
-    places = np.empty(len(targets))
+    shuffled = np.random.RandomState(2011).permutation(len(targets))  # its numbers are the same in every version of NumPy
+    keys = np.empty(len(targets))
     for group in np.unique(targets):
         members = shuffled[targets[shuffled] == group]
-        places[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.argsort(places, kind="stable")
+        keys[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.argsort(keys, kind="stable")
 
 
-def check_options(words: int, features: str) -> None:
-    """Raises ValueError for a wrong number of words or kind of features."""
-    if features not in FEATURES:
-        raise ValueError(f"data.features={features} is unknown: choose one of {', '.join(FEATURES)}")
-    if not (isinstance(words, int) and 0 < words <= VOCABULARY):
-        raise ValueError(f"data.words={words} should be a whole number from 1 to {VOCABULARY}")
+def check_bag_of_words(words: int = 10_000, features: str = "binary") -> None:
+    """Raises ValueError unless `words` is from 1 to VOCABULARY and `features` one of FEATURES."""
+    check_option("features", features, features in FEATURES, f"one of {', '.join(FEATURES)}")
+    # type() instead of isinstance(): True is an int.
+    check_option("words", words, type(words) is int and 0 < words <= VOCABULARY, f"a whole number from 1 to {VOCABULARY}")
 
 
 def _split(path: Path, words: int, features: str) -> Split:

@@ -1,17 +1,15 @@
 """MNIST (LeCun, Cortes & Burges): 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes."""
 
-import gzip
-import shutil
 from pathlib import Path
 
 from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from data.dataset import Dataset, Split
-from data.download import fetch, landing, verify
+from data.download import provide
 from data.rows import DenseRows
+from data.types import Dataset, Split
 
-# md5 of the unpacked files; those of the archives are torchvision's.
+# md5 of the unpacked files; torchvision has those of the archives.
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -21,30 +19,21 @@ MD5 = {
 
 
 def load_mnist(root: Path) -> Dataset:
-    """Reads MNIST from root/MNIST/raw, where what is missing is unpacked or downloaded first.
+    """Reads root/MNIST/raw; missing files are unpacked or downloaded first.
 
     Raises:
-        DataUnavailable: it is not there and no mirror can be reached.
+        DataUnavailable: it is missing and cannot be downloaded.
         DataError: a file is corrupt.
     """
     folder = root / "MNIST" / "raw"
     for archive, md5 in MNIST.resources:
-        _unpack(folder / archive, [mirror + archive for mirror in MNIST.mirrors], md5)
+        name = archive.removesuffix(".gz")
+        provide({folder / name: MD5[name]}, folder / archive, [mirror + archive for mirror in MNIST.mirrors], md5)
     splits = [_split(folder, part) for part in ("train", "t10k")]
     return Dataset("mnist", "real", *splits, classes=10, checksums=MD5)
 
 
-def _unpack(archive: Path, urls: list[str], md5: str) -> None:
-    unpacked = archive.with_suffix("")
-    if not unpacked.exists():
-        fetch(archive, urls, md5)
-        verify(archive, md5)
-        with landing(unpacked) as part, gzip.open(archive) as source, part.open("wb") as target:
-            shutil.copyfileobj(source, target)
-    verify(unpacked, MD5[unpacked.name])
-
-
 def _split(folder: Path, part: str) -> Split:
-    # Not through the class MNIST, which would prefer unverified files of an older torchvision in the same root.
+    # The class MNIST would prefer unverified files that an older torchvision left in the same root.
     pixels = read_image_file(folder / f"{part}-images-idx3-ubyte")
     return Split(DenseRows(pixels.flatten(1), scale=1 / 255), read_label_file(folder / f"{part}-labels-idx1-ubyte"))

@@ -1,7 +1,7 @@
-"""The examples of a data set, as rows from which minibatches are taken without leaving the device.
+"""The rows of a data set. Minibatches are gathered on the device that holds them.
 
-A minibatch has a leading axis of streams: one for each seed that is trained at the same time, or a single one that all
-members of a population share.
+A minibatch has a leading axis of streams: one for each seed that trains at the same time, or one that all members of a population
+share.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 class DenseRows:
-    """Rows of small integers or of float32, handed out as float32.
+    """A matrix of small integers or float32 whose rows are returned as float32.
 
     Args:
         values: uint8, int16 or float32, shape [examples, features].
-        scale: what one unit is worth, 1/255 for pixels.
+        scale: factor applied to the values, 1/255 for pixels.
     """
 
     def __init__(self, values: Tensor, scale: float = 1.0):
@@ -29,21 +29,21 @@ class DenseRows:
         return tuple(self.values.shape)
 
     def first(self, examples: int) -> DenseRows:
-        """The first rows alone."""
+        """Returns the first rows."""
         return DenseRows(self.values[:examples], self.scale)
 
     def to(self, device: torch.device) -> DenseRows:
-        """The same rows on another device."""
+        """Returns the same rows on another device."""
         return DenseRows(self.values.to(device), self.scale)
 
     def take(self, index: Tensor) -> Tensor:
-        """The rows at `index` [streams, batch], as float32 [streams, batch, features]."""
+        """Returns the rows at `index` [streams, batch] as float32 [streams, batch, features]."""
         rows = self.values.index_select(0, index.flatten()).to(torch.float32).mul_(self.scale)
         return rows.view(*index.shape, -1)
 
 
 class SparseRows:
-    """Rows of a sparse matrix with small non-negative integer values, handed out as float32.
+    """A sparse matrix of small non-negative integers whose rows are returned as float32.
 
     Args:
         matrix: shape [examples, features].
@@ -58,7 +58,7 @@ class SparseRows:
         return self.matrix.shape
 
     def first(self, examples: int) -> SparseRows:
-        """The first rows alone."""
+        """Returns the first rows."""
         return SparseRows(self.matrix[:examples])
 
     def at(self, order: np.ndarray) -> SparseRows:
@@ -66,7 +66,7 @@ class SparseRows:
         return SparseRows(self.matrix[order])
 
     def to(self, device: torch.device) -> SparseRows | DenseRows:
-        """The same rows on another device; on an accelerator they are dense, which takes a byte per feature and is faster there."""
+        """Returns the same rows on another device. An accelerator gets dense rows of 1 byte a feature, which are faster there."""
         if device.type == "cpu":
             return self
         values = self.matrix.data.astype(np.uint8 if self.matrix.data.max(initial=0) < 256 else np.int16)
@@ -74,15 +74,15 @@ class SparseRows:
         return DenseRows(torch.from_numpy(dense)).to(device)
 
     def take(self, index: Tensor) -> SparseBatch:
-        """The rows at `index` [streams, batch]."""
+        """Returns the rows at `index` [streams, batch]."""
         return SparseBatch(self.matrix[index.flatten().numpy()], *index.shape)
 
 
 class SparseBatch:
-    """A minibatch of sparse rows in `streams` streams: a block-diagonal matrix, one block per stream.
+    """A minibatch of sparse rows: a block-diagonal matrix with one block per stream.
 
     Args:
-        matrix: the rows of all streams one below the other, shape [streams * batch, features].
+        matrix: the rows of all streams, concatenated, shape [streams * batch, features].
     """
 
     def __init__(self, matrix: scipy.sparse.csr_matrix, streams: int, batch: int):
@@ -95,6 +95,6 @@ class SparseBatch:
         self.blocks = scipy.sparse.csr_matrix((matrix.data, columns, matrix.indptr), (len(matrix.indptr) - 1, streams * matrix.shape[1]))
 
     def scaled(self, factors: Tensor) -> SparseBatch:
-        """Multiplies the stored values, stream by stream and row by row, by `factors` [sum(sizes)]; changes this batch."""
+        """Multiplies the stored values, in order of streams and rows, by `factors` [sum(sizes)] in place; returns this batch."""
         self.blocks.data = self.blocks.data * factors.numpy()
         return self

@@ -1,13 +1,14 @@
-"""Whitening of images (section 6.3 says no more than "whitened"): contrast normalisation image by image, and ZCA over all pixels.
+"""Whitening of images: contrast normalisation of each image, then ZCA over all pixels. Section 6.3 says only "whitened".
 
 ZCA (Bell & Sejnowski 1997; with a regulariser as in Krizhevsky 2009) subtracts the mean of the training set and multiplies by the
-symmetric W = V diag(1 / sqrt(lambda + regulariser)) V^T, where V diag(lambda) V^T is the covariance of the training set. It is
+symmetric matrix W = V diag(1 / sqrt(lambda + regulariser)) V^T, where V diag(lambda) V^T is the covariance of the training set. It is
 fitted on the training set alone. The covariance of the whitened training set has the same eigenvectors and the eigenvalues
-lambda / (lambda + regulariser): without a regulariser it is the identity.
+lambda / (lambda + regulariser). Without a regulariser it is the identity.
 """
 
 import contextlib
 import hashlib
+import math
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,27 +17,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.dataset import Dataset, Split
-from data.download import landing
+from data.files import atomic_write
 from data.rows import DenseRows
+from data.types import Dataset, Split, check_option
 
 KINDS = ("zca", "centred", "none")
-_ROWS = 10_000  # images at a time
-_SMALLEST_CONTRAST = 1e-3  # of pixels from 0 to 1; flatter images are divided by this
+_ROWS = 10_000  # images per product, to bound the memory of their float64 copy
+_SMALLEST_CONTRAST = 1e-3  # standard deviation of pixels in [0, 1]; images with less are divided by this
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """What is done with images before they are trained on, wherever they are.
+    """Whitens the images of a data set, on their device.
 
     Attributes:
         whitening: `zca`, `centred` (the mean image subtracted) or `none`.
-        regulariser: added to the eigenvalues of the covariance, in squared units of the pixels (which go from 0 to 1) or, with
-            contrast normalisation, of images whose pixels have variance 1.
-        contrast: whether first each image gets mean 0 and, over its pixels, variance 1.
+        regulariser: added to the eigenvalues of the covariance. Pixels are in [0, 1], or have variance 1 with `contrast`.
+        contrast: whether each image is first scaled to mean 0 and variance 1 over its pixels.
 
     Raises:
-        ValueError: one that is none of these.
+        ValueError: an invalid option.
     """
 
     whitening: str = "zca"
@@ -44,19 +44,18 @@ class Whitening:
     contrast: bool = False
 
     def __post_init__(self):
-        if self.whitening not in KINDS:
-            raise ValueError(f"data.whitening={self.whitening} is unknown: choose one of {', '.join(KINDS)}")
-        if not (isinstance(self.regulariser, (int, float)) and self.regulariser >= 0):
-            raise ValueError(f"data.regulariser={self.regulariser} should be a number from 0 up")
-        if not isinstance(self.contrast, bool):
-            raise ValueError(f"data.contrast={self.contrast} should be true or false")
+        check_option("whitening", self.whitening, self.whitening in KINDS, f"one of {', '.join(KINDS)}")
+        # type() instead of isinstance(): True is an int.
+        number = type(self.regulariser) in (int, float) and 0 <= self.regulariser < math.inf
+        check_option("regulariser", self.regulariser, number, "a finite number, at least 0")
+        check_option("contrast", self.contrast, isinstance(self.contrast, bool), "true or false")
 
     def __call__(self, dataset: Dataset, cache: Path | None = None) -> Dataset:
-        """The data set with its inputs whitened: float32, shape and device as before.
+        """Returns the data set with whitened inputs: float32, of the same shape and on the same device.
 
         Args:
             dataset: inputs are dense rows of pixels.
-            cache: a folder for what has been fitted, under a name made from the training images and the options; None: fit it anew.
+            cache: the folder that keeps fitted matrices; a file's name holds the options and the md5 of the images. None: no cache.
         """
         if self.whitening == "none" and not self.contrast:
             return dataset
@@ -81,7 +80,7 @@ class Whitening:
 
     def _cached(self, path: Path | None, centred: Tensor) -> Tensor:
         if path is not None and path.exists():
-            with contextlib.suppress(RuntimeError, EOFError, pickle.UnpicklingError):  # a file that was damaged is written anew
+            with contextlib.suppress(RuntimeError, EOFError, pickle.UnpicklingError):  # a damaged file is replaced
                 return torch.load(path, map_location=centred.device, weights_only=True)
         covariance = torch.zeros(centred.shape[1], centred.shape[1], dtype=torch.float64, device=centred.device)
         for part in centred.split(_ROWS):
@@ -89,17 +88,17 @@ class Whitening:
         matrix = zca(covariance, self.regulariser).float()
         if path is not None:
             try:
-                with landing(path) as part:
+                with atomic_write(path) as part:
                     torch.save(matrix, part)
-            except (OSError, RuntimeError):  # a data root that is read-only or full: then it is fitted every time
+            except (OSError, RuntimeError):  # read-only or full: the matrix is fitted in every run
                 pass
         return matrix
 
 
 def zca(covariance: Tensor, regulariser: float) -> Tensor:
-    """The symmetric matrix [features, features] that whitens data of this covariance; float64.
+    """Returns the symmetric matrix [features, features], float64, that whitens data of this covariance.
 
-    Directions without variance, and without a regulariser, are dropped instead of divided by 0.
+    Without a regulariser, directions without variance are set to 0 instead of divided by 0.
     """
     values, vectors = torch.linalg.eigh(covariance)
     values = values.clamp(min=0) + regulariser
@@ -109,10 +108,10 @@ def zca(covariance: Tensor, regulariser: float) -> Tensor:
 
 @contextlib.contextmanager
 def _full_precision() -> Iterator[None]:
-    """float32 is float32 inside, whatever `precision` says of training: directions of little variance are what rounding would spoil."""
-    chosen = torch.get_float32_matmul_precision()
+    """Computes float32 products in full precision whatever `precision` is: rounding would spoil directions of little variance."""
+    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(chosen)
+        torch.set_float32_matmul_precision(before)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import platform
-import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data.download import landing
+from data.files import atomic_write, part_path, remove_abandoned
 from experiments.models import products
 from experiments.training.checkpoints import Checkpoint
 
@@ -70,11 +69,11 @@ class Record:
         further = [column for column in table if column not in COLUMNS]
         table = table.reindex(columns=[*COLUMNS, *further]).sort_values(["member", "pass"])
         land(self.csv, table, {**self.labels, "config": self.config, **provenance})
-        checkpoints = f"{glob.escape(self.csv.stem)}.checkpoint*"
-        for stale in self.csv.parent.glob(checkpoints):
-            stale.unlink()
-        for half_written in self.csv.parent.glob(f".{checkpoints}"):  # when a kill came
-            shutil.rmtree(half_written)
+        checkpoints = Path(f"{glob.escape(self.csv.stem)}.checkpoint*")
+        for stale in self.csv.parent.glob(checkpoints.name):
+            stale.unlink(missing_ok=True)  # an identical run may have finished at the same time
+        for half_written in self.csv.parent.glob(part_path(checkpoints).name):
+            remove_abandoned(half_written)
 
 
 def file_name(name: str, overrides: str, config: dict) -> str:
@@ -99,7 +98,7 @@ def is_complete(csv: Path, config: dict) -> bool:
 def land(csv: Path, table: pd.DataFrame, provenance: dict) -> None:
     """Writes the table and, beside it, the provenance: both, or in case of an OSError neither."""
     try:
-        with landing(csv.with_suffix(".json")) as provenance_part, landing(csv) as table_part:
+        with atomic_write(csv.with_suffix(".json")) as provenance_part, atomic_write(csv) as table_part:
             table.to_csv(table_part, index=False, float_format="%.8g")
             provenance_part.write_text(json.dumps(provenance, indent=1) + "\n")
     except OSError as error:

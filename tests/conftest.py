@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from data.dataset import Dataset, Split
 from data.rows import DenseRows, SparseRows
+from data.types import Dataset, Split
 
 
 def pytest_configure(config):

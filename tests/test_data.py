@@ -1,29 +1,44 @@
 """Data sets: rows against NumPy, files that are corrupt, half or missing, and the stand-ins."""
 
+import contextlib
+import errno
+import fcntl
 import gzip
 import hashlib
+import os
 import pickle
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize
 
 import data
-from data import DataError, Dataset, Split, cifar10, dataset, download, imdb, mnist, standin, whitening
+import run as program
+from data import DataError, Dataset, Split, cifar10, download, files, imdb, loading, mnist, standins, whitening
+from data.download import Limits
 from data.rows import DenseRows
 from data.whitening import Whitening
 
-
-def no_network(url, *_):
-    raise OSError("no network")
+PROJECT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    monkeypatch.setattr(download.torchvision_utils, "download_url", no_network)
+    """Nothing leaves this machine: a proxy that nobody serves stands between libcurl and every host but this one."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def dense(batch) -> np.ndarray:
@@ -68,7 +83,7 @@ def test_sparse_rows_are_dense_on_an_accelerator(words):
     assert moved.shape == words.train.inputs.shape
 
 
-@pytest.mark.parametrize("loader", [standin.digit_images, standin.bag_of_words])
+@pytest.mark.parametrize("loader", [standins.digit_images, standins.bag_of_words])
 def test_standins_are_the_same_every_time(loader):
     first, second = (loader(train=200, test=100) for _ in range(2))
     everything = torch.arange(200).unsqueeze(0)
@@ -83,7 +98,7 @@ def test_standins_are_the_same_every_time(loader):
 
 
 def test_standins_have_the_shapes_of_the_real_data():
-    images, bags = standin.digit_images(), standin.bag_of_words()
+    images, bags = standins.digit_images(), standins.bag_of_words()
     assert (images.train.inputs.shape, images.test.inputs.shape, images.classes) == ((60_000, 784), (10_000, 784), 10)
     assert (bags.train.inputs.shape, bags.test.inputs.shape, bags.classes) == ((25_000, 10_000), (25_000, 10_000), 2)
     assert sorted(images.train.targets.unique().tolist()) == list(range(10))
@@ -136,43 +151,216 @@ def test_a_half_file_is_named_and_refused(tmp_path, monkeypatch, source, name):
 
 def test_the_data_root_is_the_key_then_the_environment_then_the_projects(monkeypatch, tmp_path):
     monkeypatch.setenv("ADAM_DATA", str(tmp_path))
-    assert dataset.data_root() == tmp_path
-    assert dataset.data_root("/elsewhere") == Path("/elsewhere")
+    assert loading.data_root() == tmp_path
+    assert loading.data_root("/elsewhere") == Path("/elsewhere")
     monkeypatch.delenv("ADAM_DATA")
-    assert dataset.data_root() == Path(dataset.__file__).parent / "downloads"
+    assert loading.data_root() == Path(loading.__file__).parent / "downloads"
 
 
 def test_without_network_real_fails_and_auto_warns(tmp_path, monkeypatch, capsys):
-    with pytest.raises(DataError, match=r"cannot download aclImdb_v1.tar.gz: .*no network"):
+    with pytest.raises(DataError, match=r"cannot download aclImdb_v1.tar.gz: https://ai.stanford.edu\S+: .*Could not connect"):
         data.load("imdb", "real", str(tmp_path), words=100, features="binary")
     standin_images = Dataset("mnist", "standin", *[Split(DenseRows(torch.ones(1, 1)), torch.zeros(1))] * 2, classes=10, checksums={})
-    monkeypatch.setattr(standin, "digit_images", lambda: standin_images)
+    monkeypatch.setitem(loading.REGISTRY, "mnist", loading.REGISTRY["mnist"]._replace(standin=lambda: standin_images))
     for root in (tmp_path, "/proc/nowhere"):  # where one can write, and where one cannot
         assert data.load("mnist", "auto", str(root)).train.inputs.values is standin_images.train.inputs.values
         assert "STAND-IN" in capsys.readouterr().err
 
 
-def test_a_download_lands_whole_or_not_at_all(tmp_path, monkeypatch):
-    target, content = tmp_path / "deep" / "file", b"right"
-    tried = []
+CONTENT = b"0123456789" * 500
+MD5 = hashlib.md5(CONTENT).hexdigest()
+QUICK = Limits(connect=1, stall=1, speed=1000, total=5, size=10_000)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"
 
-    def server(url, root, name, md5):
-        tried.append(url)
-        (Path(root) / name).write_bytes(content if url == "good" else b"wro")
-        if url != "good":
-            raise RuntimeError("File not found or corrupted.")
 
-    monkeypatch.setattr(download.torchvision_utils, "download_url", server)
-    with pytest.raises(download.DataUnavailable):
-        download.fetch(target, ["bad"], "")
-    assert not target.exists()
-    (target.parent / ".file.killed").mkdir()
-    (target.parent / ".file.killed" / "file").write_bytes(b"ri")
-    download.fetch(target, ["bad", "good", "never"], "")
-    assert target.read_bytes() == content
-    assert tried == ["bad", "bad", "good"]
-    download.fetch(target, ["never"], "")  # it is there
-    assert {path.name for path in target.parent.iterdir()} <= {"file", "file.lock"}
+class Mirror:
+    """A server on this machine that answers its k-th connection with the k-th answer, and later ones with the last.
+
+    Args:
+        answers: bytes that are sent before the connection is closed; or functions of the socket and of the byte from which the
+            client asks to resume.
+    """
+
+    def __init__(self, *answers):
+        self.answers, self.offsets = list(answers), []  # of the requests, as they came
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/file"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            connection, _ = self.socket.accept()
+            answer = self.answers.pop(0) if self.answers[1:] else self.answers[0]
+            threading.Thread(target=self._answer, args=(connection, answer), daemon=True).start()
+
+    def _answer(self, connection, answer):
+        with connection:
+            request = connection.recv(65536).decode()
+            self.offsets.append(int(request.partition("Range: bytes=")[2].partition("-")[0] or 0))
+            with contextlib.suppress(OSError):  # the client has given up
+                connection.sendall(answer) if isinstance(answer, bytes) else answer(connection, self.offsets[-1])
+
+
+def whole_or_rest(connection, offset):
+    """A good mirror."""
+    if offset >= 5000:
+        connection.sendall(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")
+        return
+    status = f"206 Partial Content\r\nContent-Range: bytes {offset}-4999/5000" if offset else "200 OK"
+    connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {5000 - offset}\r\n\r\n".encode() + CONTENT[offset:])
+
+
+def drip(head: bytes):
+    """A mirror that sends a byte every tenth of a second for 20 seconds."""
+
+    def answer(connection, _):
+        connection.sendall(head)
+        for _ in range(200):
+            connection.sendall(b"0")
+            time.sleep(0.1)
+
+    return answer
+
+
+def endless(connection, _):
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        connection.sendall(b"0" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HELLO\r\n\r\n", "HTTP/0.9"),  # BadStatusLine
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n", "malformed answer"),  # LineTooLong
+        (HEAD + CONTENT[:1000], "4000 bytes missing"),  # IncompleteRead
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\nzzz\r\n", "chunk"),
+        (b"", "[Ee]mpty reply"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404"),
+        (HEAD + b"x" * 5000, "wrong content"),
+        (lambda *_: time.sleep(20), "too slow"),
+        (drip(HEAD), "too slow"),
+        (drip(b"HTTP/1.1 200 OK\r\nX: "), "too slow"),
+        (endless, "maximum allowed file size"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /file\r\nContent-Length: 0\r\n\r\n", "redirects"),
+        (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n", "file"),
+    ],
+    ids=["status", "line", "short", "chunks", "empty", "404", "wrong", "silent", "slow", "slow_header", "endless", "loop", "local_file"],
+)
+def test_a_mirror_that_misbehaves_is_followed_by_the_next(tmp_path, answer, reason):
+    bad, good = Mirror(answer), Mirror(whole_or_rest)
+    with pytest.raises(download.DataUnavailable, match=f"cannot download file: {bad.url}: .*{reason}"):
+        download.fetch(tmp_path / "file", [bad.url], MD5, QUICK)
+    assert not (tmp_path / "file").exists()
+    download.fetch(tmp_path / "file", [bad.url, good.url], MD5, QUICK)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    download.fetch(tmp_path / "file", [], "")  # it exists
+
+
+def test_the_limits_end_every_download_within_60_seconds_of_the_last_useful_byte():
+    """The stall at one mirror, and connection and stall at the next; no data set has more than two mirrors."""
+    limits = download.LIMITS
+    assert max(len(mirrors) for mirrors in (mnist.MNIST.mirrors, imdb.URLS, cifar10.MIRRORS)) <= 2
+    assert limits.stall + limits.connect + limits.stall <= 60
+    assert limits.size > 170_498_071  # CIFAR-10's archive
+
+
+def test_an_interrupted_download_resumes_at_the_next_mirror(tmp_path):
+    broken, good = Mirror(HEAD + CONTENT[:1234]), Mirror(whole_or_rest)
+    download.fetch(tmp_path / "file", [broken.url, good.url], MD5, QUICK)
+    assert (broken.offsets, good.offsets) == ([0], [1234])
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("left", "mirror", "offsets"),
+    [
+        (CONTENT[:1234], whole_or_rest, [1234]),
+        (b"x" * 1234, whole_or_rest, [1234, 0]),  # of another file
+        (CONTENT[:1234], HEAD + CONTENT, [1234, 0]),  # a mirror that cannot resume
+        (CONTENT, whole_or_rest, []),  # killed before the move
+    ],
+    ids=["resumed", "other_content", "no_ranges", "whole"],
+)
+def test_what_a_killed_download_left_is_used_if_it_is_right(tmp_path, left, mirror, offsets):
+    files.part_path(tmp_path / "file").write_bytes(left)
+    server = Mirror(mirror)
+    download.fetch(tmp_path / "file", [server.url], MD5, QUICK)
+    assert server.offsets == offsets
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_part_longer_than_the_file_is_started_again(tmp_path):
+    files.part_path(tmp_path / "file").write_bytes(b"x" * 6000)
+    server = Mirror(whole_or_rest)
+    download.fetch(tmp_path / "file", [server.url], MD5, QUICK)
+    assert server.offsets == [6000, 0]
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_two_processes_that_want_the_same_file_download_it_once(tmp_path):
+    server = Mirror(lambda connection, offset: (time.sleep(0.3), whole_or_rest(connection, offset)))
+    threads = [threading.Thread(target=download.fetch, args=(tmp_path / "file", [server.url], MD5, QUICK)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.offsets == [0]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_download_ends_with_its_process_and_resumes_in_the_next(tmp_path, how):
+    """Ctrl-C during a transfer is not taken for a fault of the mirror; a kill releases the lock."""
+
+    def half(connection, _):
+        connection.sendall(HEAD + CONTENT[:2500])
+        time.sleep(20)
+
+    server, target = Mirror(half, whole_or_rest), tmp_path / "file"
+    call = f"from pathlib import Path; from data import download; download.fetch(Path({str(target)!r}), [{server.url!r}] * 2, {MD5!r})"
+    process = subprocess.Popen([sys.executable, "-c", call], cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    part = files.part_path(target)
+    while process.poll() is None and not (part.exists() and part.stat().st_size == 2500):
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, errors = process.communicate()
+    assert process.returncode == -how, errors
+    assert ("KeyboardInterrupt" in errors) == (how == signal.SIGINT)
+    assert server.offsets == [0]
+    download.fetch(target, [server.url], MD5, QUICK)
+    assert server.offsets == [0, 2500]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_download_that_cannot_be_stored_names_the_file(tmp_path, monkeypatch):
+    target = tmp_path / "file"
+    monkeypatch.setattr(download, "_transfer", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"0"))
+    with pytest.raises(download.DataUnavailable, match=r"cannot store \S+/file \(No space left on device\): make room, or .* data.root"):
+        download.fetch(target, ["http://127.0.0.1/"], MD5)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "make the folder writable, or .* data.root or ADAM_DATA")]
+)
+@pytest.mark.parametrize("source", ["real", "auto"])
+def test_an_archive_that_cannot_be_unpacked_is_named_with_what_to_do(tmp_path, monkeypatch, source, fault, advice):
+    """Also under source=auto: the data exist, so a stand-in would be a surprise."""
+    folder = write_mnist(tmp_path, monkeypatch)
+    before = sorted(folder.iterdir())
+
+    def refuse(*_):
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(download.shutil, "copyfileobj", refuse)
+    sentence = rf"cannot unpack \S+/train-images-idx3-ubyte.gz to \S+/train-images-idx3-ubyte \({os.strerror(fault)}\): {advice}"
+    with pytest.raises(DataError, match=sentence) as caught:
+        data.load("mnist", source, str(tmp_path))
+    assert not isinstance(caught.value, download.DataUnavailable)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -180,7 +368,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     target.write_text("old")
 
     def write_half():
-        with download.landing(target) as part:
+        with files.atomic_write(target) as part:
             part.write_text("ne")
             raise OSError("No space left on device")
 
@@ -188,6 +376,61 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_write_replaces_what_a_killed_one_left_and_keeps_suffix_and_permissions(tmp_path):
+    target, plain = tmp_path / "lr=[0.1].csv", tmp_path / "plain"
+    files.part_path(target).write_text("a longer half of a table")
+    plain.touch()
+    with files.atomic_write(target) as part:
+        assert part.suffix == ".csv"
+        part.write_text("new")
+    assert target.read_text() == "new"
+    assert target.stat().st_mode == plain.stat().st_mode
+    assert sorted(tmp_path.iterdir()) == [target, plain]
+
+
+def test_writers_of_the_same_file_take_turns(tmp_path):
+    target, order = tmp_path / "file", []
+
+    def write(name: str) -> None:
+        with files.atomic_write(target) as part:
+            order.append(name)
+            part.write_text(name)
+            time.sleep(0.05)
+            order.append(name)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order[::2] == order[1::2]  # each has left before the next enters
+    assert target.read_text() == order[-1]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_temporary_files_of_the_living_are_not_removed(tmp_path):
+    part = files.part_path(tmp_path / "file")
+    with files.locked_part(tmp_path / "file"):
+        files.remove_abandoned(part)
+        assert part.exists()
+    files.remove_abandoned(part)
+    assert not part.exists()
+    files.remove_abandoned(part)  # gone already
+
+
+def test_writes_need_no_locks(tmp_path, monkeypatch):
+    """Some network file systems refuse them."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with files.atomic_write(tmp_path / "file") as part:
+        part.write_text("new")
+        files.remove_abandoned(part)  # which of them are abandoned is unknown there
+    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypatch):
@@ -336,39 +579,56 @@ def test_on_a_gpu_images_are_whitened_there_as_on_a_cpu(precision):
     torch.testing.assert_close(there.test.inputs.values.cpu(), here.test.inputs.values, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"whitening": "pca"}, "data.whitening=pca is unknown: choose one of zca, centred, none"),
-        ({"regulariser": -1}, "data.regulariser=-1 should be a number from 0 up"),
-        ({"contrast": 1}, "data.contrast=1 should be true or false"),
-    ],
-)
-def test_wrong_options_of_whitening_are_named(options, words):
-    for source in ("real", "standin"):
-        with pytest.raises(ValueError, match=words):
-            data.load("cifar10", source, **{"whitening": "zca", "regulariser": 0.1, "contrast": False} | options)
-
-
 def test_colour_standins_have_the_shape_of_cifar10_and_are_the_same_every_time():
-    first, second = (standin.colour_images(train=200, test=100) for _ in range(2))
+    first, second = (standins.colour_images(train=200, test=100) for _ in range(2))
     assert (first.train.inputs.shape, first.test.inputs.shape, first.classes) == ((200, 3072), (100, 3072), 10)
     assert torch.equal(first.train.inputs.values, second.train.inputs.values)
     planes = first.train.inputs.values.view(200, 3, 32, 32).float()
     assert (planes[:, 0] - planes[:, 1]).abs().mean() > 10  # coloured
 
 
-def test_unknown_names_are_answered_with_the_choices():
-    with pytest.raises(ValueError, match="data.features=bytes is unknown: choose one of binary, counts"):
-        data.load("imdb", "standin", words=10, features="bytes")
-    with pytest.raises(ValueError, match="data.words=-5 should be a whole number from 1 to 89527"):
-        data.load("imdb", "real", words=-5, features="binary")
-    with pytest.raises(ValueError, match="data.foo=1 is unknown to imdb: it takes examples, features, root, source, words"):
-        data.load("imdb", foo=1)
-    with pytest.raises(ValueError, match="choose one of mnist, imdb, cifar10"):
-        data.load("minst")
-    with pytest.raises(ValueError, match="choose one of auto, real, standin"):
-        data.load("mnist", "fake")
+WHOLE = "a whole number above 0, or null for all"
+FOLDER = "the path of a folder, or null for the default"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("minst", "source", "auto", "data.name=minst is invalid: expected one of mnist, imdb, cifar10"),
+        (None, "source", "auto", "data.name=null is invalid: expected one of mnist, imdb, cifar10"),
+        ("mnist", "source", "fake", "data.source=fake is invalid: expected one of auto, real, standin"),
+        ("mnist", "source", True, "data.source=true is invalid: expected one of auto, real, standin"),
+        ("mnist", "root", 5, f"data.root=5 is invalid: expected {FOLDER}"),
+        ("mnist", "root", "", f"data.root= is invalid: expected {FOLDER}"),
+        ("mnist", "examples", True, f"data.examples=true is invalid: expected {WHOLE}"),
+        ("mnist", "examples", 0, f"data.examples=0 is invalid: expected {WHOLE}"),
+        ("mnist", "examples", 10.0, f"data.examples=10.0 is invalid: expected {WHOLE}"),
+        ("mnist", "examples", [1, 2], f"data.examples=[1, 2] is invalid: expected {WHOLE}"),
+        ("mnist", "words", 5, "data.words is unknown to mnist: expected one of examples, root, source"),
+        ("imdb", "foo", 1, "data.foo is unknown to imdb: expected one of examples, features, root, source, words"),
+        ("imdb", "features", "bytes", "data.features=bytes is invalid: expected one of binary, counts"),
+        ("imdb", "words", -5, "data.words=-5 is invalid: expected a whole number from 1 to 89527"),
+        ("imdb", "words", True, "data.words=true is invalid: expected a whole number from 1 to 89527"),
+        ("cifar10", "whitening", "pca", "data.whitening=pca is invalid: expected one of zca, centred, none"),
+        ("cifar10", "regulariser", -1, "data.regulariser=-1 is invalid: expected a finite number, at least 0"),
+        ("cifar10", "regulariser", float("inf"), "data.regulariser=inf is invalid: expected a finite number, at least 0"),
+        ("cifar10", "regulariser", float("nan"), "data.regulariser=nan is invalid: expected a finite number, at least 0"),
+        ("cifar10", "regulariser", True, "data.regulariser=true is invalid: expected a finite number, at least 0"),
+        ("cifar10", "contrast", 1, "data.contrast=1 is invalid: expected true or false"),
+    ],
+)
+def test_invalid_options_are_answered_with_what_would_be_right(name, key, value, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        data.load(name, **{key: value})
+
+
+def test_run_checks_the_options_of_data_before_it_asks_whether_the_run_is_complete(monkeypatch):
+    """A complete run does not load its data, and `data.source` is not part of what it computes."""
+    monkeypatch.setattr(program, "is_done", lambda *_: pytest.fail("the options were not checked"))
+    with initialize(version_base="1.3", config_path="../conf"):
+        cfg = compose("config", ["data.source=fake"])
+    with pytest.raises(ValueError, match="data.source=fake is invalid: expected one of auto, real, standin"):
+        program.run(cfg)
 
 
 @pytest.mark.realdata("mnist", "imdb")
@@ -447,5 +707,5 @@ def test_the_first_examples_alone(name):
     index = torch.arange(100).unsqueeze(0)
     ours, theirs = (split.train.inputs.take(index) for split in (part, whole))
     assert (ours.blocks != theirs.blocks).nnz == 0 if name == "imdb" else torch.equal(ours, theirs)
-    with pytest.raises(ValueError, match="data.examples=0 should be a whole number from 1 to"):
-        data.load(name, "standin", examples=0, **options)
+    with pytest.raises(ValueError, match=f"data.examples=60001 is invalid: expected a whole number from 1 to {len(whole.train)}, or null"):
+        data.load(name, "standin", examples=60_001, **options)

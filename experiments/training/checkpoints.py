@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from data.download import landing
+from data.files import atomic_write
 
 
 class Checkpoint:
@@ -60,7 +60,7 @@ class Checkpoint:
         if self.origin not in self.origins:
             self.origins.append(self.origin)
         try:
-            with landing(self.path) as part:
+            with atomic_write(self.path) as part:
                 torch.save({"config": self.config, "origins": self.origins, "state": state}, part)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             reason = error.strerror if isinstance(error, OSError) else "no space left"

@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all, even if the process that writes them is killed.
+
+Each file is written to a temporary file `.STEM.part.SUFFIX` beside it, under a lock that the system releases when the process ends.
+Processes that write the same file take turns. The next writer reuses a temporary file that a killed process left.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def part_path(path: Path) -> Path:
+    """Returns the temporary file for `path`. It keeps the suffix because some writers choose their format by it."""
+    return path.with_name(f".{path.stem}.part{path.suffix}")
+
+
+@contextlib.contextmanager
+def locked_part(path: Path) -> Iterator[BinaryIO]:
+    """Opens the temporary file for `path` for appending, unbuffered, and holds its lock.
+
+    Waits while another process holds the lock.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with part_path(path).open("ab", buffering=0) as file:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_linked(file, part_path(path)):
+                yield file
+                return
+            # The previous holder moved or removed this file while we waited: open a new one.
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path to write to, and moves it to `path` when the block ends without an error.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    with locked_part(path) as file:
+        part = part_path(path)
+        try:
+            file.truncate(0)
+            yield part
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def remove_abandoned(part: Path) -> None:
+    """Removes a temporary file unless a living process holds its lock."""
+    with contextlib.suppress(OSError), part.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_linked(file, part):
+            part.unlink()
+
+
+def _is_linked(file: BinaryIO, path: Path) -> bool:
+    """Returns whether `path` still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
