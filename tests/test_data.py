@@ -17,6 +17,7 @@ import tarfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -625,8 +626,11 @@ def test_invalid_options_are_answered_with_what_would_be_right(name, key, value,
 def test_run_checks_the_options_of_data_before_it_asks_whether_the_run_is_complete(monkeypatch):
     """A complete run does not load its data, and `data.source` is not part of what it computes."""
     monkeypatch.setattr(program, "is_done", lambda *_: pytest.fail("the options were not checked"))
+    command_line = ["data.source=fake"]
     with initialize(version_base="1.3", config_path="../conf"):
-        cfg = compose("config", ["data.source=fake"])
+        cfg = compose("config", command_line)
+    hydra = SimpleNamespace(overrides=SimpleNamespace(task=command_line))
+    monkeypatch.setattr(program.HydraConfig, "get", lambda: hydra)
     with pytest.raises(ValueError, match="data.source=fake is invalid: expected one of auto, real, standin"):
         program.run(cfg)
 
