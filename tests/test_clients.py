@@ -378,6 +378,28 @@ def _two_processes(rank: int, folder: str) -> None:
         torch.testing.assert_close(ours, torchs, **CLOSE)
         torch.testing.assert_close(ours, alone, **CLOSE)
 
+    # Sharded checkpoints, nested and flattened: ours by torch's, torch's by ours.
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict, set_optimizer_state_dict
+
+    mesh = init_device_mesh("cpu", (2,))
+    for number, (saving, loading) in enumerate(((optim.Adam, torch.optim.Adam), (torch.optim.Adam, optim.Adam)) * 2):
+        options = StateDictOptions(flatten_optimizer_state_dict=number > 1)
+        trained, continued = (fully_shard(network(), mesh=mesh) for _ in range(2))
+        machine, other = saving(trained.parameters(), lr=0.01), loading(continued.parameters(), lr=0.01)
+        learn(trained, machine, 4)
+        learn(continued, other, 1)  # which the checkpoint replaces
+        saved = {"model": trained.state_dict(), "optimizer": get_optimizer_state_dict(trained, machine, options=options)}
+        checkpoint.save(saved, checkpoint_id=f"{folder}/{number}")
+        read = {"model": continued.state_dict(), "optimizer": get_optimizer_state_dict(continued, other, options=options)}
+        checkpoint.load(read, checkpoint_id=f"{folder}/{number}")
+        continued.load_state_dict(read["model"])
+        set_optimizer_state_dict(continued, other, read["optimizer"], options=options)
+        learn(trained, machine, 3)
+        learn(continued, other, 3)
+        for parameter, same in zip(trained.parameters(), continued.parameters(), strict=True):
+            torch.testing.assert_close(parameter.full_tensor(), same.full_tensor(), **CLOSE)
+
     # Replicas round alike, shards by noise of their own.
     model = network().bfloat16()
     fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
