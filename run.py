@@ -125,7 +125,8 @@ def train_members(
         return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
 
     check_memory(job(shards[0])[0], shards[0].members, device)
-    products.use(config["products"])
+    begun = record.checkpoint(0, {}).load(lazily=True)  # its products go on, whichever would be chosen now
+    products.use(begun["products"] if begun else config["products"])
     with first_steps(optimizer_name(config)):
         threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(shards[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
