@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-import data
+from data.loading import check_options, load
+from data.types import Dataset
 from experiments.config import (
     Population,
     check_memory,
@@ -28,8 +29,11 @@ from experiments.config import (
 )
 from experiments.errors import ConfigError, one_sentence_errors
 from experiments.models import products
-from experiments.recording import PROJECT, Record, announce, diverged_members, file_name, is_complete, joined, land, shown, summary, system
+from experiments.progress import announce, diverged_members, summary
+from experiments.provenance import merge_sessions, session
+from experiments.records import MACHINE, PROJECT, Run
 from experiments.schema import check
+from experiments.training.checkpoints import Checkpoint
 from experiments.training.loop import seconds_per_pass, train
 from experiments.training.plan import Plan
 from experiments.training.threads import AVAILABLE, Threads
@@ -50,68 +54,68 @@ def run(cfg: DictConfig) -> None:
     """One run, from configuration to CSV."""
     experiments.process.prepare_process()
     config = resolve(cfg, HydraConfig.get().overrides.task)
-    data.check_options(**config["data"])
+    check_options(**config["data"])
     device = choose_device(config["device"], config["precision"])
     config["device"] = device.type
     population = Population.of(config)
     plan = Plan(**{field.name: config[field.name] for field in fields(Plan)})
-    records = {
-        source: Record(config, optimizer_name(config), HydraConfig.get().job.override_dirname, source) for source in ("real", "standin")
-    }
-    if is_done(records["standin" if config["data"]["source"] == "standin" else "real"], config["force"]):
+    labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer_name(config)}
+    runs = {source: Run.of(config, overrides(), data=source, **labels) for source in ("real", "standin")}
+    if is_done(runs["standin" if config["data"]["source"] == "standin" else "real"], config["force"]):
         return  # without loading the data
-    dataset = data.load(**config["data"], device=device)
-    record = records[dataset.source]
+    dataset = load(**config["data"], device=device)
+    record = runs[dataset.source]
     if is_done(record, config["force"]):
         return
-    table, seconds, origins = train_members(config, population, dataset, plan, device, record)
-    record.write(
-        population.describe(table),
-        {
-            "diverged_members": diverged_members(table),
-            "training_seconds": round(seconds[-1], 4),
-            "seconds_after_pass": [round(value, 4) for value in seconds],
-            **joined(origins),
-            "data_md5": dataset.checksums,
-        },
-    )
+    table, seconds, sessions = train_members(config, population, dataset, plan, device, record)
+    facts = {
+        "hyperparameters": population.columns(),
+        "diverged_members": diverged_members(table),
+        "training_seconds": round(seconds[-1], 4),
+        "seconds_after_pass": [round(value, 4) for value in seconds],
+        "sessions": merge_sessions(sessions),
+        "data_md5": dataset.checksums,
+    }
+    record.write(population.describe(table), facts)
     print(f"{summary(table, seconds[-1])}\nwrote {record}")
 
 
-def is_done(record: Record, force: bool) -> bool:
-    """Whether nothing is to be trained, which it then says."""
-    if record.complete and not force:
-        print(f"{record} is complete (force=true trains again)")
-        return True
-    return False
+def overrides() -> list[str]:
+    """Returns what the command line changed besides the choices that label a run, and the machine."""
+    known = ("experiment", "optimizer", "settings", "property", *MACHINE)
+    return sorted(one for one in HydraConfig.get().overrides.task if one.lstrip("+~").partition("=")[0] not in known)
+
+
+def is_done(record: Run, force: bool) -> bool:
+    """Returns whether there is nothing to train, and says so."""
+    if force or not record.is_complete():
+        return False
+    print(f"{record} is complete (force=true trains again)")
+    return True
 
 
 def measure_property(cfg: DictConfig) -> None:
-    """What the paper claims without a figure, from configuration to CSV."""
+    """Measures a claim that the paper makes without a figure, from configuration to CSV."""
     config = OmegaConf.to_container(cfg, resolve=True)
     for key in ("seeds", "threads", "results", "force"):
         check(key, config[key])
-    threads = config.pop("threads")
     device = choose_device("cpu")
-    if threads != "auto":
-        torch.set_num_threads(min(threads, AVAILABLE))
-    name, results, force = HydraConfig.get().runtime.choices["property"], config.pop("results"), config.pop("force")
-    csv = PROJECT / results / "properties" / file_name(name, HydraConfig.get().job.override_dirname, config)
-    if is_complete(csv, config) and not force:
-        print(f"{shown(csv)} is complete (force=true measures again)")
+    if config["threads"] != "auto":
+        torch.set_num_threads(min(config["threads"], AVAILABLE))
+    name = HydraConfig.get().runtime.choices["property"]
+    if any(is_done(Run.of(config, overrides(), measured=name, data=source), config["force"]) for source in ("real", "standin")):
         return
-    origin, start = system(device), time.perf_counter()
+    origin, start = session(device), time.perf_counter()
     table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
     seconds = round(time.perf_counter() - start, 2)
     source = "standin" if "data" in table and (table["data"] == "standin").any() else "real"
-    if source == "standin":
-        config["data"] = source  # measured again as soon as the real data are there
-    land(csv, table, {"property": name, "data": source, "config": config, "seconds": seconds, **origin})
-    print(f"{name}: {seconds} s\nwrote {shown(csv)}")
+    record = Run.of(config, overrides(), measured=name, data=source)
+    record.write(table, {"training_seconds": seconds, "sessions": [origin]})
+    print(f"{name}: {seconds} s\nwrote {record}")
 
 
 def train_members(
-    config: dict, population: Population, dataset: data.Dataset, plan: Plan, device, record: Record
+    config: dict, population: Population, dataset: Dataset, plan: Plan, device: torch.device, record: Run
 ) -> tuple[pd.DataFrame, list[float], list[dict]]:
     """Trains all members, as many at once as `shard` says, or one after another if the optimizer is not ours; see `train`.
 
@@ -124,25 +128,28 @@ def train_members(
         model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
         return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
 
+    def checkpoint(shard: int, origin: dict) -> Checkpoint:
+        return Checkpoint(record.checkpoint(shard), {**record.identity, **record.extent}, origin)
+
     check_memory(job(shards[0])[0], shards[0].members, device)
-    begun = record.checkpoint(0, {}).load(lazily=True)  # its products go on, whichever would be chosen now
+    begun = checkpoint(0, {}).load(lazily=True)  # its products go on, whichever would be chosen now
     products.use(begun["products"] if begun else config["products"])
     with first_steps(optimizer_name(config)):
         threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(shards[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
-    origin = system(device)
-    checkpoints = [record.checkpoint(number, origin) for number in range(len(shards))]
+    origin = session(device)
+    checkpoints = [checkpoint(number, origin) for number in range(len(shards))]
     total, done = plan.passes * len(shards), sum(checkpoint.passes() for checkpoint in checkpoints)
     announce(name, population.members, plan.passes, done / total, (total - done) * threads.seconds)
     tables, seconds, first = [], [0.0] * plan.passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2
     with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
-        for part, checkpoint in zip(shards, checkpoints, strict=True):
-            table, spent = train(*job(part), bar, checkpoint, threads)
+        for part, kept in zip(shards, checkpoints, strict=True):
+            table, spent = train(*job(part), bar, kept, threads)
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
             seconds = [before + more for before, more in zip(seconds, spent, strict=True)]
-    return pd.concat(tables, ignore_index=True), seconds, [origin for checkpoint in checkpoints for origin in checkpoint.origins]
+    return pd.concat(tables, ignore_index=True), seconds, [origin for kept in checkpoints for origin in kept.origins]
 
 
 @contextlib.contextmanager

@@ -18,11 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 import optim
 from experiments.errors import ConfigError, unknown_key
 from experiments.models.base import Model
+from experiments.records import COLUMNS, DEFAULTS
 from experiments.schema import check, spelled, validate
 from experiments.training.streams import generator
 
-# The settings of an optimizer for which an experiment has no row: the defaults of its own library.
-DEFAULTS = "defaults"
 # Each member costs Python objects and rows of the CSV, whatever its size.
 _MOST_MEMBERS = 100_000
 # Parameters, their gradients and two averages, as in Adam; float32.
@@ -163,16 +162,16 @@ class Population:
             Population([seed], self.settings[first : first + size]) for seed in self.seeds for first in range(0, len(self.settings), size)
         ]
 
+    def columns(self) -> list[str]:
+        """Returns the CSV's columns for the hyper-parameters in which members differ: the last part of each key, where that is unique."""
+        leaves = {key: key.rpartition(".")[2] for key in self.settings[0]}
+        taken = [*leaves.values(), *COLUMNS]
+        return [leaf if taken.count(leaf) == 1 else key for key, leaf in leaves.items()]
+
     def describe(self, table: pd.DataFrame) -> pd.DataFrame:
         """Adds to a table with a column `member` each member's seed and the hyper-parameters in which members differ."""
-        members = pd.DataFrame(
-            [
-                (seed, " ".join(f"{key.partition('.')[2]}={value}" for key, value in setting.items()))
-                for seed in self.seeds
-                for setting in self.settings
-            ],
-            columns=["seed", "hyperparameters"],
-        )
+        rows = [(seed, *setting.values()) for seed in self.seeds for setting in self.settings]
+        members = pd.DataFrame(rows, columns=["seed", *self.columns()], dtype=object)  # written with all digits, unlike costs
         return table.join(members, on="member")
 
     def arguments(self, config: dict, group: str, device: torch.device) -> dict:

@@ -11,7 +11,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data import DataError
+from data.download import DataError
 
 # Whether the user asked for full tracebacks. The worker processes of a sweep see it too: they leave the sentence to their parent.
 _FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ

@@ -1,57 +1,68 @@
-"""Makes runs of your own the tracked ones: copies their CSV and provenance from results/runs to results/reference."""
+"""Tracks runs of your own: `python -m scripts.promote [CSV or folder ...]` copies them to results/reference.
+
+From folders it takes the runs that figures would be drawn from and that can be tracked; without arguments, from all of results/runs.
+"""
 
 import argparse
 import shutil
-import sys
+from itertools import product
 from pathlib import Path
 
-from curves import REFERENCE, RUNS, chosen, is_plain, provenance
+from data.files import atomic_write
+from experiments.records import RecordError, Run, display_path
+from scripts.analysis.runs import REFERENCE, RUNS, canonical_runs
+from scripts.arguments import one_sentence_errors, runs_in
 
 # Those of full scale, which figures and claims are about.
 SETTINGS = ("paper", "best", "all_images")
 
 
-def problem(path: Path) -> str | None:
-    """Why the run at `path` cannot be tracked, or None."""
-    if not path.with_suffix(".json").exists():
-        return "it is not complete"
-    if provenance(path)["data"] != "real":
+def problem(run: Run) -> str | None:
+    """Returns why a run cannot be tracked, or None."""
+    if run.data != "real":
         return "it was trained on stand-in data"
-    if provenance(path).get("uncommitted_changes"):
+    if any(session.get("uncommitted_changes") for session in run.facts["sessions"]):
         return "the code had uncommitted changes: commit them and run again, so that others can"
-    if path.resolve().parent.name not in SETTINGS:
-        return f"its settings are none of {', '.join(SETTINGS)}"
-    if not is_plain(path):
+    if not run.measured and run.settings not in SETTINGS:
+        return f"settings={run.settings} is none of {', '.join(SETTINGS)}"
+    if not run.has_default_settings:
         return "it overrides the experiment's configuration: put the values into conf/experiment first"
     return None
 
 
-def runs_below(folder: Path) -> list[Path]:
-    """Those of the runs that figures are drawn from which can be tracked."""
-    folders = sorted({path.parent for path in folder.rglob("*.csv")})
-    return [path for settings in folders for path in chosen(settings) if problem(path) is None]
+def candidates(folder: Path) -> list[Run]:
+    """Returns the canonical runs in a folder, at any depth, that can be tracked."""
+    runs = runs_in(folder)
+    labels = product(sorted({run.experiment for run in runs if run.experiment}), SETTINGS)
+    canonical = [run for experiment, settings in labels for run in canonical_runs(folder, experiment, settings)]
+    return [run for run in [*canonical, *(run for run in runs if run.measured)] if problem(run) is None]
+
+
+def track(run: Run) -> Path:
+    """Copies a run's files to where the tracked run of its labels is, and returns the CSV; a run of another extent is replaced."""
+    folder = REFERENCE / ("properties" if run.measured else f"{run.experiment}/{run.settings}")
+    target = folder / f"{run.measured or run.optimizer}.csv"
+    with atomic_write(target.with_suffix(".json")) as json_part, atomic_write(target) as csv_part:
+        shutil.copyfile(run.csv, csv_part)
+        shutil.copyfile(run.csv.with_suffix(".json"), json_part)
+        target.with_suffix(".json").unlink(missing_ok=True)
+    for other in folder.glob(f"{target.stem},*"):  # such as one of fewer epochs
+        other.unlink()
+    return target
 
 
 def main() -> None:
-    """Copies the given runs, or none of them if one cannot be tracked; from folders, those runs that can be."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("paths", nargs="+", type=Path, help="CSV files, or folders such as results/runs/fig1_left/paper")
-    parser.add_argument("--root", type=Path, default=RUNS, help="the folder of runs that the paths lie in")
-    arguments = parser.parse_args()
-    files = [file for path in arguments.paths for file in (runs_below(path) if path.is_dir() else [path])]
-    root = arguments.root.resolve()
-    problems = [f"{file}: {why}" for file in files if (why := problem(file))]
-    problems += [
-        f"{file}: it does not lie in {root}; --root names another folder" for file in files if not file.resolve().is_relative_to(root)
-    ]
-    if problems or not files:
-        sys.exit("\n".join(["error: nothing was promoted", *problems] if problems else ["error: there are no complete runs there"]))
-    for file in files:
-        target = REFERENCE / file.resolve().relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".csv", ".json"):
-            shutil.copyfile(file.with_suffix(suffix), target.with_suffix(suffix))
-        print(f"tracked {target}")
+    """Copies all of the given runs, or none if one cannot be tracked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
+    with one_sentence_errors():
+        runs = [run for path in parser.parse_args().paths for run in (candidates(path) if path.is_dir() else runs_in(path))]
+        if problems := [f"{run}: {why}" for run in runs if (why := problem(run))]:
+            raise RecordError(f"nothing was tracked: {'; '.join(problems)}")
+        if not runs:
+            raise RecordError("nothing was tracked: no run there can be")
+        for run in runs:
+            print(f"tracked {display_path(track(run))}")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,35 @@
-"""Computes a small part of the tracked results anew, from the real data, and says whether it agrees with what is tracked.
+"""Trains a small part of the tracked results anew, on the real data, and says whether it agrees: `python -m scripts.verify`.
 
 On the same machine and versions the numbers are the same to the digit. Elsewhere sums are taken in another order, and training multiplies
-the difference: so each part has a tolerance, relative, of the costs of single passes.
+the difference: so each part has a tolerance, relative, for the costs of single epochs.
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from curves import REFERENCE, RESULTS, chosen, read_run
+from experiments.records import PROJECT, RecordError, Run, catalogue
+from scripts.analysis.runs import REFERENCE, canonical_runs
+from scripts.arguments import one_sentence_errors
 
 
 @dataclass(frozen=True)
 class Part:
-    """The first passes of a tracked run.
+    """The first epochs of a tracked run.
 
     Attributes:
         experiment: its name.
         optimizer: its choice on the command line.
-        passes: how many are computed.
+        passes: how many are trained.
         tolerance: relative difference of a cost that is still agreement.
-        overrides: what else is different from the tracked run, such as fewer seeds.
-        member: the hyper-parameters of the one member that is computed, as the tracked run describes it; empty: those of all are the same.
+        overrides: what else differs from the tracked run, such as fewer seeds.
+        member: the hyper-parameters of the one member that is trained, by column; empty: all members.
     """
 
     experiment: str
@@ -35,13 +37,16 @@ class Part:
     passes: int
     tolerance: float
     overrides: tuple[str, ...] = ()
-    member: str = ""
+    member: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Returns the part in words."""
+        return " ".join([self.experiment, self.optimizer, *(f"{key}={value}" for key, value in self.member.items())])
 
 
-def _figure_4(correction: str) -> Part:
-    settings = {"lr": "0.001", "beta1": "0.9", "beta2": "0.999", "bias_correction": correction}
-    overrides = tuple(f"optimizer.{key}={value}" for key, value in settings.items())
-    return Part("fig4", "adam", 1, 1e-3, overrides, " ".join(f"{key}={value}" for key, value in settings.items()))
+def _figure_4(bias_correction: bool) -> Part:
+    member = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "bias_correction": bias_correction}
+    return Part("fig4", "adam", 1, 1e-3, tuple(f"optimizer.{key}={value}" for key, value in member.items()), member)
 
 
 PARTS = (
@@ -53,21 +58,21 @@ PARTS = (
     Part("fig2b", "sfo", 2, 1e-2, ("seed=0",)),
     Part("fig2a", "adam", 1, 1e-2),
     Part("fig3", "adam", 1, 2e-2),
-    _figure_4("True"),
-    _figure_4("False"),
+    _figure_4(True),
+    _figure_4(False),
 )
 
 
 def compare(computed: pd.DataFrame, tracked: pd.DataFrame, part: Part) -> tuple[int, float]:
-    """How many costs both have, and their largest relative difference: infinite where one is no number and the other is.
+    """Returns how many costs both have and their largest relative difference, infinite where only one is a number.
 
     Args:
-        computed: the rows of the run, as from `curves.read_run`.
-        tracked: those of the tracked run.
+        computed: the table of the new run.
+        tracked: that of the tracked run.
         part: what was computed.
     """
-    if part.member:
-        tracked = tracked[tracked["hyperparameters"] == part.member]
+    for column, value in part.member.items():
+        tracked = tracked[tracked[column] == value]
     both = computed.merge(tracked, on=["seed", "pass"], suffixes=("", "_tracked"))
     ours, theirs = both["cost"].to_numpy(), both["cost_tracked"].to_numpy()
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
@@ -76,43 +81,45 @@ def compare(computed: pd.DataFrame, tracked: pd.DataFrame, part: Part) -> tuple[
     return len(both), float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
 
 
-def tracked_run(part: Part) -> Path:
-    """The CSV of the tracked run of a part."""
-    name = part.optimizer.replace("_", "")
-    return next(path for path in chosen(REFERENCE / part.experiment / "paper") if path.stem.partition(",")[0].lower() == name)
+def tracked_run(optimizer: str, part: Part) -> Run:
+    """Returns the tracked run of a part."""
+    runs = [run for run in canonical_runs(REFERENCE, part.experiment, "paper") if run.optimizer == optimizer]
+    if not runs:
+        raise RecordError(f"{part} is not tracked in results/reference")
+    return runs[0]
 
 
-def compute(part: Part, folder: Path, further: list[str]) -> Path:
-    """Runs a part into the folder and returns its CSV.
+def train(part: Part, folder: Path, further: list[str]) -> Run:
+    """Trains a part into the folder and returns its run.
 
     Raises:
-        SystemExit: the run failed, or had no real data.
+        RecordError: the run failed, or had no real data.
     """
     overrides = [f"experiment={part.experiment}", f"optimizer={part.optimizer}", f"passes={part.passes}", *part.overrides]
     command = [sys.executable, "run.py", *overrides, "evaluate_every=1000", f"results={folder}", "data.source=real", *further]
-    if subprocess.run(command, cwd=RESULTS.parent, stdout=subprocess.DEVNULL).returncode:
-        sys.exit(f"error: {' '.join(command[1:])} failed: nothing was verified after that")
-    (path,) = folder.rglob("*.csv")
-    return path
+    if subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL).returncode:
+        raise RecordError(f"{' '.join(command[1:])} failed: nothing was verified after that")
+    return catalogue(folder)[0]
 
 
 def main() -> None:
-    """Computes all parts, prints a line for each, and fails if one does not agree."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Trains all parts, prints a line for each, and fails if one does not agree."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("overrides", nargs="*", help="further settings for run.py, such as threads=2 or device=cuda")
-    overrides = parser.parse_args().overrides
-    missed = 0
-    for part in PARTS:
-        with tempfile.TemporaryDirectory() as folder:
-            computed = read_run(compute(part, Path(folder), overrides))
-        costs, difference = compare(computed, read_run(tracked_run(part)), part)
-        agrees = costs == len(computed) and difference <= part.tolerance
-        missed += not agrees
-        what = f"{part.experiment} {part.optimizer} {part.member}".strip()
-        print(f"{'agrees ' if agrees else 'DIFFERS'}  {what}: {costs} costs, {difference:.1e} apart at most ({part.tolerance:g} allowed)")
-    if missed:
-        sys.exit(f"error: {missed} of {len(PARTS)} parts do not agree with what is tracked")
-    print(f"all {len(PARTS)} parts agree with what is tracked")
+    overrides, missed = parser.parse_args().overrides, 0
+    with one_sentence_errors():
+        for part in PARTS:
+            with tempfile.TemporaryDirectory() as folder:
+                computed = train(part, Path(folder), overrides)
+                table = computed.table()
+            costs, difference = compare(table, tracked_run(computed.optimizer, part).table(), part)
+            agrees = costs == len(table) and difference <= part.tolerance
+            missed += not agrees
+            verdict = f"{'agrees ' if agrees else 'DIFFERS'}  {part}: {costs} costs"
+            print(f"{verdict}, largest relative difference {difference:.1e} (allowed {part.tolerance:g})", flush=True)
+        if missed:
+            raise RecordError(f"{missed} of {len(PARTS)} parts do not agree with the tracked results")
+    print(f"all {len(PARTS)} parts agree with the tracked results")
 
 
 if __name__ == "__main__":

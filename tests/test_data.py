@@ -24,9 +24,10 @@ import pytest
 import torch
 from hydra import compose, initialize
 
-import data
 import run as program
-from data import DataError, Dataset, Split, cifar10, download, files, imdb, loading, mnist, standins, whitening
+from data import cifar10, download, files, imdb, loading, mnist, standins, whitening
+from data.download import DataError
+from data.types import Dataset, Split
 from data.download import Limits
 from data.rows import DenseRows
 from data.whitening import Whitening
@@ -125,7 +126,7 @@ def write_mnist(root: Path, monkeypatch) -> Path:
 
 def test_mnist_archives_that_are_there_are_unpacked_and_used(tmp_path, monkeypatch):
     folder = write_mnist(tmp_path, monkeypatch)
-    loaded = data.load("mnist", "real", str(tmp_path))
+    loaded = loading.load("mnist", "real", str(tmp_path))
     assert loaded.train.inputs.values[1].tolist() == [i % 10 for i in range(784, 2 * 784)]
     assert loaded.test.targets.tolist() == [0, 1]
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
@@ -133,10 +134,10 @@ def test_mnist_archives_that_are_there_are_unpacked_and_used(tmp_path, monkeypat
 
 def test_mnist_unpacked_files_alone_are_enough(tmp_path, monkeypatch):
     folder = write_mnist(tmp_path, monkeypatch)
-    data.load("mnist", "real", str(tmp_path))
+    loading.load("mnist", "real", str(tmp_path))
     for archive in folder.glob("*.gz"):
         archive.unlink()
-    assert len(data.load("mnist", "real", str(tmp_path)).train) == 6
+    assert len(loading.load("mnist", "real", str(tmp_path)).train) == 6
 
 
 @pytest.mark.parametrize("source", ["real", "auto"])
@@ -144,10 +145,10 @@ def test_mnist_unpacked_files_alone_are_enough(tmp_path, monkeypatch):
 def test_a_half_file_is_named_and_refused(tmp_path, monkeypatch, source, name):
     folder = write_mnist(tmp_path, monkeypatch)
     if not name.endswith(".gz"):
-        data.load("mnist", "real", str(tmp_path))
+        loading.load("mnist", "real", str(tmp_path))
     (folder / name).write_bytes((folder / name).read_bytes()[:-5])
     with pytest.raises(DataError, match=f"{name} is corrupt or incomplete"):
-        data.load("mnist", source, str(tmp_path))
+        loading.load("mnist", source, str(tmp_path))
 
 
 def test_the_data_root_is_the_key_then_the_environment_then_the_projects(monkeypatch, tmp_path):
@@ -160,11 +161,11 @@ def test_the_data_root_is_the_key_then_the_environment_then_the_projects(monkeyp
 
 def test_without_network_real_fails_and_auto_warns(tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match=r"cannot download aclImdb_v1.tar.gz: https://ai.stanford.edu\S+: .*Could not connect"):
-        data.load("imdb", "real", str(tmp_path), words=100, features="binary")
+        loading.load("imdb", "real", str(tmp_path), words=100, features="binary")
     standin_images = Dataset("mnist", "standin", *[Split(DenseRows(torch.ones(1, 1)), torch.zeros(1))] * 2, classes=10, checksums={})
     monkeypatch.setitem(loading.REGISTRY, "mnist", loading.REGISTRY["mnist"]._replace(standin=lambda: standin_images))
     for root in (tmp_path, "/proc/nowhere"):  # where one can write, and where one cannot
-        assert data.load("mnist", "auto", str(root)).train.inputs.values is standin_images.train.inputs.values
+        assert loading.load("mnist", "auto", str(root)).train.inputs.values is standin_images.train.inputs.values
         assert "STAND-IN" in capsys.readouterr().err
 
 
@@ -359,7 +360,7 @@ def test_an_archive_that_cannot_be_unpacked_is_named_with_what_to_do(tmp_path, m
     monkeypatch.setattr(download.shutil, "copyfileobj", refuse)
     sentence = rf"cannot unpack \S+/train-images-idx3-ubyte.gz to \S+/train-images-idx3-ubyte \({os.strerror(fault)}\): {advice}"
     with pytest.raises(DataError, match=sentence) as caught:
-        data.load("mnist", source, str(tmp_path))
+        loading.load("mnist", source, str(tmp_path))
     assert not isinstance(caught.value, download.DataUnavailable)
     assert sorted(folder.iterdir()) == before
 
@@ -450,12 +451,12 @@ def test_imdb_reads_the_most_frequent_words_from_the_archive(tmp_path, monkeypat
         tar.add(source / "aclImdb", "aclImdb")
     monkeypatch.setattr(imdb, "ARCHIVE_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
     shutil.rmtree(source)
-    counts = data.load("imdb", "real", str(tmp_path), words=3, features="counts")
+    counts = loading.load("imdb", "real", str(tmp_path), words=3, features="counts")
     order = imdb.balanced_order(np.array([1, 0, 1]))
     assert order.tolist() in ([0, 1, 2], [2, 1, 0])
     assert counts.train.inputs.matrix.toarray().tolist() == np.array([[2, 0, 0], [0, 3, 0], [0, 0, 1]])[order].tolist()
     assert counts.train.targets.tolist() == [1, 0, 1]
-    binary = data.load("imdb", "real", str(tmp_path), words=3, features="binary")
+    binary = loading.load("imdb", "real", str(tmp_path), words=3, features="binary")
     assert binary.train.inputs.matrix.toarray().tolist() == np.eye(3, dtype=int)[order].tolist()
     assert binary.test.targets.tolist() == [0]
 
@@ -483,7 +484,7 @@ def write_cifar10(root: Path, monkeypatch) -> None:
 def test_cifar10_is_read_from_its_folder_or_from_the_official_archive(tmp_path, monkeypatch):
     write_cifar10(tmp_path, monkeypatch)
     options = dict(whitening="none", regulariser=0.1, contrast=False)
-    loaded = data.load("cifar10", "real", str(tmp_path), **options)
+    loaded = loading.load("cifar10", "real", str(tmp_path), **options)
     assert loaded.train.inputs.values[:, 0].tolist() == list(range(10))
     assert loaded.train.inputs.values[3, 1023:1025].tolist() == [3, 3]
     assert loaded.train.inputs.values[3, -1] == 255  # planes of red, green, blue
@@ -493,12 +494,12 @@ def test_cifar10_is_read_from_its_folder_or_from_the_official_archive(tmp_path, 
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
     monkeypatch.setattr(cifar10.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    again = data.load("cifar10", "real", str(archive.parent), **options)
+    again = loading.load("cifar10", "real", str(archive.parent), **options)
     assert torch.equal(again.train.inputs.values, loaded.train.inputs.values)
     path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="data_batch_3 is corrupt or incomplete"):
-        data.load("cifar10", "auto", str(tmp_path), **options)
+        loading.load("cifar10", "auto", str(tmp_path), **options)
 
 
 def coloured(train: int, test: int, size: int) -> Dataset:
@@ -620,7 +621,7 @@ FOLDER = "the path of a folder, or null for the default"
 )
 def test_invalid_options_are_answered_with_what_would_be_right(name, key, value, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        data.load(name, **{key: value})
+        loading.load(name, **{key: value})
 
 
 def test_run_checks_the_options_of_data_before_it_asks_whether_the_run_is_complete(monkeypatch):
@@ -637,10 +638,10 @@ def test_run_checks_the_options_of_data_before_it_asks_whether_the_run_is_comple
 
 @pytest.mark.realdata("mnist", "imdb")
 def test_the_real_data_are_what_the_paper_names():
-    images = data.load("mnist", "real")
+    images = loading.load("mnist", "real")
     assert (len(images.train), len(images.test), images.train.inputs.shape[1]) == (60_000, 10_000, 784)
     assert images.train.targets[:5].tolist() == [5, 0, 4, 1, 9]
-    reviews = data.load("imdb", "real", words=10_000, features="counts")
+    reviews = loading.load("imdb", "real", words=10_000, features="counts")
     assert reviews.train.inputs.shape == reviews.test.inputs.shape == (25_000, 10_000)
     assert int(reviews.train.targets.sum()) == int(reviews.test.targets.sum()) == 12_500
     # "the" (word 0) occurs 9 times in the first review of the file; 3,163,538 different words are counted over all reviews.
@@ -662,7 +663,7 @@ OPTIONS = {"mnist": {}, "imdb": {"words": 10, "features": "binary"}, "cifar10": 
 
 @pytest.mark.parametrize("name", ["mnist", "imdb"])  # that of cifar10 has the classes of the first
 def test_the_classes_of_any_prefix_are_balanced_in_the_standins(name):
-    assert imbalance(data.load(name, "standin", **OPTIONS[name]).train) < BALANCED
+    assert imbalance(loading.load(name, "standin", **OPTIONS[name]).train) < BALANCED
 
 
 @pytest.mark.parametrize(
@@ -670,7 +671,7 @@ def test_the_classes_of_any_prefix_are_balanced_in_the_standins(name):
     [pytest.param(name, worst, marks=pytest.mark.realdata(name)) for name, worst in (("mnist", 0.91), ("imdb", 0.5), ("cifar10", 0.98))],
 )
 def test_the_classes_of_any_prefix_are_balanced_in_the_real_data(name, worst):
-    found = imbalance(data.load(name, "real", **OPTIONS[name]).train)
+    found = imbalance(loading.load(name, "real", **OPTIONS[name]).train)
     assert found == pytest.approx(worst, abs=0.005)
     assert found < BALANCED
 
@@ -685,7 +686,7 @@ def test_the_balanced_order_is_a_fixed_permutation_whose_prefixes_hold_each_clas
 
 @pytest.mark.realdata("cifar10")
 def test_the_real_cifar10_is_what_everybody_has():
-    colours = data.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False)
+    colours = loading.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False)
     assert (colours.train.inputs.shape, colours.test.inputs.shape) == ((50_000, 3072), (10_000, 3072))
     assert (colours.train.targets[:5].tolist(), colours.test.targets[:5].tolist()) == ([6, 9, 9, 4, 1], [3, 8, 8, 0, 6])
     assert (colours.train.targets.bincount() == 5000).all()
@@ -695,7 +696,7 @@ def test_the_real_cifar10_is_what_everybody_has():
 
 @pytest.mark.realdata("cifar10")
 def test_whitened_cifar10_has_the_identity_for_its_covariance(tmp_path):
-    plain = data.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False, examples=10_000)
+    plain = loading.load("cifar10", "real", whitening="none", regulariser=0.0, contrast=False, examples=10_000)
     rows = Whitening("zca", 0.0)(plain, tmp_path).train.inputs.values
     covariance = (rows.T @ rows / len(rows)).double()
     assert rows.mean(0).abs().max() < 1e-3
@@ -705,11 +706,11 @@ def test_whitened_cifar10_has_the_identity_for_its_covariance(tmp_path):
 @pytest.mark.parametrize("name", ["mnist", "imdb"])
 def test_the_first_examples_alone(name):
     options = {"words": 50, "features": "counts"} if name == "imdb" else {}
-    whole, part = (data.load(name, "standin", examples=examples, **options) for examples in (None, 100))
+    whole, part = (loading.load(name, "standin", examples=examples, **options) for examples in (None, 100))
     assert len(part.train) == 100
     assert len(part.test) == len(whole.test)
     index = torch.arange(100).unsqueeze(0)
     ours, theirs = (split.train.inputs.take(index) for split in (part, whole))
     assert (ours.blocks != theirs.blocks).nnz == 0 if name == "imdb" else torch.equal(ours, theirs)
     with pytest.raises(ValueError, match=f"data.examples=60001 is invalid: expected a whole number from 1 to {len(whole.train)}, or null"):
-        data.load(name, "standin", examples=60_001, **options)
+        loading.load(name, "standin", examples=60_001, **options)

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 import curves
 import optim
 import run as program
-from data import Dataset, Split
+from data.types import Dataset, Split
 from data.files import part_path
 from data.rows import DenseRows
 from experiments import recording

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-import data
 import optim
+from data.loading import load
 from experiments.models.logistic_regression import LogisticRegression
 from experiments.properties.trajectories import learn
 from experiments.training.loop import evaluate
@@ -34,7 +34,7 @@ def ratios(optimizer: optim.Adam, parameters: dict[str, Tensor]) -> Tensor:
 
 
 def measure(
-    seeds: Sequence[int], passes: int, batch_size: int, lr: float, l2: float, far: float, times: int, examples: int | None
+    seeds: Sequence[int], passes: int, batch_size: int, lr: float, l2: float, far: float, snapshots: int, examples: int | None
 ) -> pd.DataFrame:
     """The distribution of the ratio over the coordinates, during logistic regression on MNIST.
 
@@ -45,16 +45,16 @@ def measure(
         lr: alpha.
         l2: weight of the penalty, which gives the problem one optimum.
         far: standard deviation of initial weights far from it; the other runs start at 0.
-        times: how often the distribution is taken, at logarithmically spaced steps from 10 on.
+        snapshots: how often the distribution is taken, at logarithmically spaced steps from 10 on.
         examples: the first so many images alone; None: all.
 
     Returns:
         `seed`, `data`, `start` (`zero` or `far`), `t`, `cost` over all training images with the penalty, and `q10` to `q90`, quantiles of
         |mhat| / sqrt(vhat); the step of a coordinate is alpha times that.
     """
-    dataset = data.load("mnist", examples=examples)
+    dataset = load("mnist", examples=examples)
     steps = passes * math.ceil(len(dataset.train) / batch_size)
-    at = {round(value) for value in torch.logspace(1, math.log10(steps), times).tolist()} | {steps}
+    at = {round(value) for value in torch.logspace(1, math.log10(steps), snapshots).tolist()} | {steps}
     lines = []
     for start, deviation in (("zero", 0.0), ("far", far)):
         model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=l2, initial_std=deviation)

@@ -12,8 +12,8 @@ from functools import partial
 import pandas as pd
 import torch
 
-import data
 import optim
+from data.loading import load
 from experiments.models.logistic_regression import LogisticRegression
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.properties.trajectories import learn
@@ -21,7 +21,7 @@ from experiments.training.loop import evaluate
 
 
 def measure(
-    seeds: Sequence[int], passes: int, batch_size: int, lr: dict[str, float], beta: float, hidden: int, times: int, examples: int
+    seeds: Sequence[int], passes: int, batch_size: int, lr: dict[str, float], beta: float, hidden: int, snapshots: int, examples: int
 ) -> pd.DataFrame:
     """Costs of the averages beside those of the last iterate, on MNIST.
 
@@ -32,15 +32,15 @@ def measure(
         lr: Adam's step size, constant, for `logistic regression` and `multilayer network`.
         beta: of the exponential averages.
         hidden: units of each of the network's two layers.
-        times: how often costs are taken, at logarithmically spaced steps.
+        snapshots: how often costs are taken, at logarithmically spaced steps.
         examples: the first so many training images alone.
 
     Returns:
         `seed`, `data`, `model`, `estimate`, `t`, and over all images `train_cost`, `test_cost` and `test_error`.
     """
-    dataset = data.load("mnist", examples=examples)
+    dataset = load("mnist", examples=examples)
     steps = passes * math.ceil(len(dataset.train) / batch_size)
-    at = {round(value) for value in torch.logspace(1, math.log10(steps), times).tolist()} | {steps}
+    at = {round(value) for value in torch.logspace(1, math.log10(steps), snapshots).tolist()} | {steps}
     features = dataset.train.inputs.shape[1]
     models = {
         "logistic regression": LogisticRegression(features, dataset.classes),

@@ -43,7 +43,7 @@ class AveragedRMSProp(torch.optim.Optimizer):
                 theta -= group["lr"] * state["gradient"] / state["square"].sqrt()
 
 
-def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, away: Sequence[float]) -> pd.DataFrame:
+def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, one_minus_beta2: Sequence[float]) -> pd.DataFrame:
     """How far Adam ends from its relatives, on quadratics with noisy gradients.
 
     Args:
@@ -51,20 +51,20 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, awa
         steps: of each optimizer.
         dimensions: coordinates of theta.
         alpha: step size.
-        away: values of 1 - beta2.
+        one_minus_beta2: values of 1 - beta2.
 
     Returns:
-        `seed`, `relative`, `bias_correction`, `away` (1 - beta2), and `distance`: the largest one, over the steps, between the two
+        `seed`, `relative`, `bias_correction`, `one_minus_beta2`, and `distance`: the largest one, over the steps, between the two
         paths, relative to the length of the relative's way from start to end.
     """
-    beta2 = 1 - torch.tensor(away, dtype=torch.float64)
+    beta2 = 1 - torch.tensor(one_minus_beta2, dtype=torch.float64)
     lines = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         curvature, target = (torch.rand(dimensions, generator=generator, dtype=torch.float64) for _ in range(2))
         noise = torch.randn(steps, dimensions, generator=generator, dtype=torch.float64)
         gradient = partial(_gradient, curvature=curvature, shift=0.1 * noise - target)
-        start = torch.zeros(len(away), dtype=torch.float64).unsqueeze(1).repeat(1, dimensions)
+        start = torch.zeros(len(one_minus_beta2), dtype=torch.float64).unsqueeze(1).repeat(1, dimensions)
         adam = partial(optim.Adam, lr=alpha, eps=0.0)
         for name, relative, decaying in (
             ("AdaGrad", partial(optim.AdaGrad, lr=alpha, eps=0.0), True),
@@ -77,12 +77,12 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, awa
             for bias_correction in (True, False):
                 beta1 = 0.9 if name.startswith("RMSProp with") else 0.0
                 make = partial(adam, betas=(beta1, beta2), bias_correction=bias_correction)
-                distance = torch.zeros(len(away), dtype=torch.float64)
+                distance = torch.zeros(len(one_minus_beta2), dtype=torch.float64)
                 for t, theta, _ in follow(make, start, gradient, steps, decaying):
                     distance = torch.maximum(distance, (theta - theirs[t - 1]).norm(dim=1))
                 lines += [
-                    {"seed": seed, "relative": name, "bias_correction": bias_correction, "away": value, "distance": far}
-                    for value, far in zip(away, (distance / way).tolist(), strict=True)
+                    {"seed": seed, "relative": name, "bias_correction": bias_correction, "one_minus_beta2": value, "distance": far}
+                    for value, far in zip(one_minus_beta2, (distance / way).tolist(), strict=True)
                 ]
     return pd.DataFrame(lines)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import optim
-from data import Split
+from data.types import Split
 from experiments.training.loop import steps
 from experiments.training.plan import Plan
 from experiments.training.state import TrainState

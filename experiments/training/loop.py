@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data import Dataset, Split
 from data.rows import SparseBatch
+from data.types import Dataset, Split
 from experiments.models.base import Model
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.plan import Plan

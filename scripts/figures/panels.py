@@ -1,8 +1,6 @@
-"""The look of all line figures: the paper's layout, our mean (on logarithmic axes the geometric one) and range over seeds, the published
-curve dashed, in a darker shade."""
+"""The line figures: the paper's layout, our mean and range over seeds, and the published curve dashed, in a darker shade."""
 
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -11,9 +9,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from curves import RESULTS, by_time, diverged, geometric_mean, of_optimizer, other_reading, published, runs
+from data.files import atomic_write
+from experiments.records import display_path
+from scripts.analysis.distances import geometric_mean
+from scripts.analysis.published import Panel, published, rescaled
+from scripts.analysis.runs import REFERENCE, by_time, diverged, of_optimizer, read_runs
 
 # One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
 COLOURS = {
@@ -29,80 +32,49 @@ COLOURS = {
 FURTHER_COLOURS = ("#999933", "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#888888")
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One panel of a figure.
+def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder: Path, columns: int = 0) -> None:
+    """Draws the panels to folder/name.png and .svg, side by side or in rows, if there is anything to draw.
 
-    Attributes:
-        experiment: its name in conf/experiment.
-        title: the paper's title.
-        optimizers: the paper's series, in the order of its legend.
-        passes: the paper's range of the abscissa.
-        costs: the paper's range of the ordinate.
-        suffix: what the paper's legend adds to each optimizer.
-        log: whether costs are drawn on a logarithmic axis.
-        published: the file of the published curves, if it is not that of the experiment.
-        by_time: whether the abscissa is training time, in passes of Adam, instead of passes.
-    """
-
-    experiment: str
-    title: str
-    optimizers: tuple[str, ...]
-    passes: tuple[float, float]
-    costs: tuple[float, float]
-    suffix: str = ""
-    log: bool = False
-    published: str = ""
-    by_time: bool = False
-
-
-def draw(name: str, panels: tuple[Panel, ...], settings: str, reference: Path, own: Path | None, columns: int = 0) -> None:
-    """Draws the panels to `name`.png and .svg, side by side or in rows, if there is anything to draw.
+    Runs of other people are drawn in front of the tracked ones, which are grey. Runs on stand-in data are drawn, labelled and without the
+    published curves, if there are none on real data.
 
     Args:
         name: of the figure; settings other than `paper` are added to it.
         panels: from left to right, and row after row.
-        settings: whose runs are drawn.
-        reference: the folder of the tracked runs.
-        own: a folder of somebody's own runs. They are drawn in front, the tracked ones grey behind them. Runs on stand-in
-            data are drawn, labelled and without the published curves, where there are none on real data.
+        settings: whose runs are drawn. With `paper`, also optimizers without settings of their own.
+        root: the folder of the runs.
+        folder: the folder of the figure.
         columns: panels in a row; 0: all.
     """
-    source = own or reference
-    # Optimizers that the experiment has no settings for are drawn beside those of the paper.
     shown = (settings, "defaults") if settings == "paper" else (settings,)
-    tables = [_all_runs(source, panel.experiment, shown) for panel in panels]
-    tables = [
-        _all_runs(source / "standin", panel.experiment, shown) if table.empty else table
-        for panel, table in zip(panels, tables, strict=True)
-    ]
+    tables = [_real_or_standin(root, panel.experiment, shown) for panel in panels]
     if all(table.empty for table in tables):
-        print(f"{name}: no complete runs of settings={settings} without overrides in {source}: nothing to draw")
+        print(f"{name}: no finished runs of settings={settings} without overrides in {display_path(root)}: nothing to draw")
         return
-    standin = any(_is_standin(table) for table in tables)
     columns = columns or len(panels)
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(6.4 * columns, 4.8 * rows), layout="constrained", squeeze=False)
     for axis, panel, table in zip(axes.flat, panels, tables, strict=True):
-        _draw_panel(axis, panel, table, runs(reference, panel.experiment, settings) if own else pd.DataFrame())
+        _draw_panel(axis, panel, table, pd.DataFrame() if root == REFERENCE else read_runs(REFERENCE, panel.experiment, settings))
     dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
     figure.suptitle(f"settings={settings}; solid: ours, mean (on logarithmic axes geometric) and range over seeds{dashed}", fontsize=9)
     stem = name if settings == "paper" else f"{name}_{settings}"
-    save(figure, (own or RESULTS) / "figures" / (stem + "_standin" * standin))
+    save(figure, folder / (stem + "_standin" * any(_is_standin(table) for table in tables)))
 
 
-def _all_runs(root: Path, experiment: str, settings: tuple[str, ...]) -> pd.DataFrame:
-    """The runs of an experiment under `root` with any of the settings, one below the other; empty where there are none."""
-    return pd.concat([runs(root, experiment, each) for each in settings])
+def _real_or_standin(root: Path, experiment: str, settings: tuple[str, ...]) -> pd.DataFrame:
+    """Returns the runs of an experiment with any of the settings: those on real data, or, where there are none, on stand-in data."""
+    by_source = (pd.concat([read_runs(root, experiment, each, data) for each in settings]) for data in ("real", "standin"))
+    return next((table for table in by_source if not table.empty), pd.DataFrame())
 
 
 def save(figure: plt.Figure, stem: Path) -> None:
     """Writes the figure to stem.png and stem.svg; the same data give the same files."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     plt.rcParams["svg.hashsalt"] = "adam"
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-        figure.savefig(f"{stem}{suffix}", dpi=130, metadata=metadata)
-        print(f"drew {stem}{suffix}")
+        with atomic_write(Path(f"{stem}{suffix}")) as part:
+            figure.savefig(part, dpi=130, metadata=metadata)
+    print(f"drew {display_path(stem)}.png and .svg")
     plt.close(figure)
 
 
@@ -111,19 +83,19 @@ def _is_standin(table: pd.DataFrame) -> bool:
 
 
 def mean_over_seeds(table: pd.DataFrame, log: bool) -> pd.Series:
-    """The mean cost by `x`, geometric for a logarithmic axis, until the first seed diverges: the mean is infinite from there."""
+    """Returns the mean cost by `x`, geometric for a logarithmic axis, until the first seed diverges: the mean is infinite from there."""
     mean = geometric_mean(table) if log else table.groupby("x")["cost"].mean()
     return mean[np.isfinite(mean)]
 
 
 def _darker(colour: str) -> tuple[float, ...]:
-    """The colour of the paper's curve beside ours: it tells series apart, and can be seen on ours."""
+    """Returns the colour of the paper's curve, which must be seen on ours."""
     return tuple(0.65 * part for part in to_rgb(colour))
 
 
-def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
+def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
     standin = _is_standin(table)
-    paper = published(panel.published or panel.experiment)
+    paper = published(panel)
     if panel.by_time:
         table, tracked = by_time(table), by_time(tracked)
     known = (*panel.optimizers, "AdaMax")
@@ -148,20 +120,20 @@ def _draw_panel(axis, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) 
             style = "-." if settings == "defaults" else "-" if optimizer in panel.optimizers else ":"
             axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label, zorder=3, linestyle=style)
             axis.fill_between(mean.index, band["min"], band["max"], color=colour, alpha=0.2, linewidth=0, zorder=2)
-    other = other_reading(panel.experiment)
+    other = rescaled(panel.experiment)
     if not standin:
         axis.plot(other["x"], other["y"], color="black", linewidth=0.8, linestyle=":", zorder=2)
     abscissa = "training time, in passes of Adam" if panel.by_time else "iterations over entire dataset"
-    axis.set(xlim=panel.passes, title=panel.title, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
+    axis.set(xlim=panel.x, title=panel.title, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
     if not standin:
-        axis.set_ylim(panel.costs)
+        axis.set_ylim(panel.y)
     axis.grid(alpha=0.3)
     if table.empty:
         axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center")
         return
-    end, last = table["x"].max(), panel.passes[1] if standin else min(panel.passes[1], paper["x"].max())
+    end, last = table["x"].max(), panel.x[1] if standin else min(panel.x[1], paper["x"].max())
     if end < last and not panel.by_time:
-        axis.axvspan(end, panel.passes[1], color="grey", alpha=0.1, linewidth=0, zorder=0)
+        axis.axvspan(end, panel.x[1], color="grey", alpha=0.1, linewidth=0, zorder=0)
         fewest, most = (f(table.groupby("optimizer")["pass"].max()) for f in (min, max))
         passes = f"{most}" if fewest == most else f"{fewest} to {most}"
         axis.text(0.98, 0.03, f"grey: not run; ours are the first {passes} passes", transform=axis.transAxes, ha="right", fontsize=9)

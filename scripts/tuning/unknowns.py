@@ -1,22 +1,18 @@
-"""Sums up what the paper does not say and what its curves tell about it: results/unknowns.csv, and the figure `sensitivity`.
+"""What the paper leaves out, and what its curves tell about it: results/unknowns.csv.
 
-Reads the tuning tables, of runs that `make tune-fig1`, `tune-fig2`, `tune-fig3` and `tune-fig4` train. For each setting that they vary it
-takes the least distance to the published curve for each value tried, over the same step sizes and with all other settings the same: how
-much farther the next candidate is tells how sharply the curve determines the setting. The figure shows how the final cost depends on the
-step size, each at its best other settings.
+For each setting that the tuning tables vary, the least distance to the published curve is taken for each value tried, over the same
+learning rates and with all other settings the same. How much farther the next candidate is tells how sharply the curve determines it.
 """
 
-import argparse
 from functools import reduce
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.ticker import NullFormatter
 
-import figure4
-import plots
-from curves import REFERENCE, RESULTS, configuration, published, read_tuning, short
+from scripts.analysis import figure4
+from scripts.analysis.published import panels, published
+from scripts.analysis.runs import REFERENCE, configuration
+from scripts.analysis.tuning import TUNING, read_tuning, tried
 
 COLUMNS = (
     "panel", "optimizer", "setting", "unit", "passes", "used", "with", "closest", "distance", "next", "next_distance", "sharpness",
@@ -36,25 +32,14 @@ READINGS = {
 }
 # The same for figure 4, by the columns of runs.
 READINGS_4 = {"cost": "during the last pass", "train_cost": "after it, training images", "test_cost": "after it, test images"}
-# Experiments whose curves the paper shows.
-PANELS = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
-# Settings whose members show how the final cost depends on the step size, and what panels are called for them.
+# Settings whose members show how the final cost depends on the learning rate tell nothing about the paper's.
 ANNEALED = "grid_annealed"
-GRIDS = {"grid": "", ANNEALED: " annealed"}
 # The candidate of figure 4 that is as conf/experiment/fig4.yaml has it.
-CONFIGURED = "model.initial_std=0.003"
-# Costs beyond so many times the median are not drawn.
-TOO_HIGH = 3
-
-
-def settings_of(row: pd.Series) -> dict[str, str]:
-    """What one line of a tuning table sets: from `candidate` and `hyperparameters`, `key=value` with blanks between."""
-    pairs = [pair.partition("=") for pair in f"{row['candidate']} {row['hyperparameters']}".split()]
-    return {short(key): value for key, _, value in pairs}
+CONFIGURED = ("model.initial_std", 0.003)
 
 
 def normal(settings: dict[str, str]) -> dict[str, str]:
-    """The same settings with numbers as Python writes them, the decay as a part of the schedule that has one, and no limit as `all`."""
+    """Returns the same settings with numbers as Python writes them, the decay as a part of its schedule, and no limit as `all`."""
     settings = {key: "all" if value == "None" else _number(value) for key, value in settings.items()}
     decay = settings.pop("decay", "")
     if settings.get("schedule") == "exponential_pass":
@@ -69,8 +54,8 @@ def _number(text: str) -> str:
         return text
 
 
-def joined(given: pd.DataFrame) -> pd.DataFrame:
-    """The columns of settings that were varied, those that were always varied together as one: `stage2, stage3`."""
+def varied_columns(given: pd.DataFrame) -> pd.DataFrame:
+    """Returns the columns of settings that were varied, those that were always varied together as one: `stage2, stage3`."""
     columns: dict[tuple, list[str]] = {}
     for column in given:
         codes = tuple(pd.factorize(given[column])[0])
@@ -80,7 +65,7 @@ def joined(given: pd.DataFrame) -> pd.DataFrame:
 
 
 def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> list[dict]:
-    """A line for each setting with several values: the least distance of each, all other settings being the same.
+    """Returns a line for each setting with several values: the least distance of each, all other settings being the same.
 
     Of the other settings, those that are used are preferred, then those with which most values were tried. Step sizes are those at which
     all values were tried; each counts with its best where there is none.
@@ -91,7 +76,7 @@ def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> 
         used: the values of the settings that are used.
     """
     alone, used_alone, lines = given, used, []
-    given = joined(given)
+    given = varied_columns(given)
     used = {column: ", ".join(used.get(name, "") for name in column.split(", ")) for column in given}
     for setting in given:
         others = [column for column in given if column not in (setting, "lr")]
@@ -112,7 +97,7 @@ def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> 
 
 
 def ranking(least: pd.Series) -> dict:
-    """The closest value, the next one, and all, from distances by value in ascending order."""
+    """Returns the closest value, the next one, and all, from distances by value in ascending order."""
     return {
         "closest": least.index[0],
         "distance": least.iloc[0],
@@ -122,17 +107,18 @@ def ranking(least: pd.Series) -> dict:
     }
 
 
-def of_lines(path: Path) -> list[dict]:
-    """The unknowns of a line panel, from its tuning table; for Adam in figure 2b in the second reading.
+def of_line_panel(path: Path) -> list[dict]:
+    """Returns the unknowns of a line panel, from its tuning table; Adam in figure 2b is compared with the rescaled curve.
 
-    Only members with as many passes are compared, and a setting that one's table does not name has its configured value. Step sizes
-    that are annealed, to end low, tell nothing about the paper's.
+    Only members with as many epochs are compared. A setting that a line does not name has its configured value. Learning rates that are
+    annealed, to end low, tell nothing about the paper's.
     """
     table = read_tuning(path).query("settings != @ANNEALED")
+    names = tried(table)
     found = {}
     for (optimizer, passes), rows in table.dropna(subset="rms_log_ratio").groupby(["optimizer", "passes"]):
         configured = configuration(REFERENCE, path.stem, optimizer)
-        given = pd.DataFrame([normal(configured | settings_of(row)) for _, row in rows.iterrows()], index=rows.index)
+        given = pd.DataFrame([normal(configured | row[names].dropna().to_dict()) for _, row in rows.iterrows()], index=rows.index)
         for line in profile(given, rows["rms_log_ratio"], normal(configured)):
             line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "passes": passes}
             # Of a setting that was varied over fewer and over more passes, those over more.
@@ -140,50 +126,54 @@ def of_lines(path: Path) -> list[dict]:
     return list(found.values())
 
 
-def untried(tried: set[tuple[str, str, str]]) -> list[dict]:
-    """A line, with the value used alone, for each open key of a panel's Adam or of an optimizer that is not among those tried."""
+def without_candidates(known: set[tuple[str, str, str]]) -> list[dict]:
+    """Returns a line, with only the value used, for each open key of a panel's Adam or of an optimizer that is not among those known."""
     lines = []
-    for panel in PANELS:
+    for panel in dict.fromkeys(panel.experiment for panel in panels()):
         for optimizer in sorted(published(panel)["optimizer"].unique()):
             used = normal(configuration(REFERENCE, panel, optimizer))
             keys = [key for key in used if key.startswith(OF_PANELS) and _is_open(panel, key, used)] if optimizer == "Adam" else []
             keys += [key for key in OF_OPTIMIZERS if key in used and (key != "schedule" or "lr" in used)]
-            missing = [key for key in keys if (panel, optimizer, key) not in tried]
+            missing = [key for key in keys if (panel, optimizer, key) not in known]
             lines += [{"panel": panel, "optimizer": optimizer, "setting": key, "used": used[key]} for key in missing]
     same = {"candidates": "no candidate is tracked"}
     return [line | same | {"evidence": f"reference/{line['panel']}/paper/"} for line in lines]
 
 
 def _is_open(panel: str, key: str, used: dict[str, str]) -> bool:
-    """Whether the paper leaves a key of a panel open, and it has an effect."""
+    """Returns whether the paper leaves a key of a panel open, and it has an effect."""
     if key in ("dropout", "input_dropout"):
         return used[key] != "0" and (panel, key) not in SAID
     return not (key == "initial_std" and used.get("start", "normal") != "normal")
 
 
-def of_readings(path: Path) -> list[dict]:
-    """When the cost is taken, from agreement.csv: a line for each series, at the passes that were evaluated."""
-    table = pd.read_csv(path).drop_duplicates(["experiment", "optimizer"], keep="last")
+def when_costs_are_taken(agreement: pd.DataFrame) -> list[dict]:
+    """Returns a line for each series on when the cost is taken, at the epochs that were evaluated.
+
+    Args:
+        agreement: the table of results/agreement.csv.
+    """
+    table = agreement.drop_duplicates(["experiment", "optimizer"], keep="last")
     lines = []
     judged = table[(table["evaluated_points"] >= ENOUGH) & (table["experiment"] != "fig2b")]  # where the numbers themselves are in doubt
     for _, row in judged.iterrows():
         least = row[list(READINGS)].astype(float).rename(READINGS).drop_duplicates().sort_values()  # no penalty: as without
         what = {"panel": row["panel"], "optimizer": row["optimizer"], "setting": "when the cost is taken"}
         what |= {"unit": "rms log ratio", "passes": row["passes"]}
-        lines.append(what | ranking(least) | {"used": "during the pass", "evidence": path.name})
+        lines.append(what | ranking(least) | {"used": "during the pass", "evidence": "agreement.csv"})
     return lines
 
 
 def of_figure_4(path: Path) -> list[dict]:
-    """The unknowns of figure 4, each varied alone; distances are medians over eight settings."""
+    """Returns the unknowns of figure 4, each varied alone; distances are medians over eight settings."""
     table = pd.read_csv(path)
-    medians = table["difference"].abs().groupby(table["candidate"]).median()
-    pairs = [(name.rpartition("=")[0], name.rpartition("=")[2], value) for name, value in medians.items() if name != CONFIGURED]
+    medians = table["difference"].abs().groupby([table["setting"], table["value"]]).median()
     lines, configured = [], configuration(REFERENCE, "fig4", "Adam")
-    for key, of_key in pd.DataFrame(pairs, columns=["key", "value", "distance"]).groupby("key", sort=False):
+    base = medians[CONFIGURED[0], f"{CONFIGURED[1]:g}"]
+    for key, least in medians.groupby(level=0, sort=False):
         setting = key.rpartition(".")[2]
-        least = of_key.set_index("value")["distance"]
-        least[configured[setting]] = medians[CONFIGURED]
+        least = least.droplevel(0)
+        least[configured[setting]] = base
         line = {"panel": "fig4", "optimizer": "Adam", "setting": setting, "unit": "median nats", "passes": 10, "used": configured[setting]}
         lines.append(line | ranking(least.sort_values()) | {"evidence": f"tuning/{path.name}"})
     sweep = figure4.sweeps(REFERENCE, "paper")
@@ -194,56 +184,15 @@ def of_figure_4(path: Path) -> list[dict]:
     return [*lines, line | ranking(least) | {"used": READINGS_4["cost"], "evidence": "fig4_points.csv"}]
 
 
-def draw_sensitivity(tables: dict[str, pd.DataFrame], stem: Path) -> None:
-    """Draws the final cost over the step size, a panel for each grid: each optimizer at its best other settings, on the data used."""
-    grids = {(panel, grid): table[table["settings"] == grid] for panel, table in tables.items() for grid in GRIDS}
-    grids = {name: members for name, members in grids.items() if len(members)}
-    rows = -(-len(grids) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(12.8, 4.4 * rows), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(grids) :]:
-        axis.remove()
-    for axis, ((panel, grid), table) in zip(axes.flat, grids.items(), strict=False):
-        given = pd.DataFrame([settings_of(row) for _, row in table.iterrows()], index=table.index).reindex(columns=["lr", "features"])
-        same_data = given["features"].isna() | (given["features"] == configuration(REFERENCE, panel, "Adam").get("features"))
-        table = table.assign(lr=given["lr"].astype(float))[same_data].dropna(subset="lr")
-        for optimizer, ours in table.groupby("optimizer"):
-            lowest = ours.groupby("lr")["objective"].min()
-            lowest = lowest[lowest < TOO_HIGH * table["objective"].median()]
-            axis.plot(lowest.index, lowest, marker=".", color=plots.COLOURS[optimizer], label=optimizer)
-        title = f"{panel}{GRIDS[grid]}, after {table['passes'].max()} passes, 1 seed"
-        axis.set(xscale="log", yscale="log", xlabel="step size", ylabel="training cost with the penalty", title=title)
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    plots.save(figure, stem)
+def ledger(agreement: pd.DataFrame) -> pd.DataFrame:
+    """Returns all unknowns, by panel and setting.
 
-
-def ledger() -> pd.DataFrame:
-    """All unknowns, by panel and setting."""
-    lines = [line for path in tuning_tables() for line in of_lines(path)]
-    tried = {(line["panel"], line["optimizer"], setting) for line in lines for setting in line["setting"].split(", ")}
-    lines += [*of_figure_4(RESULTS / "tuning" / "fig4.csv"), *of_readings(RESULTS / "agreement.csv")]
-    lines += untried(tried)
+    Args:
+        agreement: the table of results/agreement.csv.
+    """
+    lines = [line for path in sorted(TUNING.glob("fig[123]*.csv")) for line in of_line_panel(path)]
+    known = {(line["panel"], line["optimizer"], setting) for line in lines for setting in line["setting"].split(", ")}
+    lines += [*of_figure_4(TUNING / "fig4.csv"), *when_costs_are_taken(agreement), *without_candidates(known)]
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     table["sharpness"] = table["next_distance"] / table["distance"]
     return table.sort_values(["panel", "setting", "optimizer"], kind="stable", ignore_index=True)
-
-
-def tuning_tables() -> list[Path]:
-    """Those of line panels, which have a published curve or a sweep of step sizes."""
-    return [path for path in sorted((RESULTS / "tuning").glob("*.csv")) if path.stem != "fig4"]
-
-
-def main() -> None:
-    """Writes the ledger and draws the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.parse_args()
-    table = ledger()
-    table.to_csv(RESULTS / "unknowns.csv", index=False, float_format="%.4g")
-    columns = ["panel", "optimizer", "setting", "used", "closest", "distance", "sharpness"]
-    print(table[columns].to_string(index=False, float_format="%.3g"))
-    draw_sensitivity({path.stem: read_tuning(path) for path in tuning_tables()}, RESULTS / "figures" / "sensitivity")
-
-
-if __name__ == "__main__":
-    main()

@@ -21,8 +21,9 @@ import pandas as pd
 import torch
 
 import optim
-from experiments.recording import PROJECT, processor
-from timing import medians, timed
+from experiments.provenance import processor
+from experiments.records import PROJECT
+from scripts.benchmarks.timing import medians, timed
 
 SHAPES = {
     "logistic regression": [(10, 784), (10,)],

@@ -3,14 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from curves import RESULTS, as_read, published, wiggle
+from scripts.analysis.distances import wiggle
+from scripts.analysis.published import RESULTS, panels, paper_curves, published
 
 
 def tail_of_figure_2b() -> str:
     """From x = 8 on Adam's values times 2.3 (x - 7) have five decimals."""
     table = pd.read_csv(RESULTS / "published" / "fig2b_adam_rescaling.csv").query("x >= 8")
     times = table["y_plotted"] * 2.3 * (table["x"] - 7)
-    curves = as_read("fig2b").pivot(index="x", columns="optimizer", values="y").dropna()
+    curves = paper_curves("fig2b").pivot(index="x", columns="optimizer", values="y").dropna()
     crossing = curves.index[curves["SFO"] < curves["Adam"]][0]
     off = np.abs(times - times.round(5)).max()
     return (
@@ -24,7 +25,7 @@ def time_in_figure_2b() -> str:
     """The abscissa of the lower panel is the pass number, times 5 for SFO."""
     parts = []
     for optimizer, factor in (("Adam", 1), ("SFO", 5)):
-        curves = (published("fig2b", panel) for panel in ("fig2b_top", "fig2b_bottom"))
+        curves = (published(panel) for panel in panels("fig2")[1:])
         top, bottom = (curve[curve["optimizer"] == optimizer].sort_values("x") for curve in curves)
         points = min(len(top), len(bottom))
         same = (bottom["x"].to_numpy()[:points] == factor * top["x"].to_numpy()[:points]).sum()

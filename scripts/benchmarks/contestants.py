@@ -24,8 +24,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import to_tensor
 
-import data
 import optim
+from data.loading import load
+from data.types import Dataset
 from experiments.models import products
 from experiments.models.convolutional_network import ConvolutionalNetwork
 from experiments.models.logistic_regression import LogisticRegression
@@ -68,11 +69,11 @@ WORKS = {
 }
 
 
-def dataset_of(work: Work) -> data.Dataset:
+def dataset_of(work: Work) -> Dataset:
     """Loads MNIST, or for the convolutional network images that cost the same as CIFAR-10's."""
     if work.model != "convolutional":
-        return data.load("mnist", examples=work.examples)
-    images = data.load("cifar10", "standin", examples=work.examples, whitening="none")
+        return load("mnist", examples=work.examples)
+    images = load("cifar10", "standin", examples=work.examples, whitening="none")
     return replace(images, test=images.test.first(128))
 
 
@@ -312,7 +313,7 @@ def products_epoch(work: Work, device: torch.device) -> Callable[[], None]:
 
 def sparse_epoch(by_torch: bool) -> Callable[[], None]:
     """Returns 100 products, forward and backward, of a minibatch of 128 reviews as in figure 1 right, by SciPy or by torch."""
-    batch = data.load("imdb", words=10_000, features="binary").train.inputs.take(torch.arange(128).unsqueeze(0))
+    batch = load("imdb", words=10_000, features="binary").train.inputs.take(torch.arange(128).unsqueeze(0))
     if by_torch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta

@@ -14,25 +14,21 @@ import markdown
 import numpy as np
 import pandas as pd
 
-import figure4
-from claims import LARGE, OPEN, OURS_4, PAPER_4, STEP_SIZES
-from curves import (
-    BY_TIME,
-    EQUAL,
-    PANELS,
-    REFERENCE,
-    RESULTS,
-    as_read,
-    configuration,
-    geometric_mean,
-    log_ratios,
-    published,
-    read_tuning,
-    runs,
-)
-from oddities import all_oddities
-from properties import FAILS, HOLDS, SEEDS
+from data.files import atomic_write
+from experiments.records import display_path
+from scripts.analysis import figure4
+from scripts.analysis.distances import EQUAL, geometric_mean, log_ratios
+from scripts.analysis.published import RESULTS, panels, paper_curves, published
+from scripts.analysis.runs import REFERENCE, canonical_runs, configuration, read_runs
+from scripts.analysis.tuning import TUNING, read_tuning
+from scripts.arguments import one_sentence_errors
+from scripts.claims.figure4 import OURS, PAPER
+from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS
+from scripts.report.oddities import all_oddities
+from scripts.tables import all_tables
 
+# A large margin is at least this lead.
+LARGE = 0.1
 # Distances that this project aims at: of half of the series, and of every one.
 AIM, LIMIT = 0.05, 0.25
 # Other bounds than figure4.EXPLODED for what exploded, in nats: beyond the last lies what has diverged alone.
@@ -65,11 +61,9 @@ def cell(value) -> str:
 
 def headline(agreement: pd.DataFrame, verdicts: pd.DataFrame, points: pd.DataFrame) -> dict:
     """Numbers of the report's text, named as in the template."""
-    distinct = agreement[agreement["panel"] != BY_TIME].drop_duplicates(["experiment", "optimizer"], keep="last")
+    distinct = agreement[agreement["panel"] != "fig2b_bottom"].drop_duplicates(["experiment", "optimizer"], keep="last")
     distance = distinct["rms_log_ratio"]
-    drawn = [
-        (which, name) for panel, several in PANELS.items() for which in several for name in published(which, panel)["optimizer"].unique()
-    ]
+    drawn = [(panel.experiment, name) for panel in panels() for name in published(panel)["optimizer"].unique()]
     return {
         "series": len(drawn),
         "of_distinct": len(set(drawn)),
@@ -91,9 +85,11 @@ def headline(agreement: pd.DataFrame, verdicts: pd.DataFrame, points: pd.DataFra
 def counted(verdicts: pd.DataFrame) -> str:
     """How many of the paper's claims hold, in a sentence; our own are left out."""
     papers = verdicts[~verdicts["claim"].str.startswith("Ours")]
-    holds, fails, step_sizes, seeds, waiting = (int((papers["verdict"] == each).sum()) for each in (HOLDS, FAILS, STEP_SIZES, SEEDS, OPEN))
+    holds, fails, learning_rates, seeds, waiting = (
+        int((papers["verdict"] == each).sum()) for each in (HOLDS, FAILS, LEARNING_RATES, SEEDS, OPEN)
+    )
     return (
-        f"Of {len(papers)} claims, {holds} hold under every setting, {fails} fail, {step_sizes} depend on the step sizes, "
+        f"Of {len(papers)} claims, {holds} hold under every setting, {fails} fail, {learning_rates} depend on the learning rates, "
         f"{seeds} depend{'s' * (seeds == 1)} on the seed, and {waiting} were not run far enough."
     )
 
@@ -101,11 +97,11 @@ def counted(verdicts: pd.DataFrame) -> str:
 def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
     """A line for each panel: how many of its series and plotted points we have run, with how many seeds, and their distances."""
     lines = []
-    for panel, experiments in PANELS.items():
+    for panel in dict.fromkeys(panel.published for panel in panels()):
         ours = agreement[agreement["panel"] == panel]
         if ours.empty:
             continue
-        paper = pd.concat([published(experiment, panel) for experiment in experiments])
+        paper = pd.concat([published(one) for one in panels() if one.published == panel])
         points = f"{ours['points'].sum()} of {(paper['kind'] == 'plotted').sum()}"
         line = {
             "panel": panel,
@@ -132,7 +128,7 @@ def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str =
 @cache
 def our_curve(root: Path, experiment: str, optimizer: str, settings: str) -> pd.Series:
     """The costs of a run under `root` by x; geometric mean over seeds."""
-    return geometric_mean(runs(root, experiment, settings).query("optimizer == @optimizer"))
+    return geometric_mean(read_runs(root, experiment, settings).query("optimizer == @optimizer"))
 
 
 def ours(experiment: str, optimizer: str, x: int | None = None, settings: str = "paper") -> float:
@@ -143,7 +139,7 @@ def ours(experiment: str, optimizer: str, x: int | None = None, settings: str = 
 
 def theirs(experiment: str, optimizer: str, x: int | None = None) -> float:
     """The paper's cost at x, or at the end of the curve; Adam's in figure 2b in its second reading."""
-    curve = as_read(experiment).query("optimizer == @optimizer").set_index("x")["y"].sort_index()
+    curve = paper_curves(experiment).query("optimizer == @optimizer").set_index("x")["y"].sort_index()
     return curve.iloc[-1] if x is None else curve[x]
 
 
@@ -154,32 +150,32 @@ def apart(experiment: str, optimizer: str, first: int, last: int) -> str:
 
 def dropouts_share(root: Path) -> str:
     """How many times the cost with the noise on is that with it off in figure 2a, over its optimizers, after 10 passes and at the end."""
-    table = runs(root, "fig2a", "paper").query("optimizer != 'SFO'")
+    table = read_runs(root, "fig2a", "paper").query("optimizer != 'SFO'")
     shares = (table["cost"] / table["train_cost"]).groupby(table["pass"]).agg(["min", "max"])
     return " and of ".join(f"{least:.0f} to {most:.0f} after {passes} passes" for passes, least, most in shares.iloc[[9, -1]].itertuples())
 
 
 def late_gaps(root: Path) -> dict[str, float]:
     """By optimizer of figure 2a, the mean of ln(ours / paper) over the last LATE passes, for the runs under `root`."""
-    ours, paper = (table.groupby("optimizer") for table in (runs(root, "fig2a", "paper"), published("fig2a")))
+    ours, paper = (table.groupby("optimizer") for table in (read_runs(root, "fig2a", "paper"), published("fig2a")))
     return {name: log_ratios(geometric_mean(ours.get_group(name)), curve)[-LATE:].mean() for name, curve in paper}
 
 
 def separable() -> pd.DataFrame:
     """AdaGrad's final cost on IMDB without dropout, by its constant step size `lr`."""
-    table = read_tuning(RESULTS / "tuning" / "fig1_right_no_dropout.csv").query("optimizer == 'AdaGrad'")
-    grid = table[~table["candidate"].str.contains("schedule=")]  # as it is tracked
-    return grid.assign(lr=grid["hyperparameters"].str.removeprefix("lr=").astype(float))
+    table = read_tuning(TUNING / "fig1_right_no_dropout.csv").query("optimizer == 'AdaGrad'")
+    grid = table[table["schedule"].isna()]  # as it is tracked
+    return grid.assign(lr=grid["lr"].astype(float))
 
 
 def chance_in_figure_3() -> str:
     """How far the runs of `best` are from the members of the grid with the same step size, at most, as a percentage of the cost."""
     apart = []
     for experiment in ("fig3", "fig3_dropout"):
-        grid = pd.read_csv(RESULTS / "tuning" / f"{experiment}.csv").query("settings == 'grid'")
+        grid = read_tuning(TUNING / f"{experiment}.csv").query("settings == 'grid'")
         for optimizer, members in grid.groupby("optimizer"):
             step_size = float(configuration(REFERENCE, experiment, optimizer, "best")["lr"])
-            same = members[members["hyperparameters"] == f"lr={step_size}"]
+            same = members[members["lr"].astype(float) == step_size]
             apart += list((ours(experiment, optimizer, same["passes"].max() - 1, "best") / same["cost"] - 1).abs())
     return f"{max(apart):.0%}"
 
@@ -188,7 +184,7 @@ def moments_by_layer(root: Path) -> pd.DataFrame:
     """Adam's vhat by layer after the last pass of the runs of figure 3 under `root`: its median, and the share that eps decides."""
     tables = []
     for experiment in ("fig3", "fig3_dropout"):
-        adam = runs(root, experiment, "paper").query("optimizer == 'Adam'")
+        adam = read_runs(root, experiment, "paper").query("optimizer == 'Adam'")
         last = adam[adam["pass"] == adam["pass"].max()]
         layers = pd.wide_to_long(last, ["vhat", "below_eps"], i=["seed", "pass"], j="layer", sep="_", suffix=".+")
         means = layers.groupby(["pass", "layer"], sort=False)[["vhat", "below_eps"]].mean()
@@ -217,7 +213,7 @@ def sweep_in_numbers(points: pd.DataFrame, judged: pd.DataFrame) -> dict:
         "explosion": figure4.agreement(points)["explosion"],
         "by_bound": {bound: (points["published_diverged"] == (points["ours_peak"] > bound)).mean() for bound in BOUNDS},
         "left": ", ".join(f"{loss:.0f}" for loss in sorted(lost["ours"]) if np.isfinite(loss)),
-        "at_best": {who: at_best[at_best["whose"] == who] for who in (OURS_4, PAPER_4)},
+        "at_best": {who: at_best[at_best["whose"] == who] for who in (OURS, PAPER)},
         "adamax_gains": at_best.query("whose == 'ours, AdaMax' and epochs == 10 and gain > @figure4.NOISE"),
     }
 
@@ -229,10 +225,10 @@ def moved_by_precision(root: Path) -> pd.DataFrame:
         `apart`: the distance in nats, where neither diverged; `alone`: whether one diverged and the other did not. Empty where one of
         the two was not run.
     """
-    tables = [runs(root, experiment, "paper") for experiment in figure4.EXPERIMENTS.values()]
-    if any(table.empty for table in tables):
+    runs = [run for experiment in figure4.EPOCHS for run in canonical_runs(root, experiment, "paper") if run.optimizer == "Adam"]
+    if len(runs) < 2:
         return pd.DataFrame()
-    short, long = (figure4.measured(table[table["optimizer"] == "Adam"]) for table in tables)
+    short, long = (figure4.measured(figure4.rows_after(run, 10)) for run in runs)
     both = short.merge(long, on=["seed", *figure4.SETTINGS], suffixes=("", "_rounded"))
     lost, lost_rounded = np.isinf(both["loss"]), np.isinf(both["loss_rounded"])
     return both.assign(alone=lost != lost_rounded, apart=(both["loss_rounded"] - both["loss"]).abs().where(~lost & ~lost_rounded))
@@ -255,18 +251,19 @@ def survival(claims: pd.DataFrame) -> pd.DataFrame:
     return ranked.drop_duplicates("claim")[["section", "claim"]].merge(wide, on="claim")
 
 
-def render(folder: Path) -> str:
-    """The report in Markdown.
+def render(tables: dict[str, pd.DataFrame]) -> str:
+    """Returns the report in Markdown.
 
     Args:
-        folder: of the tables, `results` as tracked.
+        tables: from `all_tables`, of the tracked runs.
     """
-    names = ("agreement", "ranks", "passes_to_cost", "claims", "verdicts", "unknowns", "fig4_points", "final_costs")
-    read = {name: pd.read_csv(folder / f"{name}.csv", dtype={"section": "string"}) for name in names}
-    read["race"] = pd.read_csv(folder / "fig2b_race.csv")
-    memory = pd.read_csv(folder / "sfo_memory.csv")
+    read = {
+        name: tables[name]
+        for name in ("agreement", "ranks", "passes_to_cost", "claims", "verdicts", "unknowns", "fig4_points", "final_costs")
+    }
+    read["race"] = tables["fig2b_race"]
+    memory = pd.read_csv(RESULTS / "sfo_memory.csv")
     read["sfo_memory"] = memory.assign(MiB=(memory["bytes"] / 2**20).round(), minibatches=memory["minibatches"].astype(float))
-    read["claims"]["settings"] = read["claims"]["settings"].fillna("")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -288,7 +285,7 @@ def render(folder: Path) -> str:
         dropouts_share=dropouts_share(REFERENCE),
         late_gaps=late_gaps(REFERENCE),
         moments_by_layer=moments_by_layer(REFERENCE),
-        sweep=sweep_in_numbers(read["fig4_points"], pd.read_csv(folder / "fig4_claims.csv")),
+        sweep=sweep_in_numbers(read["fig4_points"], tables["fig4_claims"]),
         moved=moved_by_precision(REFERENCE),
         setting=partial(configuration, REFERENCE),
         equal=EQUAL,
@@ -322,10 +319,12 @@ def main() -> None:
     """Writes both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
-    text = render(RESULTS)
-    for name, content in (("report.md", text), ("report.html", to_html(text, RESULTS))):
-        (RESULTS / name).write_text(content)
-        print(f"wrote {RESULTS / name}")
+    with one_sentence_errors():
+        text = render(all_tables(REFERENCE))
+        for name, content in (("report.md", text), ("report.html", to_html(text, RESULTS))):
+            with atomic_write(RESULTS / name) as part:
+                part.write_text(content)
+            print(f"wrote {display_path(RESULTS / name)}")
 
 
 if __name__ == "__main__":

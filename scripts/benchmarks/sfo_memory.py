@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 
 import optim
-from curves import RESULTS
 from experiments.models.multilayer_network import MultilayerNetwork
+from scripts.analysis.published import RESULTS
 
 FEATURES, CLASSES, BATCH = 784, 10, 128
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from contestants import WORKS
-from experiments.recording import PROJECT, processor
+from experiments.provenance import processor
+from experiments.records import PROJECT
+from scripts.benchmarks.contestants import WORKS
 
 NETWORKS = ("multilayer network", "autoencoder", "autoencoder, 12 members", "convolutional network")
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
@@ -40,7 +41,7 @@ class Contestant:
             environment["GOMP_SPINCOUNT"] = "300000"  # libgomp's default: their users' threads spin
         if name == "JAX" and cores == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        command = [sys.executable, str(Path(__file__).with_name("contestants.py")), name, work, f"--device={device}"]
+        command = [sys.executable, "-m", "scripts.benchmarks.contestants", name, work, f"--device={device}"]
         # The last cores: interrupts tend to be served by the first.
         limit = (lambda: os.sched_setaffinity(0, CORES[-cores:])) if hasattr(os, "sched_setaffinity") else None
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}

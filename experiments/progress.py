@@ -1,0 +1,41 @@
+"""What a run tells its user before it starts and when it is done."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+
+def announce(name: str, members: int, passes: int, done: float, seconds: float) -> None:
+    """Prints a forecast if a run takes more than a minute.
+
+    Args:
+        name: of the run.
+        members: how many.
+        passes: how many.
+        done: share of the work that earlier sessions did.
+        seconds: estimate for the rest.
+    """
+    if seconds > 60:
+        rest = f"; {done:.0%} is done, the rest" if done else ""
+        print(f"{name}: {members} member{'s' * (members > 1)}, {passes} passes{rest}: about {_duration(seconds)} here", flush=True)
+
+
+def summary(table: pd.DataFrame, seconds: float) -> str:
+    """Returns one line on a finished run: its size, its time and the member with the lowest cost in the last pass."""
+    last = table[table["pass"] == table["pass"].max()]
+    best = last.sort_values("cost").iloc[0]
+    return (
+        f"{len(last)} members, {best['pass']:.0f} passes, {seconds:.1f} s of training, {len(diverged_members(table))} diverged; "
+        f"best cost {best['cost']:.4f}, its test cost {best.get('test_cost', math.nan):.4f}"
+    )
+
+
+def diverged_members(table: pd.DataFrame) -> list[int]:
+    """Returns the members whose cost was infinite or not a number after some pass."""
+    return sorted(table.loc[~np.isfinite(table["cost"]), "member"].unique().tolist())
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} minute{'s' * (minutes > 1)}" if minutes < 100 else f"{seconds / 3600:.1f} hours"

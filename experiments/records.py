@@ -1,0 +1,239 @@
+"""Finished runs on disk: `write` one, find them with `catalogue`.
+
+A run is two files. The CSV has a row for each member and epoch: COLUMNS, then a column for each hyper-parameter in which members differ,
+then second moments where they are recorded. The JSON beside it holds the configuration in three parts (see `partition`), the overrides of
+the command line, the provenance of every session, and the digest of the CSV. Questions about runs are put to the JSON, never to file names.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.files import atomic_write, part_path, remove_abandoned
+
+PROJECT = Path(__file__).resolve().parent.parent
+LABELS = ("experiment", "settings", "optimizer", "data")
+COLUMNS = (*LABELS, "member", "seed", "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty")
+# The settings of an optimizer for which an experiment has no row: the defaults of its own library.
+DEFAULTS = "defaults"
+# The parts of a configuration. Identity, what is computed, is all the rest. Extent says how much of it is computed, machine where.
+EXTENT = ("passes", "seed", "seeds", "shard")
+MACHINE = ("device", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source")
+_PATHS = ("results", "data.root", "force", "data.source")  # true on one machine only: not recorded
+
+
+class RecordError(ValueError):
+    """The files of a run do not belong together or cannot be read. The message is one sentence that names the file and what to do."""
+
+
+def partition(config: Mapping) -> dict[str, dict]:
+    """Splits a resolved configuration into `identity` (nested as it was), `extent` and `machine` (by full keys)."""
+    parts: dict[str, dict] = {"identity": {}, "extent": {}, "machine": {}}
+    for key, value in config.items():
+        if key in EXTENT or key in MACHINE:
+            parts["extent" if key in EXTENT else "machine"][key] = value
+        elif isinstance(value, Mapping):
+            parts["identity"][key] = {name: part for name, part in value.items() if f"{key}.{name}" not in MACHINE}
+            parts["machine"] |= {f"{key}.{name}": part for name, part in value.items() if f"{key}.{name}" in MACHINE}
+        else:
+            parts["identity"][key] = value
+    return parts
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and its two files, which may not exist yet.
+
+    Attributes:
+        csv: the path of the CSV; the JSON has the same name.
+        identity: what is computed.
+        extent: how much of it.
+        machine: where it is computed, as configured.
+        overrides: what the command line changed besides the choices of experiment, optimizer and settings, as key=value.
+        facts: everything else that the JSON holds; empty until the run is finished.
+        data: `real` or `standin`.
+        experiment, settings, optimizer: empty for a measured property.
+        measured: the measured property; empty for a training run.
+    """
+
+    csv: Path
+    identity: dict
+    extent: dict
+    machine: dict
+    overrides: tuple[str, ...] = ()
+    facts: dict = field(default_factory=dict)
+    data: str = "real"
+    experiment: str = ""
+    settings: str = ""
+    optimizer: str = ""
+    measured: str = ""
+
+    @classmethod
+    def of(cls, config: Mapping, overrides: Iterable[str], **labels: str) -> Run:
+        """Returns the run that a resolved configuration describes; stand-in data have a folder of their own."""
+        parts, overrides = partition(config), tuple(overrides)
+        folder = PROJECT / config["results"] / ("standin" if labels["data"] == "standin" else "")
+        folder = folder / "properties" if "measured" in labels else folder / labels["experiment"] / labels["settings"]
+        name = slug(labels.get("measured") or labels["optimizer"], overrides, parts)
+        return cls(folder / name, **parts, overrides=overrides, **labels)
+
+    def __str__(self) -> str:
+        """Returns the path of the CSV relative to the project."""
+        return display_path(self.csv)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that the run has, in the order of the CSV's columns."""
+        labels = {key: getattr(self, key) for key in ("measured", *LABELS)}
+        return {key: value for key, value in labels.items() if value}
+
+    def is_complete(self) -> bool:
+        """Returns whether this run, with this identity and extent, is finished.
+
+        Raises:
+            RecordError: its files do not belong together.
+        """
+        found = read(self.csv)
+        return found is not None and (found.labels, found.identity, found.extent) == (self.labels, self.identity, self.extent)
+
+    @property
+    def has_default_settings(self) -> bool:
+        """Whether the command line changed nothing but the extent of the run and the machine.
+
+        An optimizer for which the experiment has no settings may be given some: they are its own.
+        """
+        keys = [override.lstrip("+~").partition("=")[0] for override in self.overrides]
+        own = "optimizer." if self.settings == DEFAULTS else None
+        return all(key in (*EXTENT, *MACHINE) or (own and key.startswith(own)) for key in keys)
+
+    @property
+    def hyperparameters(self) -> list[str]:
+        """The columns of the CSV that tell members of a seed apart."""
+        return self.facts.get("hyperparameters", [])
+
+    @property
+    def session(self) -> dict:
+        """The provenance of the session that finished the run."""
+        return self.facts["sessions"][-1]
+
+    def checkpoint(self, shard: int) -> Path:
+        """Returns the path of the checkpoint of one shard of the members."""
+        return self.csv.with_suffix(f".checkpoint{shard}")
+
+    def table(self) -> pd.DataFrame:
+        """Reads the CSV.
+
+        Adds `x`, the paper's abscissa, whose 0 is the first epoch; `seconds`, the training time per member until the end of the epoch; and
+        `machine`, on which it passed. The cost of a member is infinite from the epoch in which it diverged (the rule for diverged seeds in
+        results/README.md).
+        """
+        table = pd.read_csv(self.csv)
+        if self.measured:
+            return table
+        seconds = dict(enumerate(self.facts.get("seconds_after_pass", ()), 1))
+        machines = {f"{session['processor']}, {session['threads']} threads" for session in self.facts.get("sessions", ())}
+        diverged = (~np.isfinite(table["cost"])).groupby(table["member"]).cummax()
+        return table.assign(
+            x=table["pass"] - 1,
+            seconds=table["pass"].map(seconds).astype(float) / table["member"].nunique(),
+            machine=" and ".join(sorted(machines)),
+            cost=table["cost"].mask(diverged, np.inf),
+        )
+
+    def write(self, table: pd.DataFrame, facts: Mapping) -> None:
+        """Writes both files and removes the checkpoints.
+
+        The JSON goes first and comes last, so that no kill leaves a CSV beside the JSON of another.
+
+        Args:
+            table: the columns besides LABELS.
+            facts: what the JSON holds besides the configuration, such as `sessions`.
+
+        Raises:
+            OSError: the files cannot be written; what was there before is still there.
+        """
+        if not self.measured:
+            further = [column for column in table if column not in COLUMNS]
+            table = table.assign(**self.labels).reindex(columns=[*COLUMNS, *further]).sort_values(["member", "pass"])
+        machine = {key: value for key, value in self.machine.items() if key not in _PATHS}
+        parts = {"overrides": list(self.overrides), "identity": self.identity, "extent": self.extent, "machine": machine}
+        try:
+            with atomic_write(self.csv.with_suffix(".json")) as json_part, atomic_write(self.csv) as csv_part:
+                table.to_csv(csv_part, index=False, float_format="%.8g")
+                digest = {"sha256": _sha256(csv_part), "rows": len(table)}
+                json_part.write_text(json.dumps({**self.labels, **parts, "csv": digest, **facts}, indent=1) + "\n")
+                self.csv.with_suffix(".json").unlink(missing_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot write {self} ({error.strerror}): make room, or name another folder with results=...") from error
+        checkpoints = Path(f"{glob.escape(self.csv.stem)}.checkpoint*")
+        for stale in self.csv.parent.glob(checkpoints.name):
+            stale.unlink(missing_ok=True)  # an identical run may have finished at the same time
+        for half_written in self.csv.parent.glob(part_path(checkpoints).name):
+            remove_abandoned(half_written)
+
+
+def catalogue(root: Path) -> list[Run]:
+    """Returns all finished runs in a folder, at any depth, sorted by path.
+
+    Raises:
+        RecordError: a CSV does not match its JSON, or a JSON is damaged.
+    """
+    runs = (read(path.with_suffix(".csv")) for path in sorted(root.rglob("*.json")))
+    return [run for run in runs if run is not None]
+
+
+def read(csv: Path) -> Run | None:
+    """Returns the finished run whose CSV is at `csv`; None if one of the two files does not exist.
+
+    Raises:
+        RecordError: the CSV does not match its JSON, or the JSON is damaged.
+    """
+    try:
+        stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in (csv, csv.with_suffix(".json")))
+    except FileNotFoundError:
+        return None
+    return _read(csv, stamps)
+
+
+@cache
+def _read(csv: Path, stamps: tuple) -> Run:
+    """Reads and checks both files; cached by their times and sizes, because scripts ask for the same runs many times."""
+    name, repair = display_path(csv.with_suffix(".json")), "restore both files, or train again with force=true"
+    try:
+        facts = json.loads(csv.with_suffix(".json").read_text())
+        labels = {key: str(facts.pop(key)) for key in ("measured", *LABELS) if key in facts}
+        parts = {part: dict(facts.pop(part)) for part in ("identity", "extent", "machine")}
+        overrides, digest, rows = tuple(facts.pop("overrides")), facts["csv"]["sha256"], facts["csv"]["rows"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{name} is not the record of a run: {repair}") from error
+    if _sha256(csv) != digest:
+        raise RecordError(f"{display_path(csv)} is not the table of {rows} rows that its JSON describes: {repair}")
+    return Run(csv, **parts, overrides=overrides, facts=facts, **labels)
+
+
+def slug(name: str, overrides: Iterable[str], parts: Mapping) -> str:
+    """Returns a readable file name, name,key=value.csv; with a hash of the configuration where characters are lost."""
+    text = ",".join(overrides)
+    plain = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in text)[:150]
+    if plain != text or "_target_" in text:
+        known = {part: parts[part] for part in ("identity", "extent")}
+        plain += f",{hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]}"
+    return f"{','.join(filter(None, [name, plain]))}.csv"
+
+
+def display_path(path: Path) -> str:
+    """Returns the path relative to the project where it lies in it."""
+    return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

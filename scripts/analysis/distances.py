@@ -1,0 +1,65 @@
+"""How far one curve of costs is from another. Costs are compared by ln(ours / other): 0.02 is about 2 %."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+# Costs whose ln(one / other) is smaller, about what seeds do, count as equal.
+EQUAL = 0.05
+
+
+def geometric_mean(table: pd.DataFrame, costs: pd.Series | None = None) -> pd.Series:
+    """Returns the geometric mean over seeds by `x`, of the cost or of the given costs; infinite where a seed has diverged."""
+    costs = table["cost"] if costs is None else costs
+    return np.exp(np.log(costs).groupby(table["x"].to_numpy()).agg(lambda at_x: at_x.mean(skipna=False)))
+
+
+def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
+    """Returns ln(ours / paper) at the plotted vertices of one published series that lie within our epochs.
+
+    Args:
+        ours: cost by abscissa x.
+        paper: rows of `published` for one optimizer.
+    """
+    plotted = paper[(paper["kind"] == "plotted") & paper["x"].isin(ours.index)].set_index("x")["y"]
+    return np.log(ours.loc[plotted.index].to_numpy() / plotted.to_numpy())
+
+
+def lead(own: pd.Series, other: pd.Series) -> pd.Series:
+    """Returns ln(other / own) of two optimizers' costs: -inf where its own has diverged, inf where the other's alone has."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(other / own).fillna(-np.inf)
+
+
+def rms(values: np.ndarray) -> float:
+    """Returns the root mean square; not a number where there are no values."""
+    return float(np.sqrt(np.mean(np.square(values)))) if len(values) else np.nan
+
+
+def interval(by_seed: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval (BCa) over seeds of the rms of the mean log ratio; a rough one for five seeds.
+
+    Not a number for a single seed, or where one has diverged.
+
+    Args:
+        by_seed: log ratios, shape [seeds, points].
+    """
+    if len(by_seed) < 2 or not np.isfinite(by_seed).all():
+        return np.nan, np.nan
+
+    def distance(seeds: np.ndarray) -> float:
+        return rms(by_seed[seeds].mean(0))
+
+    indices = np.arange(len(by_seed))
+    found = bootstrap((indices,), distance, vectorized=False, n_resamples=999, method="BCa", rng=np.random.default_rng(0))
+    return tuple(found.confidence_interval)
+
+
+def wiggle(costs: pd.Series) -> pd.Series:
+    """Returns ln(cost) against its running mean over 9 epochs, from epoch 13 on, where curves are nearly straight.
+
+    Args:
+        costs: in the order of the epochs; a diverged run counts until it diverges.
+    """
+    late = np.log(costs.iloc[12:].replace(np.inf, np.nan))
+    return late - late.rolling(9, center=True, min_periods=1).mean()

@@ -1,0 +1,76 @@
+"""The paper's curves and the panels that show them."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from experiments.records import PROJECT
+
+RESULTS = PROJECT / "results"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One line panel of the paper; panels.yaml says what the fields mean."""
+
+    experiment: str
+    published: str
+    title: str
+    optimizers: tuple[str, ...]
+    x: tuple[float, float]
+    y: tuple[float, float]
+    suffix: str = ""
+    log: bool = False
+    by_time: bool = False
+    goals: tuple[float, ...] = ()
+
+
+@cache
+def panels(figure: str = "") -> tuple[Panel, ...]:
+    """Returns the panels of one figure (fig1, fig2, fig3), or of all."""
+    figures = yaml.safe_load(Path(__file__).with_name("panels.yaml").read_text())
+    found = [panel for name, drawn in figures.items() if figure in ("", name) for panel in drawn]
+    pair = {"x", "y", "goals"}
+    return tuple(Panel(**{key: tuple(map(float, value)) if key in pair else tuple(value) if key == "optimizers" else value
+                          for key, value in panel.items()}) for panel in found)  # fmt: skip
+
+
+def main_panel(experiment: str) -> Panel | None:
+    """Returns the panel that shows an experiment over all its epochs; None if no line panel shows it."""
+    shown = [panel for panel in panels() if panel.experiment == experiment and not panel.by_time]
+    return max(shown, key=lambda panel: panel.x[1]) if shown else None
+
+
+def published(panel: Panel | str | None) -> pd.DataFrame:
+    """Returns the paper's curves as they are plotted: `series`, `optimizer`, `x`, `y`, `kind` (see results/README.md).
+
+    Args:
+        panel: a panel, or an experiment, which stands for its main panel; no rows where there is none.
+    """
+    panel = main_panel(panel) if isinstance(panel, str) else panel
+    if panel is None:
+        return pd.DataFrame(columns=["series", "x", "y", "kind", "optimizer"], dtype=object)
+    curves = pd.read_csv(RESULTS / "published" / f"{panel.published}.csv")
+    curves = curves[curves["series"].str.endswith("+dropout") == (panel.suffix == "+dropout")]
+    return curves.assign(optimizer=curves["series"].str.partition("+")[0])
+
+
+def rescaled(panel: Panel | str | None) -> pd.DataFrame:
+    """Returns those of the paper's curves that we rescale, as from `published`: Adam in figure 2b by epochs; else no rows.
+
+    From x = 8 on, its plotted values are exactly 2.3 (x - 7) times smaller than their smooth continuation (see results/README.md).
+    """
+    panel = main_panel(panel) if isinstance(panel, str) else panel
+    if panel is None or panel.experiment != "fig2b":
+        return pd.DataFrame(columns=["series", "x", "y", "kind", "optimizer"], dtype=object)
+    table = pd.read_csv(RESULTS / "published" / "fig2b_adam_rescaling.csv")
+    return pd.DataFrame({"series": "Adam", "x": table["x"], "y": table["y_times_divisor"], "kind": "plotted", "optimizer": "Adam"})
+
+
+def paper_curves(panel: Panel | str | None) -> pd.DataFrame:
+    """Returns the paper's curves that we compare with: the rescaled one where there is one, else as plotted."""
+    curves, other = published(panel), rescaled(panel)
+    return pd.concat([curves[~curves["optimizer"].isin(other["optimizer"])], other]) if len(other) else curves

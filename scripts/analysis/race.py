@@ -1,0 +1,42 @@
+"""The race of figure 2b: what an epoch costs, and how soon costs are reached."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scripts.analysis.distances import geometric_mean
+from scripts.analysis.runs import read_runs
+
+GOALS = (0.1, 0.01, 0.001)
+
+
+def race(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a line for each optimizer: seconds of an epoch, also in epochs of Adam, and epochs and seconds until costs are reached.
+
+    Seconds are those of one seed, costs geometric means over seeds. Where a cost is not reached within the run, the cell is empty.
+
+    Args:
+        table: runs of figure 2b, all on one machine.
+    """
+    lines = []
+    for optimizer, ours in table.groupby("optimizer"):
+        mean = pd.DataFrame({"cost": geometric_mean(ours).to_numpy(), "seconds": ours.groupby("pass")["seconds"].mean()})
+        line = {"optimizer": optimizer, "seeds": ours["seed"].nunique(), "passes": mean.index[-1]}
+        line["seconds_of_a_pass"] = mean["seconds"].iloc[-1] / mean.index[-1]
+        for goal in GOALS:
+            there = mean[mean["cost"] <= goal]
+            line |= {f"passes_to_{goal}": there.index[0] if len(there) else np.nan}
+            line |= {f"seconds_to_{goal}": there["seconds"].iloc[0] if len(there) else np.nan}
+        lines.append(line)
+    found = pd.DataFrame(lines)
+    adam = found.loc[found["optimizer"] == "Adam", "seconds_of_a_pass"]
+    found.insert(4, "passes_of_adam", found["seconds_of_a_pass"] / adam.iloc[0] if len(adam) else np.nan)
+    return found
+
+
+def races(root: Path) -> pd.DataFrame:
+    """Returns the race of each of the settings of figure 2b that has runs, all on one machine; empty where there are none."""
+    tables = {settings: read_runs(root, "fig2b", settings) for settings in ("paper", "best", "all_images", "quick")}
+    found = {settings: race(table) for settings, table in tables.items() if not table.empty and table["machine"].nunique() == 1}
+    return pd.concat(found, names=["settings"]).reset_index("settings") if found else pd.DataFrame()

@@ -1,0 +1,24 @@
+"""The tuning tables, results/tuning/*.csv: a line for each member of a grid or candidate that was trained.
+
+Besides COLUMNS, a table has a column for each setting that was tried, by short keys. An empty cell is the tracked run's value.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from scripts.analysis.published import RESULTS
+
+COLUMNS = ("experiment", "optimizer", "settings", "seed", "passes", "rms_log_ratio", "wiggle", "cost", "train_cost", "objective")
+TUNING = RESULTS / "tuning"
+
+
+def read_tuning(path: Path) -> pd.DataFrame:
+    """Returns a tuning table; settings are texts, or missing where they were not tried."""
+    columns = pd.read_csv(path, nrows=0).columns
+    return pd.read_csv(path, dtype={column: str for column in columns if column not in COLUMNS})
+
+
+def tried(table: pd.DataFrame) -> list[str]:
+    """Returns the columns of the settings that were tried."""
+    return [column for column in table if column not in COLUMNS]

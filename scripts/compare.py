@@ -1,0 +1,76 @@
+"""Prints how far runs are from the paper's curves: `python -m scripts.compare [CSV or folder ...]`.
+
+Any finished run on real data can be compared, also one with overrides or with an optimizer that the paper does not have. Without
+arguments it compares all of results/runs.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.records import RecordError, Run
+from scripts.analysis import figure4
+from scripts.analysis.agreement import agreement
+from scripts.analysis.distances import geometric_mean
+from scripts.analysis.published import Panel, main_panel, paper_curves
+from scripts.analysis.runs import REFERENCE, RUNS, of_optimizer, read_runs
+from scripts.arguments import one_sentence_errors, runs_in
+
+
+def compare(run: Run) -> str:
+    """Returns a line for each setting of a run: its distance to the paper's curve of its optimizer, or its cost beside all curves.
+
+    Raises:
+        RecordError: the run was trained on stand-in data, or on an experiment that the paper does not show.
+    """
+    name = f"{run}: {run.experiment} {run.optimizer}, settings={run.settings}"
+    if run.data != "real":
+        raise RecordError(f"{run} cannot be compared: it was trained on stand-in data")
+    if run.experiment in figure4.EPOCHS:
+        both = figure4.points(figure4.measured(figure4.rows_after(run, figure4.EPOCHS[run.experiment])), figure4.published())
+        return f"{name}: {figure4.summary(both)}" if len(both) else f"{name}: no member has the settings of a published point"
+    panel = main_panel(run.experiment)
+    if panel is None:
+        raise RecordError(f"{run} cannot be compared: the paper shows no curve of {run.experiment}")
+    table = run.table()
+    members = table.groupby(run.hyperparameters, sort=False) if run.hyperparameters else [((), table)]
+    lines = []
+    for values, rows in members:
+        given = ", ".join(f"{key}={value}" for key, value in zip(run.hyperparameters, values, strict=True))
+        lines.append(f"{name}{f', {given}' if given else ''}: {_distance(rows, panel)}")
+    return "\n".join(lines)
+
+
+def _distance(table: pd.DataFrame, panel: Panel) -> str:
+    """Returns how far the costs of one setting are from the panel's curves, in words."""
+    passes = table["pass"].max()
+    if found := agreement(table, panel):
+        tracked = of_optimizer(read_runs(REFERENCE, panel.experiment, "paper"), found[0]["optimizer"])
+        tracked = agreement(tracked[tracked["pass"] <= passes], panel) if not tracked.empty else []
+        beside = f"; the tracked run of settings=paper: {tracked[0]['rms_log_ratio']:.4f}" if tracked else ""
+        return f"rms log ratio to the paper's curve {found[0]['rms_log_ratio']:.4f}, epochs 1 to {passes}{beside}"
+    ours, leads = geometric_mean(table), []
+    for optimizer, curve in paper_curves(panel).groupby("optimizer"):
+        paper = curve.set_index("x")["y"]
+        common = paper.index.intersection(ours.index)
+        if len(common):
+            leads.append(f"{ours[common[-1]] / paper[common[-1]]:.3g} times {optimizer}'s")
+    return f"cost in epoch {passes}: {ours.iloc[-1]:.4g}; at the last published epoch, {' and '.join(leads) or 'none'}, in the paper"
+
+
+def main() -> None:
+    """Prints a line for each run named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
+    with one_sentence_errors():
+        paths = parser.parse_args().paths
+        for path in paths:
+            for run in runs_in(path):
+                comparable = run.data == "real" and (main_panel(run.experiment) or run.experiment in figure4.EPOCHS)
+                if comparable or not path.is_dir():
+                    print(compare(run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Draws all figures: `python -m scripts.figures`."""

@@ -1,0 +1,102 @@
+"""Draws figure 4, the loss of a variational autoencoder over the step size, beside the paper's points.
+
+The layout is the paper's: a row for each beta1, a column for each beta2, after 10 epochs (experiment fig4) on the left and after 100
+(fig4_100) on the right; below them, as our addition, AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 stands
+for a run that diverged.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from experiments.records import display_path
+from scripts.analysis.figure4 import BETA1S, BETA2S, DIVERGED, EPOCHS, LOSSES, measured, published, sweeps
+from scripts.figures import panels
+
+COLOURS = {True: "#D55E00", False: "#009E73"}
+COLOURS_ALONE = {("AdaMax", True): panels.COLOURS["AdaMax"], ("AdaMax", False): "#882255", ("RMSProp", False): panels.COLOURS["RMSProp"]}
+
+
+def draw_losses(axis: Axes, losses: pd.DataFrame, **style) -> None:
+    """Draws one line over log10(alpha); what diverged stands as a cross on the upper edge."""
+    losses = losses.groupby("alpha")["loss"].mean().replace(np.inf, DIVERGED)
+    axis.plot(np.log10(losses.index), losses, **style)
+    lost = losses.index[losses >= DIVERGED]
+    cross = {"linestyle": "", "marker": "x", "color": style["color"], "clip_on": False, "in_layout": False}
+    axis.plot(np.log10(lost), np.full(len(lost), LOSSES[1]), **cross)
+
+
+def draw_panel(axis: Axes, ours: pd.DataFrame, paper: pd.DataFrame) -> None:
+    """Draws one cell of betas after so many epochs: ours in colour, the paper's points black."""
+    for corrected, colour in COLOURS.items():
+        black = {"color": "black", "marker": "o", "fillstyle": "full" if corrected else "none", "markersize": 3}
+        draw_losses(axis, paper[paper["bias_correction"] == corrected], **black, linewidth=0.6, linestyle="--")
+        draw_losses(axis, ours[ours["bias_correction"] == corrected], color=colour, linewidth=1.6, marker=".")
+
+
+def draw_ours_alone(axis: Axes, ours: pd.DataFrame, optimizer: str, beta2: float) -> None:
+    """Draws what the paper does not have: AdaMax or RMSProp with one beta2, and Adam's corrected line in grey to compare with."""
+    cell = ours[(ours["beta2"] == beta2) & (ours["epochs"] == 10)]
+    adam = cell[(cell["optimizer"] == "Adam") & cell["bias_correction"] & (cell["beta1"] == 0.9)]
+    draw_losses(axis, adam, color="grey", linewidth=4, alpha=0.4)
+    cell = cell[cell["optimizer"] == optimizer]
+    for (beta1, corrected), line in cell.groupby(["beta1", "bias_correction"]):
+        draw_losses(axis, line, color=COLOURS_ALONE[optimizer, corrected], linewidth=1.6, marker=".", linestyle="-" if beta1 else ":")
+    letter = r"$\rho$" if optimizer == "RMSProp" else r"$\beta_2$"
+    axis.set_title(f"{optimizer}, after 10 passes\n{letter}={beta2}", fontsize=9)
+
+
+def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
+    """Draws all panels to stem.png and stem.svg."""
+    paper = published()
+    others = [optimizer for optimizer in ("AdaMax", "RMSProp") if (ours["optimizer"] == optimizer).any()]
+    rows = 3 if others else 2
+    figure, axes = plt.subplots(rows, 6, figsize=(14, 0.5 + 2.6 * rows), sharex=True, sharey=True, layout="constrained")
+    adam = ours[ours["optimizer"] == "Adam"]
+    for row, beta1 in enumerate(BETA1S):
+        for column, (epochs, beta2) in enumerate((epochs, beta2) for epochs in EPOCHS.values() for beta2 in BETA2S):
+            cell = [t[(t["epochs"] == epochs) & (t["beta1"] == beta1) & (t["beta2"] == beta2)] for t in (adam, paper)]
+            draw_panel(axes[row, column], *cell)
+            axes[0, column].set_title(f"after {epochs} passes\n$\\beta_2$={beta2}", fontsize=9)
+            if row == 1 and cell[0].empty:
+                axes[row, column].text(-3, 132, "100 passes: not run yet" if epochs == 100 else "not run", ha="center", fontsize=7)
+        axes[row, 0].set_ylabel(f"Adam, $\\beta_1$={beta1}\nloss, nats per image")
+    for column, (optimizer, beta2) in enumerate((o, beta2) for o in ("AdaMax", "RMSProp") for beta2 in BETA2S):
+        if others:
+            draw_ours_alone(axes[2, column], ours, optimizer, beta2)
+            axes[2, 0].set_ylabel("not in the paper\nloss, nats per image")
+    for axis in axes.flat:
+        axis.set(xlim=(-5, -1), ylim=LOSSES)
+        axis.grid(alpha=0.3)
+    for axis in axes[-1]:
+        axis.set_xlabel("$\\log_{10}\\alpha$")
+    handles = [plt.Line2D([], [], color=COLOURS[corrected]) for corrected in (True, False)]
+    handles += [plt.Line2D([], [], color="black", marker="o", fillstyle=style, linestyle="--") for style in ("full", "none")]
+    handles += [plt.Line2D([], [], color="black", marker="x", linestyle="")]
+    labels = ["Adam, bias corrected", "Adam, not corrected", "the paper's, corrected", "the paper's, not corrected", "diverged"]
+    if others:
+        handles += [plt.Line2D([], [], color=colour) for colour in COLOURS_ALONE.values()]
+        handles += [plt.Line2D([], [], color="black", linestyle=":"), plt.Line2D([], [], color="grey", linewidth=4, alpha=0.4)]
+        labels += ["AdaMax, corrected", "AdaMax, not corrected", "RMSProp", "AdaMax with $\\beta_1$=0", "Adam, $\\beta_1$=0.9, corrected"]
+    figure.legend(handles, labels, ncols=5, loc="outside lower center", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    panels.save(figure, stem)
+
+
+def draw(root: Path, settings: str, folder: Path) -> None:
+    """Draws the sweeps with these settings to folder/fig4.png and .svg: those on real data, or, if there are none, on stand-in data."""
+    for data in ("real", "standin"):
+        table = sweeps(root, settings, data)
+        if table.empty:
+            continue
+        seeds = table["seed"].nunique()
+        title = f"settings={settings}, {seeds} seed{'s' * (seeds > 1)}{'; STAND-IN DATA' * (data == 'standin')}"
+        if settings == "quick":
+            title += ": fewer images, not to be compared with the paper's points"
+        suffix = f"_{settings}" * (settings != "paper") + "_standin" * (data == "standin")
+        draw_sweeps(measured(table), title, folder / f"fig4{suffix}")
+        return
+    print(f"fig4: no finished run of settings={settings} without overrides in {display_path(root)}: nothing to draw")

@@ -1,0 +1,1 @@
+"""Builds the report: `python -m scripts.report`."""

@@ -1,0 +1,117 @@
+"""Sums up the runs of `make tune-*` in results/tuning/EXPERIMENT.csv: `python -m scripts.tuning fig1_left fig4 ...`.
+
+Reads the runs of settings=search, grid and whatever else begins with grid, and prints, for each optimizer, the members that come closest
+to the paper and those that end lowest. Most settings of the experiment files come from there.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.records import RecordError, Run, catalogue, display_path
+from scripts.analysis import figure4
+from scripts.analysis.distances import log_ratios, rms, wiggle
+from scripts.analysis.published import paper_curves
+from scripts.analysis.runs import REFERENCE, RUNS, configuration, short
+from scripts.analysis.tuning import COLUMNS, TUNING, read_tuning, tried
+from scripts.arguments import one_sentence_errors, write_table
+
+# Keys of an identity that are no candidates for what the paper leaves out.
+NOT_OPEN = ("experiment", "settings", "evaluate_every", "precision", "second_moments")
+
+
+def varied(run: Run, configured: dict[str, str]) -> dict[str, str]:
+    """Returns the settings in which all members of a run differ from the tracked run, by short keys.
+
+    Args:
+        run: whose lists are left out: their values stand with the members.
+        configured: the settings of the tracked run, as from `configuration`.
+    """
+    flat = pd.json_normalize(run.identity).iloc[0].items()
+    differing = {short(key): str(value) for key, value in flat if not isinstance(value, list) and not key.startswith(NOT_OPEN)}
+    differing = {key: value for key, value in differing.items() if key != "_target_" and value != configured.get(key)}
+    if differing.get("schedule", configured.get("schedule")) != "exponential_pass":
+        differing.pop("decay", None)  # has no effect
+    return differing
+
+
+def summarise(run: Run) -> pd.DataFrame:
+    """Returns one line for each member of a run; costs are those of the last epoch.
+
+    The objective is what the optimizer minimises: cost with the noise on, plus penalty. The wiggle is the standard deviation
+    of the cost from epoch to epoch around its trend, relative to the cost.
+    """
+    paper, lines = paper_curves(run.experiment), []
+    paper = paper[paper["optimizer"] == run.optimizer]
+    for _, member in run.table().groupby("member"):
+        last = member.iloc[-1]
+        line = {key: last[key] for key in ("experiment", "optimizer", "settings", "seed", "cost", "train_cost")}
+        line |= {"passes": last["pass"], "objective": last["cost"] + last["penalty"], "wiggle": wiggle(member["cost"]).std()}
+        line["rms_log_ratio"] = rms(log_ratios(member.set_index("x")["cost"], paper))
+        lines.append(line | {key: str(last[key]) for key in run.hyperparameters})
+    return pd.DataFrame(lines).assign(**varied(run, configuration(REFERENCE, run.experiment, run.optimizer)))
+
+
+def summarise_figure_4(run: Run) -> pd.DataFrame:
+    """Returns the published points that a candidate for figure 4 has, and how far it is from each, in nats."""
+    (override,) = run.overrides
+    key = override.partition("=")[0]
+    value = pd.json_normalize(run.identity | run.extent).iloc[0][key]
+    both = figure4.points(figure4.measured(figure4.rows_after(run, figure4.EPOCHS[run.experiment])), figure4.published())
+    return both.assign(setting=key, value=value, difference=both["ours"] - both["published"])
+
+
+def line_panel(experiment: str, runs: list[Run], keep: bool) -> None:
+    """Writes the table of one experiment with line panels, and prints its best members."""
+    table = pd.concat([summarise(run) for run in runs], ignore_index=True)
+    keys = ["optimizer", "settings", "seed", "passes", *tried(table)]
+    if len(twice := table[table.duplicated(keys)]):
+        raise RecordError(f"two runs of {experiment} are of the same candidate, {twice.iloc[0][keys].dropna().to_dict()}: remove one")
+    out = TUNING / f"{experiment}.csv"
+    if keep and out.exists():
+        table = pd.concat([read_tuning(out), table], ignore_index=True)
+        keys = ["optimizer", "settings", "seed", "passes", *tried(table)]
+        table = table.drop_duplicates(keys, keep="last")
+    table = table.sort_values(["optimizer", "settings"], kind="stable")
+    write_table(table[[*COLUMNS, *tried(table)]], out, "%.6g")
+    print(f"wrote {display_path(out)}")
+    for optimizer, lines in table.groupby("optimizer"):
+        for criterion, found in (("rms_log_ratio", lines), ("objective", lines[lines["settings"] != "grid_l2"])):
+            best = found.sort_values(criterion).head(3).drop(columns=["experiment", "optimizer", "seed"]).dropna(axis=1, how="all")
+            print(f"\n{optimizer}: lowest {criterion}\n{best.to_string(index=False)}")
+
+
+def figure_4(runs: list[Run]) -> None:
+    """Writes the table of figure 4's candidates, and prints how far each is from the paper."""
+    table = pd.concat([summarise_figure_4(run) for run in runs if run.settings == "search"])
+    columns = ["setting", "value", "beta1", "beta2", "bias_correction", "alpha", "published", "ours", "difference"]
+    write_table(table[columns], TUNING / "fig4.csv", "%.6g")
+    print(f"wrote {display_path(TUNING / 'fig4.csv')}")
+    distance = table.assign(distance=table["difference"].abs()).groupby(["setting", "value"])["distance"]
+    print(distance.agg(["median", "mean", "max"]).sort_values("median").to_string(float_format="%.2f"))
+
+
+def main() -> None:
+    """Writes the table of each experiment named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("experiments", nargs="+")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
+    parser.add_argument("--keep", action="store_true", help="keep the lines of other candidates that the tables have")
+    arguments = parser.parse_args()
+    with one_sentence_errors():
+        for experiment in arguments.experiments:
+            runs = [
+                run for run in catalogue(arguments.runs) if run.experiment == experiment and run.settings.startswith(("grid", "search"))
+            ]
+            if not runs:
+                sys.exit(f"error: {display_path(arguments.runs)} has no finished grids of {experiment}: run make tune-{experiment[:4]}")
+            if experiment == "fig4":
+                figure_4(runs)
+            else:
+                line_panel(experiment, runs, arguments.keep)
+
+
+if __name__ == "__main__":
+    main()
