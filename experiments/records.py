@@ -187,7 +187,8 @@ def catalogue(root: Path) -> list[Run]:
     Raises:
         RecordError: a CSV does not match its JSON, or a JSON is damaged.
     """
-    runs = (read(path.with_suffix(".csv")) for path in sorted(root.rglob("*.json")))
+    paths = (path for path in sorted(root.rglob("*.json")) if not path.name.startswith("."))  # not what is just being written
+    runs = (read(path.with_suffix(".csv")) for path in paths)
     return [run for run in runs if run is not None]
 
 
@@ -210,10 +211,11 @@ def _read(csv: Path, stamps: tuple) -> Run:
     name, repair = display_path(csv.with_suffix(".json")), "restore both files, or train again with force=true"
     try:
         facts = json.loads(csv.with_suffix(".json").read_text())
-        labels = {key: str(facts.pop(key)) for key in ("measured", *LABELS) if key in facts}
+        labels = {key: str(facts.pop(key)) for key in (("measured", "data") if "measured" in facts else LABELS)}
         parts = {part: dict(facts.pop(part)) for part in ("identity", "extent", "machine")}
         overrides, digest, rows = tuple(facts.pop("overrides")), facts["csv"]["sha256"], facts["csv"]["rows"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _ = facts["sessions"][-1]["started"]  # by which runs are told apart
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RecordError(f"{name} is not the record of a run: {repair}") from error
     if _sha256(csv) != digest:
         raise RecordError(f"{display_path(csv)} is not the table of {rows} rows that its JSON describes: {repair}")

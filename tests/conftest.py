@@ -1,6 +1,7 @@
 """What tests share: small data sets, and which tests can run on this machine."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,19 @@ def words() -> Dataset:
         classes = (values[:, :20].sum(1) > values[:, 20:].sum(1)).astype(np.int64)
         splits.append(Split(SparseRows(scipy.sparse.csr_matrix(values)), torch.tensor(classes)))
     return Dataset("words", "real", *splits, classes=2, checksums={})
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, images):
+    """Runs run.py in this process, on the small images unless told to load data; returns the CSV files of all runs so far."""
+    import run as program
+
+    def call(*overrides: str, dataset: Dataset | None = images) -> list[Path]:
+        with monkeypatch.context() as patch:
+            if dataset is not None:
+                patch.setattr(program, "load", lambda **_: dataset)
+            patch.setattr(sys, "argv", ["run.py", f"results={tmp_path}", "passes=2", "device=cpu", *overrides])
+            program.cli()
+        return sorted(tmp_path.rglob("*.csv"))
+
+    return call
