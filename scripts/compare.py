@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.records import RecordError, Run
+from experiments.records import RecordError, Run, display_path
 from scripts.analysis import figure4
 from scripts.analysis.agreement import agreement
 from scripts.analysis.distances import geometric_mean
@@ -64,12 +64,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
     with one_sentence_errors():
-        paths = parser.parse_args().paths
-        for path in paths:
-            for run in runs_in(path):
-                comparable = run.data == "real" and (main_panel(run.experiment) or run.experiment in figure4.EPOCHS)
-                if comparable or not path.is_dir():
-                    print(compare(run))
+        for path in parser.parse_args().paths:
+            runs = [run for run in runs_in(path) if not path.is_dir() or _is_comparable(run)]
+            if not runs:
+                raise RecordError(f"{display_path(path)}: no run there can be compared with the paper")
+            for run in runs:
+                print(compare(run))
+
+
+def _is_comparable(run: Run) -> bool:
+    return run.data == "real" and (main_panel(run.experiment) is not None or run.experiment in figure4.EPOCHS)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 import io
 import math
 
-import pytest
-import torch
-
 import bench
 import contestants
+import pytest
+import torch
 from contestants import Work
 
 CPU = torch.device("cpu")
@@ -15,8 +14,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def standins(monkeypatch):
-    load = contestants.data.load
-    monkeypatch.setattr(contestants.data, "load", lambda name, source="standin", **options: load(name, "standin", **options))
+    load = contestants.load
+    monkeypatch.setattr(contestants, "load", lambda name, source="standin", **options: load(name, "standin", **options))
 
 
 @pytest.mark.parametrize("model", ["logistic", "multilayer", "autoencoder", "convolutional"])
@@ -74,3 +73,9 @@ def test_rows_are_medians_of_contestants_that_take_turns(monkeypatch):
     rows = list(bench.race(["ours", "JAX"], "autoencoder", 1, rounds=3))
     assert turns == ["ours", "JAX"] * 3 + ["stopped"] * 2
     assert [(row["contestant"], row["seconds"]) for row in rows] == [("ours", 2.0), ("JAX", 4.0)]
+
+
+def test_memory_is_measured_until_the_subspace_was_compacted(monkeypatch):
+    in_use = iter([1000, 5000])
+    monkeypatch.setattr(sfo_memory, "_in_use", lambda device, at_most=False: next(in_use))
+    assert sfo_memory.peak_growth(3, "cpu", hidden=4) == (784 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10, 4000)

@@ -1,22 +1,22 @@
 """What the paper claims without a figure: each experiment's arithmetic at small size, against closed forms and typed-in numbers."""
 
-import json
 import math
 import sys
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 import optim
-import properties
 import run as program
 from experiments.errors import one_sentence_errors
 from experiments.properties import annealing, averaging, invariance, kinship, moments, norms, regret, step_bounds, tracking
 from experiments.properties.trajectories import follow, last
-from experiments.recording import PROJECT
+from experiments.records import PROJECT, catalogue
+from scripts.claims.judging import FAILS, HOLDS, SEEDS, stated
+from scripts.claims.properties import property_claims
+from scripts.figures import __main__ as figures
 
 NAMES = sorted(path.stem for path in (PROJECT / "conf/property").glob("*.yaml"))
 
@@ -122,8 +122,8 @@ def test_adam_goes_to_the_worst_point_of_the_counterexample_and_amsgrad_to_the_b
 
 
 def test_adam_tends_to_adagrad_in_proportion_to_1_minus_beta2():
-    table = kinship.measure([0], steps=100, dimensions=5, alpha=0.1, away=[1e-3, 1e-4])
-    distance = table.set_index(["relative", "bias_correction", "away"])["distance"].sort_index()
+    table = kinship.measure([0], steps=100, dimensions=5, alpha=0.1, one_minus_beta2=[1e-3, 1e-4])
+    distance = table.set_index(["relative", "bias_correction", "one_minus_beta2"])["distance"].sort_index()
     assert distance["AdaGrad", True, 1e-3] / distance["AdaGrad", True, 1e-4] == pytest.approx(10, rel=0.1)
     assert distance["AdaGrad", False, 1e-4] > 1
     assert distance["RMSProp", False].max() < 1e-12
@@ -170,7 +170,7 @@ def test_p_norms_tend_to_the_largest_and_p_2_is_adam():
 
 
 def test_averages_of_parameters_that_do_not_move_are_themselves_but_for_the_bias(monkeypatch, images):
-    monkeypatch.setattr(averaging.data, "load", lambda name, **_: images)
+    monkeypatch.setattr(averaging, "load", lambda name, **_: images)
     rates = {"logistic regression": 0.0, "multilayer network": 0.0}
     table = averaging.measure([0, 1], passes=2, batch_size=100, lr=rates, beta=0.9, hidden=5, snapshots=2, examples=300)
     cost = table[table["model"] == "multilayer network"].pivot_table(index=["seed", "t"], columns="estimate", values="test_cost")
@@ -194,7 +194,10 @@ SMALL = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_property_is_measured_judged_and_drawn(name, monkeypatch, tmp_path, images, capsys):
-    monkeypatch.setattr(annealing.data, "load", lambda name, **_: images)
+    for module in (annealing, averaging):
+        monkeypatch.setattr(module, "load", lambda name, **_: images)
+    key, _, size = SMALL[name].partition("=")
+    monkeypatch.setattr(program, "overrides", lambda: [])  # as if this small size were the configured one
     arguments = [
         "run.py",
         "--config-name",
@@ -202,27 +205,25 @@ def test_every_property_is_measured_judged_and_drawn(name, monkeypatch, tmp_path
         f"property={name}",
         f"results={tmp_path}",
         "seeds=[0,1]",
-        f"property.{SMALL[name]}",
+        f"property.{key}={size}",
     ]
     monkeypatch.setattr(sys, "argv", arguments)
     program.main()
-    (path,) = tmp_path.rglob("*.csv")
-    assert json.loads(path.with_suffix(".json").read_text())["property"] == name
-    assert pd.read_csv(path)["seed"].nunique() == 2
+    (run,) = catalogue(tmp_path)
+    assert (run.measured, run.data, run.csv.stem, run.extent) == (name, "real", name, {"seeds": [0, 1]})
+    assert run.identity["property"][key] == int(size)
+    assert run.table()["seed"].nunique() == 2
     program.main()
     assert "is complete" in capsys.readouterr().out
-    for suffix in (".csv", ".json"):
-        path.with_suffix(suffix).rename(path.with_name(f"{name}{suffix}"))
-    monkeypatch.setattr(sys, "argv", ["properties.py", "--runs", str(tmp_path)])
-    properties.main()
-    verdicts = pd.read_csv(tmp_path / "properties.csv")
-    assert set(verdicts["property"]) == {name}
-    assert set(verdicts["verdict"]) <= {properties.HOLDS, properties.SEEDS, properties.FAILS}
-    assert (tmp_path / "figures" / "properties" / f"{name}.png").exists()
+    judged = property_claims(tmp_path)
+    assert len(judged) >= len(stated("properties", name))
+    assert {line["verdict"] for line in judged} <= {HOLDS, SEEDS, FAILS}
+    figures.all_properties(tmp_path, tmp_path / "figures")
+    assert {path.name for path in (tmp_path / "figures" / "properties").iterdir()} == {f"{name}.png", f"{name}.svg"}
 
 
 def test_the_properties_configured_are_those_judged_and_those_made():
-    assert set(NAMES) == set(properties.PROPERTIES) == set(SMALL)
+    assert set(NAMES) == set(stated("properties")) == set(SMALL)
     (made,) = [line for line in (PROJECT / "Makefile").read_text().splitlines() if line.startswith("PROPERTIES := ")]
     assert set(made.removeprefix("PROPERTIES := ").split(",")) == set(NAMES)
 

@@ -3,6 +3,7 @@
 import copy
 import errno
 import functools
+import hashlib
 import inspect
 import itertools
 import json
@@ -11,59 +12,52 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-import curves
 import optim
 import run as program
-from data.types import Dataset, Split
 from data.files import part_path
 from data.rows import DenseRows
-from experiments import recording
+from data.types import Dataset, Split
 from experiments.config import Population, check_memory, optimizer_class, resolve
 from experiments.models.multilayer_network import MultilayerNetwork
-from experiments.recording import COLUMNS, PROJECT, announce, joined, system
+from experiments.progress import announce
+from experiments.provenance import merge_sessions, session
+from experiments.records import COLUMNS, PROJECT, catalogue, partition, read
 from experiments.training import checkpoints
+from scripts.analysis.runs import REFERENCE
+from scripts.claims.sections import choice
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
 OURS = [name for name in OPTIMIZERS if "torch.optim" not in (PROJECT / f"conf/optimizer/{name}.yaml").read_text()]
 EXPERIMENTS = sorted(path.stem for path in (PROJECT / "conf/experiment").glob("*.yaml"))
 
 
-@pytest.fixture
-def command(monkeypatch, tmp_path, images):
-    """Runs run.py on the small images in this process; returns the CSV files it has left."""
-    monkeypatch.setattr(program.data, "load", lambda **_: images)
-
-    def call(*overrides: str) -> list[Path]:
-        monkeypatch.setattr(sys, "argv", ["run.py", f"results={tmp_path}", "passes=2", "device=cpu", *overrides])
-        program.cli()
-        return sorted(tmp_path.rglob("*.csv"))
-
-    return call
-
-
 def test_a_run_leaves_a_tidy_csv_and_where_it_came_from(command, capsys):
     (path,) = command("seed=[0,5]")
-    table, provenance = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
+    table, facts = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
     assert tuple(table.columns) == COLUMNS
     assert len(table) == 2 * 2  # passes, members
     assert table.groupby("member")["seed"].first().tolist() == [0, 5]
     assert set(table["optimizer"]) == {"Adam"}
     assert set(table["data"]) == {"real"}
-    assert provenance["config"]["optimizer"]["lr"] == 9e-4
-    assert provenance["diverged_members"] == []
-    assert 0 < provenance["seconds_after_pass"][0] < provenance["seconds_after_pass"][1] == provenance["training_seconds"]
-    assert {"commit", "uncommitted_changes", "versions", "processor", "device", "data_md5", "started", "threads"} <= set(provenance)
+    assert facts["identity"]["optimizer"]["lr"] == 9e-4
+    assert facts["extent"] == {"passes": 2, "seed": [0, 5], "shard": None}
+    assert facts["overrides"] == ["passes=2", "seed=[0,5]"]
+    assert not {"results", "force", "data.root"} & set(facts["machine"])
+    assert facts["csv"] == {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "rows": 4}
+    assert facts["diverged_members"] == facts["hyperparameters"] == []
+    assert 0 < facts["seconds_after_pass"][0] < facts["seconds_after_pass"][1] == facts["training_seconds"]
+    (only,) = facts["sessions"]
+    assert {"commit", "uncommitted_changes", "versions", "processor", "device", "started", "threads"} <= set(only)
     assert path.relative_to(path.parents[2]).as_posix() == "fig1_left/paper/Adam,passes=2,seed=[0,5].csv"
     assert str(path) in capsys.readouterr().out
 
@@ -74,11 +68,9 @@ def test_a_run_that_diverges_before_it_is_evaluated_still_ends(command, capsys):
     assert "1 diverged; best cost nan, its test cost nan" in capsys.readouterr().out
 
 
-def test_provenance_of_several_sessions_is_that_of_the_last_and_owns_up_to_the_others():
-    clean = {"commit": "b", "uncommitted_changes": False, "started": "2026-01-02"}
-    dirty = {"commit": "a", "uncommitted_changes": True, "started": "2026-01-01"}
-    assert joined([clean, clean]) == clean
-    assert joined([clean, dirty, clean]) == {**clean, "uncommitted_changes": True, "earlier": [dirty]}
+def test_sessions_are_those_that_differ_in_the_order_in_which_they_started():
+    first, last = {"commit": "a", "uncommitted_changes": True, "started": "2026-01-01"}, {"commit": "b", "started": "2026-01-02"}
+    assert merge_sessions([last, first, last]) == [first, last]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -93,17 +85,12 @@ def test_torchs_optimizers_come_in_unchanged_one_member_after_another(command):
     table = pd.read_csv(path)
     assert table["member"].nunique() == 4
     assert set(table["optimizer"]) == {"NAdam"}
-    assert table.groupby("member")[["seed", "hyperparameters"]].first().values.tolist() == [
-        [0, "lr=0.001"],
-        [0, "lr=0.01"],
-        [1, "lr=0.001"],
-        [1, "lr=0.01"],
-    ]
+    assert table.groupby("member")[["seed", "lr"]].first().values.tolist() == [[0, 0.001], [0, 0.01], [1, 0.001], [1, 0.01]]
 
 
 def test_a_pair_of_betas_is_a_pair_and_no_population(command):
     (path,) = command("optimizer._target_=torch.optim.NAdam", "+optimizer.betas=[0.8,0.9]", "seed=0")
-    assert json.loads(path.with_suffix(".json").read_text())["config"]["optimizer"]["betas"] == [0.8, 0.9]
+    assert read(path).identity["optimizer"]["betas"] == [0.8, 0.9]
     assert pd.read_csv(path)["member"].nunique() == 1
 
 
@@ -117,7 +104,7 @@ def test_a_grid_is_one_population_and_agrees_with_its_members_alone(command):
     (path,) = command("optimizer.lr=[1e-3,1e-2]", "optimizer.beta1=[0,0.9]", "model.l2=[0,1e-2]", "seed=[0,1]")
     table = pd.read_csv(path)
     assert table["member"].nunique() == 16
-    member = table[(table["seed"] == 1) & (table["hyperparameters"] == "lr=0.01 beta1=0.9 l2=0.01")]
+    member = table[(table["seed"] == 1) & (table["lr"] == 0.01) & (table["beta1"] == 0.9) & (table["l2"] == 0.01)]
     other = next(p for p in command("optimizer.lr=1e-2", "optimizer.beta1=0.9", "model.l2=1e-2", "seed=1") if p != path)
     np.testing.assert_allclose(member["cost"], pd.read_csv(other)["cost"], rtol=1e-5)
 
@@ -126,8 +113,8 @@ def test_a_complete_run_is_not_repeated_unless_forced_or_changed(command, monkey
     (path,) = command("seed=0")
     before = path.stat().st_mtime_ns
     with monkeypatch.context() as patch:
-        patch.setattr(program.data, "load", lambda **_: pytest.fail("the data are not needed"))
-        command("seed=0")
+        patch.setattr(program, "load", lambda **_: pytest.fail("the data are not needed"))
+        command("seed=0", dataset=None)
     assert path.stat().st_mtime_ns == before
     assert "is complete" in capsys.readouterr().out
     command("seed=0", "force=true")
@@ -140,11 +127,8 @@ def test_a_complete_run_is_not_repeated_unless_forced_or_changed(command, monkey
         assert path.stat().st_mtime_ns > before
 
 
-def test_runs_on_standin_data_say_so_in_path_and_csv(command, monkeypatch, images):
-    from dataclasses import replace
-
-    monkeypatch.setattr(program.data, "load", lambda **_: replace(images, source="standin"))
-    (path,) = command("seed=0")
+def test_runs_on_standin_data_say_so_in_path_and_csv(command, images):
+    (path,) = command("seed=0", dataset=replace(images, source="standin"))
     assert "standin" in path.parts
     assert set(pd.read_csv(path)["data"]) == {"standin"}
     before = path.stat().st_mtime_ns
@@ -159,7 +143,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(recording.pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     with pytest.raises(SystemExit, match=r"error: cannot write .*Adam,passes=2,seed=0.csv \(No space left on device\): make room"):
         command("seed=0", "force=true")
     assert path.read_text() == old
@@ -353,14 +337,11 @@ def test_the_command_line_precedes_the_row_and_the_row_the_files():
     assert resolved("+hyperparameters.paper.Adam.optimizer.lr=7")["optimizer"]["lr"] == 7
 
 
-@pytest.mark.parametrize("csv", sorted(curves.REFERENCE.glob("fig*/*/*.csv")), ids=lambda csv: "/".join(csv.parts[-3:]))
-def test_tracked_runs_are_of_the_configuration_as_it_is(csv):
-    settings, experiment = csv.parent.name, csv.parent.parent.name
-    optimizer = {"SGDNesterov": "sgd_nesterov"}.get(name := csv.stem.partition(",")[0], name.lower())
-    configured = pd.json_normalize(resolved(f"experiment={experiment}", f"optimizer={optimizer}", f"settings={settings}")).iloc[0]
-    tracked = pd.json_normalize(curves.provenance(csv)["config"]).iloc[0]
-    tracked = tracked.drop(["passes", "seed", "device", "shard", "evaluate_every"], errors="ignore")  # how much, how fast and how often
-    assert tracked.to_dict() == configured[tracked.index].to_dict()
+@pytest.mark.parametrize("run", [run for run in catalogue(REFERENCE) if run.experiment], ids=str)
+def test_tracked_runs_are_of_the_configuration_as_it_is(run):
+    assert run.has_default_settings
+    config = resolved(f"experiment={run.experiment}", f"optimizer={choice(run.optimizer)}", f"settings={run.settings}")
+    assert run.identity | {"evaluate_every": 0} == partition(config)["identity"] | {"evaluate_every": 0}
 
 
 @pytest.mark.parametrize("target", ["reproduce", "reproduce-gpu", "tune-fig1", "tune-fig2", "tune-fig3", "tune-fig4"])
@@ -375,21 +356,23 @@ def test_what_make_runs_can_be_composed(target):
     with initialize(version_base="1.3", config_path="../conf"):
         for command in commands:
             words = [word for word in command.split() if word != "-m"]
-            (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
-            for job in jobs:
-                resolve(compose("config", job), job)
+            choices = []
+            for one in OverridesParser.create().parse_overrides(words):
+                values = one.sweep_string_iterator() if one.is_sweep_override() else ()
+                choices.append([f"{one.get_key_element()}={value}" for value in values] or [one.input_line])
+            for job in itertools.product(*choices):
+                resolve(compose("config", list(job)), job)
 
 
-def test_figure_3_runs_from_its_configuration(command, monkeypatch):
+def test_figure_3_runs_from_its_configuration(command):
     rng = np.random.default_rng(0)
     splits = [Split(DenseRows(torch.tensor(rng.normal(size=(200, 3072)), dtype=torch.float32)), torch.arange(200) % 10) for _ in "ab"]
-    monkeypatch.setattr(program.data, "load", lambda **_: Dataset("colours", "real", *splits, classes=10, checksums={}))
-    (path,) = command("experiment=fig3_dropout")
+    (path,) = command("experiment=fig3_dropout", dataset=Dataset("colours", "real", *splits, classes=10, checksums={}))
     table = pd.read_csv(path)
     assert np.isfinite(table["cost"]).all()
     layers = ("stage1", "stage2", "stage3", "hidden", "scores")
     assert list(table.columns[len(COLUMNS) :]) == [f"{what}_{layer}" for layer in layers for what in ("vhat", "below_eps")]
-    assert json.loads(path.with_suffix(".json").read_text())["config"]["model"]["initial_std"].keys() == set(layers)
+    assert read(path).identity["model"]["initial_std"].keys() == set(layers)
 
 
 def test_runs_whose_names_would_be_the_same_are_kept_apart(command):
@@ -405,16 +388,16 @@ def test_another_class_runs_with_its_own_defaults_and_what_the_command_line_give
     assert "fig1_left has no settings for Adadelta: it runs with its own defaults, settings=defaults" in capsys.readouterr().err
     assert path.parent.name == "defaults"
     assert set(pd.read_csv(path)["settings"]) == {"defaults"}
-    assert json.loads(path.with_suffix(".json").read_text())["config"]["optimizer"] == {"_target_": "torch.optim.Adadelta"}
+    assert read(path).identity["optimizer"] == {"_target_": "torch.optim.Adadelta"}
     (_, given) = command("optimizer._target_=torch.optim.NAdam", "seed=0", "optimizer.beta1=0.5")
-    assert json.loads(given.with_suffix(".json").read_text())["config"]["optimizer"]["betas"] == [0.5, 0.999]
+    assert read(given).identity["optimizer"]["betas"] == [0.5, 0.999]
 
 
 def test_torchs_adam_takes_the_place_of_ours_with_the_papers_settings(command):
     (ours,) = command("seed=0")
     _, theirs = command("seed=0", "optimizer._target_=torch.optim.Adam")
     assert theirs.parent.name == "paper"
-    assert json.loads(theirs.with_suffix(".json").read_text())["config"]["optimizer"]["lr"] == 9e-4
+    assert read(theirs).identity["optimizer"]["lr"] == 9e-4
     np.testing.assert_allclose(pd.read_csv(theirs)["cost"], pd.read_csv(ours)["cost"], rtol=1e-5)  # float32, 6 steps
 
 
@@ -440,7 +423,7 @@ def test_an_optimizer_without_settings_is_labelled_defaults_and_says_so(command,
     assert path.parent.name == "defaults"
     assert "no settings for RMSProp" in capsys.readouterr().err
     _, adams = sorted(command("settings=defaults", "seed=0"), key=lambda path: path.name, reverse=True)
-    assert json.loads(adams.with_suffix(".json").read_text())["config"]["optimizer"]["lr"] == 1e-3  # that of Algorithm 1
+    assert read(adams).identity["optimizer"]["lr"] == 1e-3  # that of Algorithm 1
     assert "no settings" not in capsys.readouterr().err  # they were asked for
 
 
@@ -528,12 +511,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
 
     monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
     sessions = itertools.count()
-    monkeypatch.setattr(program, "system", lambda device: {**system(device), "started": f"session {next(sessions)}"})
+    monkeypatch.setattr(program, "session", lambda device: {**session(device), "started": f"session {next(sessions)}"})
     with pytest.raises(SystemExit, match="interrupted: started again, the run goes on from its last finished pass"):
         command(*overrides)
     assert command(*overrides) == [path]
-    provenance = json.loads(path.with_suffix(".json").read_text())
-    assert [session["started"] for session in (*provenance["earlier"], provenance)] == ["session 0", "session 1"]
+    assert [one["started"] for one in read(path).facts["sessions"]] == ["session 0", "session 1"]
     assert saves == ([1, 2, 3, 4, 1, 2, 3, 4] if shard == "1" else [1, 2, 3, 4])
     assert path.read_bytes() == whole
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv", ".json"]

@@ -4,11 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pytest
-from matplotlib import pyplot as plt
-
 import agreement
 import bench_sfo
 import curves
@@ -16,11 +11,16 @@ import figure1
 import figure2
 import figure3
 import figure4
+import numpy as np
+import pandas as pd
 import plots
 import promote
+import pytest
 import tune
 import tune_figure4
 import unknowns
+from matplotlib import pyplot as plt
+
 from made_up import write_run
 
 

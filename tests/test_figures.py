@@ -1,0 +1,221 @@
+"""What is drawn: the paper's layout, its curves, ours, and labels that say what was not run or not real."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from made_up import write_run, write_sweep, write_table
+from scripts.analysis import figure4
+from scripts.analysis.published import panels, published
+from scripts.figures import __main__ as program
+from scripts.figures import moments, sensitivity, sfo
+from scripts.figures import panels as lines
+from scripts.figures.panels import COLOURS, draw
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keeps every figure that is drawn, to look into."""
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    plt.close("all")
+
+
+@pytest.fixture
+def nothing_tracked(monkeypatch, tmp_path):
+    monkeypatch.setattr(lines, "REFERENCE", tmp_path / "nothing")
+
+
+def labels_of(axis) -> list[str]:
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def lines_of(axis) -> dict:
+    return {line.get_label(): line for line in axis.get_lines()}
+
+
+def test_figure_3_has_the_papers_panels_for_each_half_and_the_second_moments_of_adam(tmp_path, drawn, nothing_tracked):
+    values = {"vhat_hidden": 1e-12, "below_eps_hidden": 0.25, "vhat_scores": 1e-9, "below_eps_scores": 0.0}
+    for experiment in moments.EXPERIMENTS:
+        write_run(tmp_path, "Adam", [2.0, 1.0, 0.5], experiment, columns=values, overrides=["passes=3"])
+    program.fig3(tmp_path, tmp_path / "figures")
+    ((first, whole), (first_dropout, _)) = np.reshape(drawn[0].axes, (2, 2))
+    assert (first.get_xlim(), first.get_ylim(), first.get_yscale()) == ((0, 3), (0.5, 3), "linear")
+    assert (whole.get_xlim(), whole.get_ylim(), whole.get_yscale()) == ((0, 45), (1e-4, 300), "log")
+    papers = [line.get_ydata()[1] for line in first_dropout.get_lines() if line.get_linestyle() == "--"]
+    assert sorted(papers) == pytest.approx([1.24096, 1.72231, 1.72811], abs=1e-5)
+    medians, shares = drawn[1].axes
+    expected = [f"{layer}, {dropout}" for dropout in ("no dropout", "dropout") for layer in ("hidden", "scores")]
+    assert [line.get_label() for line in shares.get_lines()] == expected
+    assert {line.get_ydata()[0] for line in medians.get_lines()} == {1e-12, 1e-9}
+
+
+def test_the_sensitivity_to_the_step_size_has_a_panel_for_each_grid_and_the_lowest_cost_of_each_step_size(tmp_path, drawn):
+    rows = [("grid", 11, "0.1", "0.9", 0.3), ("grid", 11, "0.1", "0.99", 0.2), ("grid", 11, "0.2", "0.9", 0.4),
+            ("grid_annealed", 41, "0.2", None, 0.1), ("grid_annealed", 41, "0.4", None, 0.15),
+            ("search", 11, "0.1", None, 0.01)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["settings", "passes", "lr", "rho", "objective"]).assign(optimizer="Adam")
+    sensitivity.draw({"fig2a": table}, tmp_path / "sensitivity")
+    plain, annealed = drawn[0].axes
+    assert (plain.get_title(), annealed.get_title()) == ("fig2a, after 11 passes, 1 seed", "fig2a annealed, after 41 passes, 1 seed")
+    assert plain.get_lines()[0].get_xydata().tolist() == [[0.1, 0.2], [0.2, 0.4]]
+    assert annealed.get_lines()[0].get_xydata().tolist() == [[0.2, 0.1], [0.4, 0.15]]
+
+
+def test_the_figure_lays_ours_over_the_papers_and_the_tracked_runs(tmp_path, monkeypatch, drawn):
+    monkeypatch.setattr(lines, "REFERENCE", tmp_path / "tracked")
+    write_run(tmp_path / "tracked", "Adam", np.linspace(0.7, 0.3, 46))
+    write_run(tmp_path / "tracked", "AdaMax", np.linspace(0.6, 0.3, 46))
+    write_run(tmp_path / "own", "Adam", np.linspace(0.65, 0.25, 46))
+    monkeypatch.setattr("sys.argv", ["figures", "--runs", str(tmp_path / "own"), "fig1"])
+    program.main()
+    left, right = drawn[0].axes
+    assert {path.name for path in (tmp_path / "own" / "figures").iterdir()} == {"fig1.png", "fig1.svg"}
+    assert (left.get_xlim(), left.get_ylim(), left.get_title()) == ((0, 45), (0.2, 0.7), "MNIST Logistic Regression")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("iterations over entire dataset", "training cost")
+    assert labels_of(left) == ["Adam", "tracked in results/reference", "the paper's curves"]
+    np.testing.assert_allclose(lines_of(left)["Adam"].get_ydata(), np.linspace(0.65, 0.25, 46) * 1.005)  # the mean of two seeds
+    adagrads = (published("fig1_left")["optimizer"] == "AdaGrad").sum()
+    assert sum(len(line.get_xdata()) == adagrads for line in left.get_lines()) == 1
+    assert "not run yet" in [text.get_text() for text in right.texts]
+
+
+def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_not(tmp_path, monkeypatch, drawn):
+    monkeypatch.setattr(lines, "REFERENCE", tmp_path)
+    for optimizer in ("AdaMax", "Adam", "SGDNesterov", "AdaGrad"):
+        write_run(tmp_path, optimizer, [0.5, 0.4])
+    program.fig1(tmp_path, tmp_path / "figures")
+    (figure,) = drawn  # there are no runs of settings=best
+    assert labels_of(figure.axes[0]) == ["AdaGrad", "SGDNesterov", "Adam", "AdaMax (not in the paper)", "the paper's curves"]
+
+
+def test_optimizers_without_settings_are_drawn_beside_the_others_and_called_defaults(tmp_path, drawn, nothing_tracked):
+    write_run(tmp_path, "Adam", [0.5, 0.4])
+    for optimizer, settings in (
+        ("RMSProp", "defaults"),
+        ("NAdam", "defaults"),
+        ("Adam", "defaults"),
+        ("Adagrad", "best"),
+        ("SFO", "paper"),
+    ):
+        write_run(tmp_path, optimizer, [0.6, 0.5], settings=settings)
+    draw("fig1", panels("fig1"), "paper", tmp_path, tmp_path)
+    axis = drawn[0].axes[0]
+    assert labels_of(axis) == ["Adam", "Adam, defaults", "NAdam, defaults", "RMSProp, defaults", "the paper's curves"]
+    found = lines_of(axis)
+    assert found["Adam, defaults"].get_linestyle() != found["Adam"].get_linestyle()
+    assert len({found[label].get_color() for label in labels_of(axis)[1:4]}) == 3
+    assert found["RMSProp, defaults"].get_color() == COLOURS["RMSProp"]
+
+
+def test_a_standin_figure_says_so_and_shows_nothing_of_the_paper(tmp_path, drawn, nothing_tracked):
+    write_run(tmp_path, "Adam", [0.5, 0.4], data="standin")
+    draw("fig1", panels("fig1"), "paper", tmp_path, tmp_path)
+    left = drawn[0].axes[0]
+    assert "STAND-IN DATA" in [text.get_text() for text in left.texts]
+    assert [len(line.get_xdata()) for line in left.get_lines()] == [2]
+    assert (tmp_path / "fig1_standin.png").exists()
+
+
+def test_a_name_that_is_no_figure_and_folders_without_runs_are_answered(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["figures", "fig9"])
+    with pytest.raises(SystemExit, match="error: fig9 is not a figure: choose from fig1, fig2"):
+        program.main()
+    monkeypatch.setattr("sys.argv", ["figures", "--runs", str(tmp_path)])
+    program.main()
+    assert capsys.readouterr().out.count("nothing to draw") == 11
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_seed_that_diverged_is_named_and_ends_the_mean_with_a_cross(tmp_path, drawn, nothing_tracked, log):
+    def costs(seed: int) -> np.ndarray:
+        return np.where((np.arange(46) == 20) & (seed == 1), np.nan, np.linspace(0.7, 0.3, 46))
+
+    rows = [{"member": seed, "seed": seed, "pass": x + 1, "cost": cost} for seed in (0, 1) for x, cost in enumerate(costs(seed))]
+    write_table(tmp_path, "Adam", rows, 46)
+    draw("fig1", (dataclasses.replace(panels("fig1")[0], log=log),), "paper", tmp_path, tmp_path)
+    axis = drawn[0].axes[0]
+    assert "Adam, 1 of 2 diverged" in labels_of(axis)
+    (cross,) = [line for line in axis.get_lines() if line.get_marker() == "x"]
+    assert lines_of(axis)["Adam, 1 of 2 diverged"].get_xdata()[-1] == cross.get_xdata()[0] == 19  # the last pass in which both have a cost
+
+
+def test_a_seed_that_diverges_at_once_is_named_in_the_legend_and_has_no_line(tmp_path, drawn, nothing_tracked):
+    write_run(tmp_path, "Adam", [np.nan, np.nan])
+    draw("fig1", panels("fig1"), "paper", tmp_path, tmp_path)
+    assert "Adam, 2 of 2 diverged" in labels_of(drawn[0].axes[0])
+
+
+def test_figure_4_has_the_papers_layout(tmp_path, drawn):
+    write_sweep(tmp_path, lambda loss, row: loss, epochs=(10,))
+    program.fig4(tmp_path, tmp_path / "figures")
+    (figure,) = drawn
+    assert len(figure.axes) == 11
+    titles = [axis.get_title() for axis in figure.axes[:6]]
+    assert titles[0].startswith("after 10 passes")
+    assert titles[3].startswith("after 100 passes")
+    cell = figure.axes[7]  # beta1 = 0.9, beta2 = 0.999, after 10 passes
+    black, ours = cell.lines[0], cell.lines[2]
+    np.testing.assert_allclose(ours.get_ydata(), black.get_ydata())
+    assert -3 in np.round(ours.get_xdata(), 6)
+    assert (tmp_path / "figures" / "fig4.png").exists()
+
+
+def test_figure_4_on_stand_in_data_is_labelled(tmp_path, drawn):
+    write_sweep(tmp_path, lambda loss, row: loss, data="standin", epochs=(10,))
+    program.fig4(tmp_path, tmp_path / "figures")
+    assert "STAND-IN" in drawn[0].get_suptitle()
+    assert (tmp_path / "figures" / "fig4_standin.png").exists()
+    assert figure4.sweeps(tmp_path, "paper").empty  # which tables are about
+
+
+def write_race(root) -> None:
+    """Adam takes 2 s for a pass and SFO 10; SFO starts later and ends lower."""
+    write_run(root, "Adam", [0.2, 0.05, 0.02], "fig2b", seeds=(0,), seconds=[2.0, 4.0, 6.0])
+    write_run(root, "SFO", [2.0, 0.09, 0.0009], "fig2b", seeds=(0,), seconds=[10.0, 20.0, 30.0])
+
+
+def test_figure_2_shows_both_abscissae_and_adams_curve_as_plotted_and_rescaled(tmp_path, drawn, nothing_tracked):
+    write_race(tmp_path)
+    program.fig2(tmp_path, tmp_path / "figures")
+    by_pass, by_time = drawn[0].axes[1:]
+    ours = lines_of(by_time)
+    assert ours["SFO"].get_xdata().tolist() == [0, 5, 10]  # in passes of Adam, the first point at 0
+    assert ours["Adam"].get_xdata().tolist() == [0, 1, 2]
+    assert lines_of(by_pass)["SFO"].get_xdata().tolist() == [0, 1, 2]
+    dotted = [line for line in by_pass.lines if line.get_linestyle() == ":" and line.get_color() == "black"]
+    assert any(np.isclose(line.get_ydata(), 0.00024).any() for line in dotted)  # the published 0.000006 times 41.4
+    published_sfo = [line for line in by_time.lines if len(line.get_xdata()) == 24]
+    assert any(line.get_xdata()[1] == 5 for line in published_sfo)
+
+
+def test_sfo_is_shown_with_dropout_and_its_memory_by_the_number_of_minibatches(tmp_path, drawn):
+    write_race(tmp_path)
+    sizes = {"optimizer": ["Adam", "SFO", "SFO"], "minibatches": [None, 10, 20], "parameters": 1000, "bytes": [8000, 130_000, 250_000]}
+    sfo.draw_sfo(tmp_path, pd.DataFrame(sizes), tmp_path / "fig2_sfo")
+    assert not drawn  # no run with dropout
+    write_run(tmp_path, "SFO", [2.0, 1.5, 1.8], experiment="fig2a", seeds=(0,))
+    for optimizer in ("Adam", "SFO"):
+        write_run(tmp_path, optimizer, [1.0, 0.5, 0.2], experiment="fig2b", settings="all_images", seeds=(0,))
+    sfo.draw_sfo(tmp_path, pd.DataFrame(sizes), tmp_path / "fig2_sfo")
+    costs, memory = drawn[0].axes
+    found = lines_of(costs)
+    np.testing.assert_allclose(found["SFO with dropout"].get_ydata(), [2.0, 1.5, 1.8])
+    np.testing.assert_allclose(found["SFO"].get_ydata(), [1.0, 0.5, 0.2])  # as many images as with dropout
+    assert {"SFO", "Adam"} < set(found)
+    assert "3.0 numbers for each parameter and minibatch" in [line.get_label() for line in memory.lines]  # 12,000 bytes for 1000 x 4
+
+
+def test_a_figure_is_whole_or_not_there(tmp_path, monkeypatch, nothing_tracked):
+    write_run(tmp_path, "Adam", [0.5, 0.4])
+    monkeypatch.setattr(plt.Figure, "savefig", lambda self, path, **_: path.write_bytes(b"half") and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        draw("fig1", panels("fig1"), "paper", tmp_path, tmp_path / "figures")
+    assert not list((tmp_path / "figures").iterdir())
+    plt.close("all")
