@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from made_up import OPTIMIZER, write_run, write_sweep
-from scripts.analysis.tuning import read_tuning
+from scripts.analysis.published import published
+from scripts.analysis.tuning import read_tuning, tried
 from scripts.tuning import __main__ as program
 from scripts.tuning import unknowns
 
@@ -25,26 +26,36 @@ def summarised(tmp_path, monkeypatch):
 
 
 def test_a_line_names_the_settings_in_which_a_member_differs_from_the_tracked_run(tmp_path, summarised, capsys):
-    shared = {"model": {"l2": 1e-5}, "decay": 1.0, "precision": "float32"}
+    adam = published("fig1_left").query("optimizer == 'Adam'").sort_values("x")["y"].to_numpy()[:46]
+    shared = {"model": {"l2": 1e-5, "initial_std": {"stage1": 0.1, "stage2": 0.1}}, "decay": 1.0, "precision": "float32"}
     write_run(tmp_path / "tracked", "Adam", [0.5], seeds=(0,), identity=shared)
-    runs = tmp_path / "runs"
     grid = shared | {"optimizer": OPTIMIZER | {"lr": [0.1, 0.2]}, "precision": "bfloat16"}
-    write_run(runs, "Adam", [0.5, 0.4], settings="grid", seeds=(0,), identity=grid, columns={"lr": 0.1}, hyperparameters=["lr"])
-    candidate = shared | {"model": {"l2": 0.0}, "decay": 0.5}  # which no schedule uses
-    write_run(runs, "Adam", [0.9, 0.3], settings="search", seeds=(0,), identity=candidate, overrides=["model.l2=0"])
+    write_run(tmp_path / "runs", "Adam", adam, settings="grid", identity=grid, columns={"lr": 0.1}, hyperparameters=["lr"])
+    candidate = shared | {"model": {"l2": 0.0, "initial_std": {"stage1": 0.5, "stage2": 0.1}}, "decay": 0.5}  # which no schedule uses
+    write_run(tmp_path / "runs", "Adam", [0.3], settings="search", seeds=(0,), identity=candidate)
     table = summarised("fig1_left")
-    assert table[["settings", "lr", "l2"]].fillna("").to_numpy().tolist() == [["grid", "0.1", ""], ["search", "", "0.0"]]
-    assert table[["passes", "cost", "train_cost", "objective"]].to_numpy().tolist() == [[2, 0.4, 0.4, 0.9], [2, 0.3, 0.3, 0.8]]
+    assert tried(table) == ["lr", "l2", "initial_std.stage1"]
+    settings = [["0.1", "", ""], ["0.1", "", ""], ["", "0.0", "0.5"]]
+    assert table[["settings", "seed", "passes"]].to_numpy().tolist() == [["grid", 0, 46], ["grid", 1, 46], ["search", 0, 1]]
+    assert table[tried(table)].fillna("").to_numpy().tolist() == settings
+    assert table["rms_log_ratio"].tolist()[:2] == pytest.approx([0, np.log(1.01)], abs=1e-6)
+    assert table["objective"].tolist() == pytest.approx([adam[45] + 0.5, adam[45] * 1.01 + 0.5, 0.8], rel=1e-5)
     assert "Adam: lowest objective" in capsys.readouterr().out
-    for path in runs.rglob("*"):
-        if path.is_file() and "search" in path.parts:
-            path.unlink()
-    assert len(summarised("fig1_left")) == 1
-    write_run(runs, "Adam", [0.9, 0.2], settings="search", seeds=(0,), identity=candidate)
-    assert len(summarised("fig1_left", "--keep")) == 2
-    write_run(runs, "Adam", [0.9, 0.2], settings="search", seeds=(0,), identity=candidate, overrides=["model.l2=0"])
-    with pytest.raises(SystemExit, match=r"two runs of fig1_left are of the same candidate, .*'l2': '0.0'.*: remove one"):
-        summarised("fig1_left")
+
+
+def test_a_table_keeps_the_lines_of_other_candidates(tmp_path, summarised):
+    def summed_up(cost: float, l2: float, *options: str, **facts) -> list[float]:
+        for path in tmp_path.glob("runs/**/*.*"):
+            if not facts:
+                path.unlink()
+        write_run(tmp_path / "runs", "Adam", [cost], settings="search", seeds=(0,), identity={"model": {"l2": l2}}, **facts)
+        return summarised("fig1_left", *options)["cost"].tolist()
+
+    assert summed_up(0.5, 1e-4) == [0.5]
+    assert summed_up(0.4, 1e-3, "--keep") == [0.5, 0.4]
+    assert summed_up(0.6, 1e-4, "--keep") == [0.4, 0.6]
+    with pytest.raises(SystemExit, match=r"two runs of fig1_left are of the same candidate, .*'l2': '0.0001'.*: remove one"):
+        summed_up(0.4, 1e-4, overrides=["model.l2=1e-4"])
     with pytest.raises(SystemExit, match="has no finished grids of fig1_right: run make tune-fig1"):
         summarised("fig1_right")
 
