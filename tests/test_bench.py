@@ -3,11 +3,12 @@
 import io
 import math
 
-import bench
-import contestants
 import pytest
 import torch
-from contestants import Work
+
+from scripts.benchmarks import contestants, sfo_memory
+from scripts.benchmarks import training as bench
+from scripts.benchmarks.contestants import Work
 
 CPU = torch.device("cpu")
 
