@@ -8,7 +8,7 @@ from .averaging import ExponentialAverage, PolyakRuppert
 from .optimizer import RuleOptimizer
 from .rmsprop import RMSProp
 from .schedules import Exponential, InverseSqrt
-from .sfo import SFO, chooses_minibatches
+from .sfo import SFO, MinibatchChooser, chooses_minibatches
 from .sgd_nesterov import SGDNesterov
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ExponentialAverage",
     "InverseSqrt",
     "LpAdam",
+    "MinibatchChooser",
     "PolyakRuppert",
     "RMSProp",
     "RuleOptimizer",

@@ -17,7 +17,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -216,12 +216,22 @@ class Model:
         self.build_hessian(dimensions)
 
 
-def chooses_minibatches(optimizer: torch.optim.Optimizer | type) -> bool:
-    """Whether an optimizer, or a class of optimizers, chooses the minibatch of each step itself.
+class MinibatchChooser(Protocol):
+    """An optimizer that chooses the minibatch of each step itself.
 
-    Such an optimizer has the attributes `chooses_minibatches = True` and `minibatches`, their number. A training loop divides the
-    examples into that many minibatches once. It calls `step(closure)` as often per epoch; `closure(i)` evaluates minibatch i.
+    It also has the attribute `chooses_minibatches = True`. A training loop divides the examples into `minibatches` minibatches once. It
+    calls `step(closure)` as often per epoch; `closure(i)` evaluates minibatch i.
     """
+
+    minibatches: int
+
+    def step(self, closure: Callable[[int], Tensor]) -> Tensor:
+        """Takes a step that evaluates the closure for at least one minibatch, and returns the first cost."""
+        ...
+
+
+def chooses_minibatches(optimizer: torch.optim.Optimizer | type) -> TypeGuard[MinibatchChooser]:
+    """Whether an optimizer, or a class of optimizers, chooses the minibatch of each step itself: see `MinibatchChooser`."""
     return getattr(optimizer, "chooses_minibatches", False)
 
 
