@@ -1,7 +1,7 @@
 """Measures how fast training is, side by side with torch's usual loops and with JAX, and writes the table as CSV.
 
 Contestants are processes of their own that take turns, an epoch each, so that a busy machine is unfair to none; medians are compared.
-1. On one core and on all: an epoch of every kind of experiment. JAX takes part where it is installed (`pip install '.[bench]'`).
+1. On one core and on all: an epoch of every kind of experiment. JAX takes part where it is installed (`make bench` installs it).
 2. On all cores, beside two busy processes and beside a second run of ours: how much slower an epoch becomes.
 """
 
