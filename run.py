@@ -126,7 +126,7 @@ def train_members(
     name = f"{config['experiment']} {optimizer_name(config)}"
     shards = population.shards(config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1)
 
-    def job(part: Population) -> tuple[Model, MakeOptimizer, data.Dataset, Sequence[int], int, Plan, torch.device]:
+    def job(part: Population) -> tuple[Model, MakeOptimizer, Dataset, Sequence[int], int, Plan, torch.device]:
         model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
         return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
 

@@ -26,10 +26,9 @@ from hydra import compose, initialize
 
 import run as program
 from data import cifar10, download, files, imdb, loading, mnist, standins, whitening
-from data.download import DataError
-from data.types import Dataset, Split
-from data.download import Limits
+from data.download import DataError, Limits
 from data.rows import DenseRows
+from data.types import Dataset, Split
 from data.whitening import Whitening
 
 PROJECT = Path(__file__).parent.parent

@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import properties
 import pytest
 import torch
 
 import optim
-import properties
 import run as program
 from experiments.errors import one_sentence_errors
 from experiments.properties import annealing, averaging, invariance, kinship, moments, norms, regret, step_bounds, tracking

@@ -25,9 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 import curves
 import optim
 import run as program
-from data.types import Dataset, Split
 from data.files import part_path
 from data.rows import DenseRows
+from data.types import Dataset, Split
 from experiments import recording
 from experiments.config import Population, check_memory, optimizer_class, resolve
 from experiments.models.multilayer_network import MultilayerNetwork
