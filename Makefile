@@ -78,9 +78,11 @@ $(VENV)/.installed: pyproject.toml
 test: setup ## Run the tests
 	$(PY) -m pytest
 
-lint: setup ## Check style
+lint: setup ## Check style, types and which room imports which
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 reproduce-fig1: setup ## Train both panels of figure 1 with 5 seeds and draw them
 	$(PY) run.py -m experiment=fig1_left optimizer=$(FIG1_LEFT) $(ARGS)
@@ -199,7 +201,7 @@ tune-fig4: setup ## Train a part of figure 4 with every candidate for what the p
 	$(PY) scripts/tune_figure4.py
 
 bench: setup ## Measure how fast training is, side by side with torch's usual loops and with JAX: 10 minutes
-	$(VENV)/bin/pip install --quiet '.[bench]' || echo "no JAX: its rows are left out"
+	$(PY) -m pip install --quiet --editable '.[bench]' || echo "no JAX: its rows are left out"
 	$(PY) scripts/bench.py $(ARGS)
 
 bench-optim: setup ## Measure how fast a step of the optimizers is, side by side with torch's
@@ -222,7 +224,7 @@ report: figures ## Build results/report.md and results/report.html from the trac
 	$(PY) scripts/report.py
 
 clean: ## Remove the virtual environment, caches and your own runs (data sets and tracked results stay)
-	rm -rf $(VENV) results/runs .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) results/runs build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup test lint reproduce reproduce-fig1 reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-properties $(GPU_PARTS) reproduce-gpu reproduce-best verify compare promote tune-fig1 tune-fig2 tune-fig3 tune-fig4 bench bench-optim bench-sfo figures report clean

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from typing import cast
 
 import hydra
 import pandas as pd
@@ -29,12 +30,13 @@ from experiments.config import (
 )
 from experiments.errors import ConfigError, one_sentence_errors
 from experiments.models import products
+from experiments.models.base import Model
 from experiments.progress import announce, diverged_members, summary
 from experiments.provenance import merge_sessions, session
 from experiments.records import MACHINE, PROJECT, Run
 from experiments.schema import check
 from experiments.training.checkpoints import Checkpoint
-from experiments.training.loop import seconds_per_pass, train
+from experiments.training.loop import MakeOptimizer, seconds_per_pass, train
 from experiments.training.plan import Plan
 from experiments.training.threads import AVAILABLE, Threads
 from optim import RuleOptimizer
@@ -96,7 +98,7 @@ def is_done(record: Run, force: bool) -> bool:
 
 def measure_property(cfg: DictConfig) -> None:
     """Measures a claim that the paper makes without a figure, from configuration to CSV."""
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
     for key in ("seeds", "threads", "results", "force"):
         check(key, config[key])
     device = choose_device("cpu")
@@ -124,7 +126,7 @@ def train_members(
     name = f"{config['experiment']} {optimizer_name(config)}"
     shards = population.shards(config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1)
 
-    def job(part: Population) -> tuple:
+    def job(part: Population) -> tuple[Model, MakeOptimizer, Dataset, Sequence[int], int, Plan, torch.device]:
         model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
         return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
 
@@ -142,7 +144,7 @@ def train_members(
     total, done = plan.passes * len(shards), sum(checkpoint.passes() for checkpoint in checkpoints)
     announce(name, population.members, plan.passes, done / total, (total - done) * threads.seconds)
     tables, seconds, first = [], [0.0] * plan.passes, 0
-    position = HydraConfig.get().job.get("num", 0) % 2
+    position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
     with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
         for part, kept in zip(shards, checkpoints, strict=True):
             table, spent = train(*job(part), bar, kept, threads)
@@ -168,7 +170,7 @@ def as_spelled(arguments: Sequence[str]) -> list[str]:
         group, equals, choices = argument.partition("=")
         files = {path.stem.replace("_", ""): path.stem for path in (PROJECT / "conf" / group).glob("*.yaml")} if equals and group else {}
         plain = [choice.lower().replace("_", "") for choice in choices.split(",")]
-        spelled.append(f"{group}={','.join(map(files.get, plain))}" if files and files.keys() >= set(plain) else argument)
+        spelled.append(f"{group}={','.join(files[choice] for choice in plain)}" if files and files.keys() >= set(plain) else argument)
     return spelled
 
 

@@ -14,7 +14,7 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple, cast
 
 import certifi
 import pycurl
@@ -126,11 +126,11 @@ def fetch(path: Path, urls: Sequence[str], md5: str, limits: Limits | None = Non
         raise DataUnavailable(f"cannot store {path} ({error.strerror or error}): make room, or name another folder by data.root") from error
 
 
-def _members(archive: Path, paths: Sequence[Path]) -> Iterator[tuple[Path, BinaryIO]]:
+def _members(archive: Path, paths: Sequence[Path]) -> Iterator[tuple[Path, IO[bytes] | gzip.GzipFile]]:
     if archive.name.endswith(".tar.gz"):
         with tarfile.open(archive) as tar:
             for path in paths:
-                yield path, tar.extractfile(path.relative_to(archive.parent).as_posix())
+                yield path, cast(IO[bytes], tar.extractfile(path.relative_to(archive.parent).as_posix()))  # None for folders alone
     else:
         with gzip.open(archive) as source:
             yield paths[0], source
@@ -162,7 +162,8 @@ def _transfer(url: str, file: BinaryIO, offset: int, limits: Limits) -> tuple[in
     Raises:
         OSError: the file cannot be written.
     """
-    curl, multi, chunks = pycurl.Curl(), pycurl.CurlMulti(), []
+    curl, multi = pycurl.Curl(), pycurl.CurlMulti()
+    chunks: list[bytes] = []
     options = {
         pycurl.URL: url,
         pycurl.WRITEFUNCTION: chunks.append,

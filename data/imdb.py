@@ -6,6 +6,7 @@ The official file lists all positive training reviews before all negative ones. 
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse
 import torch
 from sklearn.datasets import load_svmlight_file
 
@@ -35,8 +36,11 @@ def load_imdb(root: Path, words: int = 10_000, features: str = "binary") -> Data
         DataError: a file is corrupt.
     """
     provide({root / name: md5 for name, md5 in MD5.items()}, root / "aclImdb_v1.tar.gz", URLS, ARCHIVE_MD5)
-    train, test = (_split(root / "aclImdb" / part / "labeledBow.feat", words, features) for part in ("train", "test"))
-    return Dataset("imdb", "real", train.at(balanced_order(train.targets.numpy())), test, classes=2, checksums=MD5)
+    matrix, targets = _read(root / "aclImdb" / "train" / "labeledBow.feat", words, features)
+    order = balanced_order(targets)
+    train = Split(SparseRows(matrix[order]), torch.from_numpy(targets[order]))
+    matrix, targets = _read(root / "aclImdb" / "test" / "labeledBow.feat", words, features)
+    return Dataset("imdb", "real", train, Split(SparseRows(matrix), torch.from_numpy(targets)), classes=2, checksums=MD5)
 
 
 def balanced_order(targets: np.ndarray) -> np.ndarray:
@@ -63,9 +67,9 @@ def check_bag_of_words(words: int = 10_000, features: str = "binary") -> None:
     check_option("words", words, type(words) is int and 0 < words <= VOCABULARY, f"a whole number from 1 to {VOCABULARY}")
 
 
-def _split(path: Path, words: int, features: str) -> Split:
+def _read(path: Path, words: int, features: str) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
     matrix, ratings = load_svmlight_file(str(path), n_features=VOCABULARY, zero_based=True, dtype=np.float32)
     matrix = matrix[:, :words]
     if features == "binary":
         matrix.data[:] = 1
-    return Split(SparseRows(matrix), torch.from_numpy((ratings >= 7).astype(np.int64)))
+    return matrix, (ratings >= 7).astype(np.int64)

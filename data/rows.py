@@ -26,7 +26,8 @@ class DenseRows:
     @property
     def shape(self) -> tuple[int, int]:
         """(examples, features)."""
-        return tuple(self.values.shape)
+        examples, features = self.values.shape
+        return examples, features
 
     def first(self, examples: int) -> DenseRows:
         """Returns the first rows."""
@@ -60,10 +61,6 @@ class SparseRows:
     def first(self, examples: int) -> SparseRows:
         """Returns the first rows."""
         return SparseRows(self.matrix[:examples])
-
-    def at(self, order: np.ndarray) -> SparseRows:
-        """Returns the rows at these indices, in their order."""
-        return SparseRows(self.matrix[order])
 
     def to(self, device: torch.device) -> SparseRows | DenseRows:
         """Returns the same rows on another device. An accelerator gets dense rows of 1 byte a feature, which are faster there."""

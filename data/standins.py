@@ -20,11 +20,12 @@ def digit_images(train: int = 60_000, test: int = 10_000) -> Dataset:
     """
     rng = np.random.default_rng(20150507)
     small, labels = load_digits(return_X_y=True)
-    large = torch.nn.functional.interpolate(torch.from_numpy(small / 16).view(-1, 1, 8, 8), size=(24, 24), mode="bilinear")
-    large = large[:, 0].numpy()
+    large = torch.nn.functional.interpolate(torch.from_numpy(small / 16).view(-1, 1, 8, 8), size=(24, 24), mode="bilinear")[:, 0].numpy()
     sources = rng.permutation(len(large))
-    splits = [_enlarge(large, labels, rng.choice(part, size), rng) for part, size in ((sources[:1500], train), (sources[1500:], test))]
-    return Dataset("mnist", "standin", *splits, classes=10, checksums={})
+    first, second = (
+        _enlarge(large, labels, rng.choice(part, size), rng) for part, size in ((sources[:1500], train), (sources[1500:], test))
+    )
+    return Dataset("mnist", "standin", first, second, classes=10, checksums={})
 
 
 def _enlarge(large: np.ndarray, labels: np.ndarray, sources: np.ndarray, rng: np.random.Generator) -> Split:
@@ -46,8 +47,8 @@ def colour_images(train: int = 50_000, test: int = 10_000) -> Dataset:
     digits = digit_images(train, test)
     photographs = np.stack(load_sample_images().images).transpose(0, 3, 1, 2)  # [2, 3, 427, 640]
     halves = photographs[..., :320], photographs[..., 320:]
-    splits = [_paint(split, half, rng) for split, half in zip((digits.train, digits.test), halves, strict=True)]
-    return Dataset("cifar10", "standin", *splits, classes=10, checksums={})
+    first, second = (_paint(split, half, rng) for split, half in zip((digits.train, digits.test), halves, strict=True))
+    return Dataset("cifar10", "standin", first, second, classes=10, checksums={})
 
 
 def _paint(digits: Split, photographs: np.ndarray, rng: np.random.Generator) -> Split:
@@ -56,7 +57,7 @@ def _paint(digits: Split, photographs: np.ndarray, rng: np.random.Generator) -> 
     corners = rng.integers(0, len(photographs), count), rng.integers(0, height - 31, count), rng.integers(0, width - 31, count)
     background = windows[corners[0], :, corners[1], corners[2]]
     ink = np.zeros((count, 1, 32, 32), dtype=np.float32)
-    ink[:, 0, 2:30, 2:30] = digits.inputs.values.view(-1, 28, 28).numpy() / 255
+    ink[:, 0, 2:30, 2:30] = digits.dense.values.view(-1, 28, 28).numpy() / 255
     colours = rng.integers(0, 256, (count, 3, 1, 1)).astype(np.float32)
     images = (background * (1 - ink) + colours * ink).astype(np.uint8)
     return Split(DenseRows(torch.from_numpy(images).flatten(1), scale=1 / 255), digits.targets)
@@ -82,4 +83,4 @@ def bag_of_words(words: int = 10_000, features: str = "binary", train: int = 25_
         scores = present @ teacher
         positive = rng.random(reviews) < 1 / (1 + np.exp(np.median(scores) - scores))
         splits.append(Split(SparseRows(present if features == "binary" else matrix), torch.from_numpy(positive.astype(np.int64))))
-    return Dataset("imdb", "standin", *splits, classes=2, checksums={})
+    return Dataset("imdb", "standin", splits[0], splits[1], classes=2, checksums={})

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +29,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def dense(self) -> DenseRows:
+        """The inputs of a data set of images.
+
+        Raises:
+            TypeError: the inputs are sparse.
+        """
+        if not isinstance(self.inputs, DenseRows):
+            raise TypeError("inputs are invalid: expected dense rows")
+        return self.inputs
+
     def take(self, index: Tensor) -> tuple[Tensor | SparseBatch, Tensor]:
         """Returns inputs [streams, batch, features] and classes [streams, batch] of the examples at `index` [streams, batch]."""
         return self.inputs.take(index), self.targets[index]
@@ -41,19 +51,18 @@ class Split:
             order: indices of the examples, shape [streams, examples].
             batch_size: examples per stream.
         """
+        if isinstance(self.inputs, SparseRows):
+            yield from map(self.take, order.split(batch_size, 1))
+            return
         # Gathering dense rows for several minibatches at once halves the time.
-        at_once = max(1, _GATHER // (order.shape[0] * batch_size * self.inputs.shape[1])) if isinstance(self.inputs, DenseRows) else 1
+        at_once = max(1, _GATHER // (order.shape[0] * batch_size * self.inputs.shape[1]))
         for block in order.split(batch_size * at_once, 1):
-            inputs, targets = self.take(block)
-            yield from zip(inputs.split(batch_size, 1), targets.split(batch_size, 1), strict=True) if at_once > 1 else [(inputs, targets)]
+            inputs, targets = self.inputs.take(block), self.targets[block]
+            yield from zip(inputs.split(batch_size, 1), targets.split(batch_size, 1), strict=True)
 
     def first(self, examples: int) -> Split:
         """Returns the first examples."""
         return Split(self.inputs.first(examples), self.targets[:examples])
-
-    def at(self, order: np.ndarray) -> Split:
-        """Returns the examples at these indices, in the order of the indices."""
-        return Split(self.inputs.at(order), self.targets[torch.from_numpy(order)])
 
     def to(self, device: torch.device) -> Split:
         """Returns the same examples on another device."""

@@ -64,15 +64,14 @@ class Whitening:
             mean = train.mean(0)
             train, test = train - mean, test - mean
         if self.whitening == "zca":
-            images = hashlib.md5(dataset.train.inputs.values.cpu().numpy().tobytes()).hexdigest()
+            images = hashlib.md5(dataset.train.dense.values.cpu().numpy().tobytes()).hexdigest()
             with _full_precision():
                 matrix = self._cached(cache and cache / f"zca-{self.regulariser}-{self.contrast}-{images}.pt", train)
                 train, test = train @ matrix, test @ matrix
-        splits = {name: Split(DenseRows(rows), getattr(dataset, name).targets) for name, rows in (("train", train), ("test", test))}
-        return replace(dataset, **splits)
+        return replace(dataset, train=Split(DenseRows(train), dataset.train.targets), test=Split(DenseRows(test), dataset.test.targets))
 
     def _pixels(self, split: Split) -> Tensor:
-        pixels = split.inputs.take(torch.arange(len(split), device=split.targets.device).unsqueeze(0))[0]
+        pixels = split.dense.take(torch.arange(len(split), device=split.targets.device).unsqueeze(0))[0]
         if self.contrast:
             pixels -= pixels.mean(1, keepdim=True)
             pixels /= pixels.square().mean(1, keepdim=True).sqrt().clamp(min=_SMALLEST_CONTRAST)

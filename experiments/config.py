@@ -7,8 +7,9 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import hydra
 import pandas as pd
@@ -20,6 +21,7 @@ from experiments.errors import ConfigError, unknown_key
 from experiments.models.base import Model
 from experiments.records import COLUMNS, DEFAULTS
 from experiments.schema import check, spelled, validate
+from experiments.training.state import MakeOptimizer
 from experiments.training.streams import generator
 
 # Each member costs Python objects and rows of the CSV, whatever its size.
@@ -40,7 +42,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
     Raises:
         ConfigError: a key is unknown, its value invalid, or a row has no effect.
     """
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
     target, name = optimizer_class(config), optimizer_name(config)
     given = [override.lstrip("+~").partition("=")[0] for override in overrides]
     row = _choose_row(config, name, given)
@@ -52,7 +54,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
         if any(key == other or ("." in other and key.startswith(f"{other}.")) for other in given):
             continue
         *groups, leaf = key.split(".")
-        parent = config
+        parent: dict | None = config
         for group in groups:
             parent = parent.get(group) if isinstance(parent, dict) else None
         path = f"hyperparameters.{config['settings']}.{name}"
@@ -243,7 +245,7 @@ def adapt_optimizer(config: dict) -> None:
         settings["betas"] = [joined.get(key, default) for key, default in zip(("beta1", "beta2"), betas.default, strict=True)]
 
 
-def optimizer_maker(config: dict, population: Population, device: torch.device) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
+def optimizer_maker(config: dict, population: Population, device: torch.device) -> MakeOptimizer:
     """Returns a function that builds the configured optimizer around parameters on the device."""
     target = optimizer_class(config)
     arguments = population.arguments(config, "optimizer", device)

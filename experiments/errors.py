@@ -5,10 +5,11 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import hydra
 from hydra.errors import MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.download import DataError
@@ -47,7 +48,8 @@ def _sentence(error: BaseException) -> str:
             return f"{group}={choice} is unknown: choose one of {', '.join(link.options)}"
     for link in chain:
         if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
-            return unknown_key(key, OmegaConf.to_container(node) if OmegaConf.is_dict(node := getattr(link, "parent_node", None)) else {})
+            node = getattr(link, "parent_node", None)
+            return unknown_key(key, cast(dict, OmegaConf.to_container(node)) if isinstance(node, DictConfig) else {})
     return " ".join(str(error).split())
 
 

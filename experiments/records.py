@@ -84,7 +84,7 @@ class Run:
         folder = PROJECT / config["results"] / ("standin" if labels["data"] == "standin" else "")
         folder = folder / "properties" if "measured" in labels else folder / labels["experiment"] / labels["settings"]
         name = slug(labels.get("measured") or labels["optimizer"], overrides, parts)
-        return cls(folder / name, **parts, overrides=overrides, **labels)
+        return cls(folder / name, parts["identity"], parts["extent"], parts["machine"], overrides, {}, **labels)
 
     def __str__(self) -> str:
         """Returns the path of the CSV relative to the project."""
@@ -219,7 +219,7 @@ def _read(csv: Path, stamps: tuple) -> Run:
         raise RecordError(f"{name} is not the record of a run: {repair}") from error
     if _sha256(csv) != digest:
         raise RecordError(f"{display_path(csv)} is not the table of {rows} rows that its JSON describes: {repair}")
-    return Run(csv, **parts, overrides=overrides, facts=facts, **labels)
+    return Run(csv, parts["identity"], parts["extent"], parts["machine"], overrides, facts, **labels)
 
 
 def slug(name: str, overrides: Iterable[str], parts: Mapping) -> str:

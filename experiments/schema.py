@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 
@@ -27,15 +27,15 @@ class Rule(NamedTuple):
     population: bool = False
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST  # not nan
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and _is_number(value)
 
 
-def _is_path(value) -> bool:
+def _is_path(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 

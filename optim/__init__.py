@@ -1,15 +1,15 @@
 """The paper's optimizers and those it compares with, as torch optimizers; schedules and averages for any of them."""
 
-from optim.adadelta import AdaDelta
-from optim.adagrad import AdaGrad
-from optim.adam import Adam
-from optim.adamax import AdaMax, LpAdam
-from optim.averaging import ExponentialAverage, PolyakRuppert
-from optim.optimizer import RuleOptimizer
-from optim.rmsprop import RMSProp
-from optim.schedules import Exponential, InverseSqrt
-from optim.sfo import SFO, chooses_minibatches
-from optim.sgd_nesterov import SGDNesterov
+from .adadelta import AdaDelta
+from .adagrad import AdaGrad
+from .adam import Adam
+from .adamax import AdaMax, LpAdam
+from .averaging import ExponentialAverage, PolyakRuppert
+from .optimizer import RuleOptimizer
+from .rmsprop import RMSProp
+from .schedules import Exponential, InverseSqrt
+from .sfo import SFO, MinibatchChooser, chooses_minibatches
+from .sgd_nesterov import SGDNesterov
 
 __all__ = [
     "SFO",
@@ -21,6 +21,7 @@ __all__ = [
     "ExponentialAverage",
     "InverseSqrt",
     "LpAdam",
+    "MinibatchChooser",
     "PolyakRuppert",
     "RMSProp",
     "RuleOptimizer",

@@ -4,10 +4,11 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
-from optim.optimizer import Formula, RuleOptimizer
-from optim.options import Hyperparameter, Options
-from optim.roots import sqrt
+from .optimizer import Formula, RuleOptimizer
+from .options import Hyperparameter, Options
+from .roots import sqrt
 
 
 def adadelta(theta, g, v, d, t, alpha, rho, eps) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,7 +38,7 @@ class AdaDelta(RuleOptimizer):
 
     def __init__(
         self,
-        params,
+        params: ParamsT,
         lr: Hyperparameter = 1.0,
         rho: Hyperparameter = 0.95,
         eps: Hyperparameter = 1e-6,

@@ -4,10 +4,11 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
-from optim.optimizer import Formula, RuleOptimizer
-from optim.options import Hyperparameter, Options
-from optim.roots import sqrt
+from .optimizer import Formula, RuleOptimizer
+from .options import Hyperparameter, Options
+from .roots import sqrt
 
 
 def adagrad(theta, g, v, t, alpha, eps) -> tuple[Tensor, Tensor]:
@@ -36,7 +37,7 @@ class AdaGrad(RuleOptimizer):
 
     def __init__(
         self,
-        params,
+        params: ParamsT,
         lr: Hyperparameter = 1e-2,
         eps: Hyperparameter = 1e-10,
         *,

@@ -6,10 +6,11 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
-from optim.optimizer import Formula, RuleOptimizer
-from optim.options import BETAS, Hyperparameter, Options
-from optim.roots import sqrt
+from .optimizer import Formula, RuleOptimizer
+from .options import BETAS, Hyperparameter, Options
+from .roots import sqrt
 
 
 def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +95,7 @@ class Adam(RuleOptimizer):
 
     def __init__(
         self,
-        params,
+        params: ParamsT,
         lr: Hyperparameter = 1e-3,
         betas: tuple[Hyperparameter, Hyperparameter] = BETAS,
         eps: Hyperparameter = 1e-8,

@@ -6,9 +6,10 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
-from optim.optimizer import Formula, RuleOptimizer
-from optim.options import BETAS, CommonOptions, Hyperparameter, Options
+from .optimizer import Formula, RuleOptimizer
+from .options import BETAS, CommonOptions, Hyperparameter, Options
 
 
 def adamax(theta, g, m, u, t, alpha, beta1, beta2, eps=0.0, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,7 +84,7 @@ class AdaMax(RuleOptimizer):
 
     def __init__(
         self,
-        params,
+        params: ParamsT,
         lr: Hyperparameter = 2e-3,
         betas: tuple[Hyperparameter, Hyperparameter] = BETAS,
         eps: Hyperparameter = 0.0,
@@ -140,7 +141,7 @@ class LpAdam(RuleOptimizer):
 
     def __init__(
         self,
-        params,
+        params: ParamsT,
         lr: Hyperparameter = 1e-3,
         betas: tuple[Hyperparameter, Hyperparameter] = BETAS,
         p: Hyperparameter = 2.0,

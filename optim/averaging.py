@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from optim.paths import local
-from optim.plans import HALF
+from .paths import local
+from .plans import HALF
 
 
 class TemporalAverage(ABC):
@@ -46,7 +46,12 @@ class TemporalAverage(ABC):
             self._optimizer.register_step_pre_hook(lambda *_: (method := refuse()) and method()),
             self._optimizer.register_step_post_hook(lambda *_: (method := update()) and method()),
         ]
-        self._finalizer = weakref.finalize(self, lambda: [hook.remove() for hook in hooks])
+
+        def unhook() -> None:
+            for hook in hooks:
+                hook.remove()
+
+        self._finalizer = weakref.finalize(self, unhook)
         self._finalizer.atexit = False
 
     def __getstate__(self) -> dict:

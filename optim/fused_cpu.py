@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optim.cache import cached
-from optim.plans import ParamPlan, Step
-from optim.trace import Code, Signature, trace
+from .cache import cached
+from .plans import ParamPlan, Step
+from .trace import Code, Signature, trace
 
 _SOURCE = """
 {header}
@@ -105,7 +105,10 @@ def apply(function: Callable, step: Step, plans: list[ParamPlan]) -> None:
     """
     if step.found_inf is not None and step.found_inf.item():  # of a model that lies on several devices
         return
-    rows, total, values, numbers = [], 0, [], []
+    rows: list[int] = []
+    values: list[int] = []
+    numbers: list[float] = []
+    total = 0
     hyperparameters = step.hyperparameters_on(_CPU)
     for h in hyperparameters.values():
         if isinstance(h, Tensor):
@@ -163,4 +166,4 @@ def load(text: str) -> ctypes.CDLL:
             subprocess.run(command, check=True, capture_output=True)
         return library
 
-    return cached("\0".join((text, *compiler, *_FLAGS, features)), ".so", make, ctypes.CDLL)
+    return cached("\0".join((text, *compiler, *_FLAGS, features)), ".so", make, lambda path: ctypes.CDLL(str(path)))

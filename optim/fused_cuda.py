@@ -13,13 +13,14 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from optim.cache import cached
-from optim.plans import ParamPlan, Step
-from optim.trace import Code, Signature, trace
+from .cache import cached
+from .plans import ParamPlan, Step
+from .trace import Code, Signature, trace
 
 # Parameters in a launch. With the most state and hyper-parameters of any rule their table stays below the 4 KiB of arguments.
 CAPACITY = 40
@@ -119,7 +120,7 @@ def tables(
         found_inf: not 0 where the step is to be left out, float32 on the device, shape [].
     """
     members = next((len(h) for h in hyperparameters.values() if isinstance(h, Tensor) and h.ndim), 1)
-    shared = {
+    shared: dict[str, list] = {
         "values": [h.data_ptr() if isinstance(h, Tensor) else None for h in hyperparameters.values()],
         "numbers": [0.0 if isinstance(h, Tensor) else h for h in hyperparameters.values()],
         "strides": [h.ndim if isinstance(h, Tensor) else 0 for h in hyperparameters.values()],
@@ -174,7 +175,8 @@ def apply(launch: Callable, function: ctypes.c_void_p, step: Step, plans: list[P
     found_inf = step.found_inf.to(device, torch.float32) if step.found_inf is not None else None
     with torch.cuda.device(device):
         stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
-        for table, blocks in tables(hyperparameters, plans, step.count(plans, on_device=True), found_inf):
+        times = cast("list[Tensor]", step.count(plans, on_device=True))
+        for table, blocks in tables(hyperparameters, plans, times, found_inf):
             arguments = (ctypes.c_void_p * 1)(ctypes.addressof(table))
             launched = functools.partial(_call, launch, function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
             try:
@@ -215,7 +217,7 @@ def _cubin(text: str, architecture: str) -> bytes:
         path.write_bytes(cubin.raw)
         return path
 
-    return cached("\0".join((text, *options, torch.version.cuda)), ".cubin", make, Path.read_bytes)
+    return cached("\0".join((text, *options, str(torch.version.cuda))), ".cubin", make, Path.read_bytes)
 
 
 @functools.cache

@@ -37,11 +37,10 @@ class PerMember:
     def _with(self, other, function, reflected: bool):
         if not isinstance(other, (Tensor, PerMember, int, float)):
             return NotImplemented  # a list of tensors knows what to do
-        elements = isinstance(other, Tensor) and other.ndim > 0
-        ours = self._like(other) if elements else self.values
-        theirs = other.values if isinstance(other, PerMember) else other
-        result = function(theirs, ours) if reflected else function(ours, theirs)
-        return result if elements else PerMember(result)
+        if isinstance(other, Tensor) and other.ndim:
+            return function(other, self._like(other)) if reflected else function(self._like(other), other)
+        number = other.values if isinstance(other, PerMember) else other
+        return PerMember(function(number, self.values) if reflected else function(self.values, number))
 
 
 def _operators(function):

@@ -16,14 +16,17 @@ import inspect
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple, get_type_hints
+from typing import ClassVar, NamedTuple, TypeVar, get_type_hints, overload
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
-from optim import paths, state
-from optim.options import DEFAULTS, Hyperparameter, Options, check, normalized, with_betas
-from optim.plans import ParamPlan, Step, give_back
+from . import paths, state
+from .options import DEFAULTS, Hyperparameter, Options, check, normalized, with_betas
+from .plans import ParamPlan, Step, give_back
+
+Loss = TypeVar("Loss")
 
 
 class Formula(NamedTuple):
@@ -72,6 +75,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     constants: ClassVar[dict] = {}
     # Names of state that a checkpoint may lack (it then starts at 0) or have without need.
     optional_state: ClassVar[frozenset[str]] = frozenset()
+    __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls) -> None:
         """Shows in the signature the options that the constructor takes."""
@@ -87,7 +91,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         own = [parameter for parameter in signature.parameters.values() if parameter.name not in ("self", "options")]
         cls.__signature__ = inspect.Signature([*own, *options])
 
-    def __init__(self, params, defaults: dict, options: Options):
+    def __init__(self, params: ParamsT, defaults: dict, options: Options):
         for name, value in options.items():
             if name not in DEFAULTS:
                 known = ", ".join(name for name in type(self).__signature__.parameters if name != "params")
@@ -201,8 +205,14 @@ class RuleOptimizer(torch.optim.Optimizer):
                 if isinstance(value, Tensor) or value != default:
                     yield f"the loaded state is of {key}={default!r}, which replaces {key}={value!r}: set it in the groups to go on with it"
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Makes one step of the rule; returns the closure's loss, if a closure is given."""
         loss = None
         if closure is not None:
@@ -259,7 +269,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def paths(self) -> Counter[str]:
         """How many parameters with gradients a step would move on each path: "fused", "foreach" or "plain"."""
-        counts = Counter()
+        counts: Counter[str] = Counter()
         for group in self.param_groups:
             settings = self.settings(group)
             by_path = self._group_by_path(settings, self._step_settings(settings, None, None))

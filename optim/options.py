@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from optim.trace import STORAGE
+from .trace import STORAGE
 
 # A hyper-parameter: one number, or one value per member of a population (shape [members]).
 Hyperparameter = float | Tensor
@@ -53,7 +53,7 @@ class Options(CommonOptions, total=False):
     foreach: bool | None
 
 
-DEFAULTS = Options(
+DEFAULTS: Mapping[str, object] = Options(
     decoupled_weight_decay=False,
     maximize=False,
     foreach=None,
@@ -135,6 +135,6 @@ def _check(name: str, settings: dict, holds: Callable[[float, float], bool], wor
         raise TypeError(f"{name}={value!r} should be a number, or a tensor with one value per member")
     if isinstance(value, Tensor) and (value.ndim > 1 or value.numel() == 0):
         raise ValueError(f"{name} has shape {tuple(value.shape)}, should be a number or have one value per member, shape [members]")
-    low, high = (value.min().item(), value.max().item()) if isinstance(value, Tensor) else (value, value)
+    low, high = (value.min().item(), value.max().item()) if isinstance(value, Tensor) else (float(value), float(value))
     if not holds(low, high):
         raise ValueError(f"{name}={value} should {words}")

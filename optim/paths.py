@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor
 
-from optim import fused_cpu, fused_cuda, tensors
-from optim.plans import ParamPlan, Step
-from optim.trace import STORAGE, Signature
+from . import fused_cpu, fused_cuda, tensors
+from .plans import ParamPlan, Step
+from .trace import STORAGE, Signature
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 NAMES = {tensors.apply_lists: "foreach", tensors.apply_each: "plain"}  # any other is "fused"
 
@@ -54,8 +58,8 @@ _DEVICES = ("cpu", "cuda")
 
 @functools.cache
 def _compiled(*description) -> Callable | None:
-    *signature, device = description
-    signature = Signature(*signature)
+    *fields, device = description
+    signature = Signature(*fields)
     return fused_cuda.kernel(signature, device) if device.type == "cuda" else fused_cpu.kernel(signature)
 
 
@@ -87,16 +91,20 @@ def members_of(hyperparameters: dict[str, float | Tensor]) -> torch.Size | None:
     return next(iter(shapes), None)
 
 
+def _is_distributed(tensor: Tensor) -> TypeGuard[DTensor]:
+    return hasattr(tensor, "to_local")  # importing DTensor takes a second
+
+
 def local(tensor: Tensor) -> Tensor:
     """The numbers that a rule calculates with: the local shard of a DTensor, pairs of real numbers for complex ones."""
-    if hasattr(tensor, "to_local"):
+    if _is_distributed(tensor):
         tensor = tensor.to_local()
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def noise_key(place: int, theta: Tensor) -> int:
     """Seeds the noise of stochastic rounding for the parameter with that place, or for this process's shard of it."""
-    if not hasattr(theta, "to_local"):
+    if not _is_distributed(theta):
         return place
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -124,7 +132,7 @@ def match_layout(g: Tensor, theta: Tensor, plan: ParamPlan) -> Tensor:
     Raises:
         ValueError: shape or device are not those of the parameter.
     """
-    if hasattr(g, "to_local") and g.placements != theta.placements:
+    if _is_distributed(g) and _is_distributed(theta) and g.placements != theta.placements:
         g = g.redistribute(placements=theta.placements)
     g, theta = local(g.resolve_conj()), plan.theta
     if g.shape != theta.shape or g.device != theta.device:

@@ -29,10 +29,12 @@ class ParamPlan:
 
     __slots__ = ("device", "dtype", "g", "key", "path", "row", "shape", "simple", "state", "state_dtype", "tensors", "theta")
 
+    g: Tensor
+
     def __init__(
         self, path: Callable, key: int, members: int, theta: Tensor, tensors: list[Tensor], state: dict, compiled: bool, simple: bool
     ):
-        self.path, self.key, self.theta, self.tensors, self.state, self.g = path, key, theta, tensors, state, None
+        self.path, self.key, self.theta, self.tensors, self.state = path, key, theta, tensors, state
         self.shape, self.dtype, self.device, self.state_dtype = theta.shape, theta.dtype, theta.device, tensors[0].dtype
         self.row = [theta.numel(), members, key, *(x.data_ptr() for x in (state["step"], theta, *tensors))] if compiled else []
         self.simple = compiled and simple
@@ -64,7 +66,7 @@ def give_back(by_path: dict[Callable, list[ParamPlan]]) -> None:
     """Lets go of parameters, states and gradients after a step."""
     for plans in by_path.values():
         for plan in plans:
-            plan.theta = plan.tensors = plan.state = plan.g = None
+            del plan.theta, plan.tensors, plan.state, plan.g
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Step:
         found_inf: not 0 where the step is to be left out, on the device, shape [].
     """
 
-    rule: Callable[..., tuple[Tensor, ...]]
+    rule: Callable[..., tuple]
     state_names: tuple[str, ...]
     hyperparameters: dict[str, float | Tensor]
     traced: bool = False

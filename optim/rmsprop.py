@@ -4,10 +4,11 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
-from optim.optimizer import Formula, RuleOptimizer
-from optim.options import Hyperparameter, Options
-from optim.roots import sqrt
+from .optimizer import Formula, RuleOptimizer
+from .options import Hyperparameter, Options
+from .roots import sqrt
 
 
 def rmsprop(theta, g, v, t, alpha, rho, eps) -> tuple[Tensor, Tensor]:
@@ -47,7 +48,7 @@ class RMSProp(RuleOptimizer):
 
     def __init__(
         self,
-        params,
+        params: ParamsT,
         lr: Hyperparameter = 1e-3,
         rho: Hyperparameter = 0.9,
         momentum: Hyperparameter = 0.0,

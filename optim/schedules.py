@@ -68,7 +68,7 @@ class Schedule(LRScheduler):
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(lr)
+                group["lr"].copy_(torch.as_tensor(lr, dtype=torch.float64))
             else:
                 group["lr"] = lr
         self._last_lr = [_copy(group["lr"]) for group in self.optimizer.param_groups]

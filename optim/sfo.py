@@ -17,10 +17,11 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 _CONDITION = 1e6  # the largest ratio of eigenvalues of an H_i
 _UNSEEN = 0.25  # quantile of the past curvatures for unseen directions: at 0.5 SFO is slower per pass, at 0.15 networks diverged
@@ -155,8 +156,7 @@ class Model:
         moves, changes: the pairs of its history, oldest first, shape [pairs, capacity].
         beta: the curvature in directions that the history does not span.
         hessian: H_i, shape [capacity, capacity].
-        x_i: the anchor; None before the first evaluation.
-        f_i, g_i: the cost and the gradient at the anchor.
+        x_i, f_i, g_i: the anchor, the cost and the gradient there; NaN before the first evaluation.
         values: the last costs of the minibatch, at most _RECENT, those after rejected steps too.
     """
 
@@ -164,16 +164,22 @@ class Model:
     changes: Tensor
     beta: float
     hessian: Tensor
-    x_i: Tensor | None = None
+    x_i: Tensor
+    g_i: Tensor
     f_i: float = math.nan
-    g_i: Tensor | None = None
     values: list[float] = field(default_factory=list)
 
     @classmethod
     def flat(cls, capacity: int, beta: float) -> Model:
         """Returns a model without history, of curvature beta in all directions."""
         empty = torch.zeros(0, capacity, dtype=torch.float64, device="cpu")
-        return cls(empty, empty, beta, beta * torch.eye(capacity, dtype=torch.float64, device="cpu"))
+        unknown = torch.full((capacity,), math.nan, dtype=torch.float64, device="cpu")
+        return cls(empty, empty, beta, beta * torch.eye(capacity, dtype=torch.float64, device="cpu"), unknown, unknown)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the minibatch has been evaluated."""
+        return not math.isnan(self.f_i)
 
     def is_exceeded(self, value: float, x: Tensor, precision: float) -> bool:
         """Whether the cost at x exceeds the model by more than twice the predicted change, the recent range of costs, and rounding."""
@@ -205,17 +211,27 @@ class Model:
         moves, changes = self.moves @ matrix.T, self.changes @ matrix.T
         kept = (moves.norm(dim=1) > 0.5 * self.moves.norm(dim=1)) & (changes.norm(dim=1) > 0.5 * self.changes.norm(dim=1))
         self.moves, self.changes = moves[kept], changes[kept]
-        if self.x_i is not None:
+        if self.anchored:
             self.x_i, self.g_i = matrix @ (self.x_i - origin), matrix @ self.g_i
         self.build_hessian(dimensions)
 
 
-def chooses_minibatches(optimizer: torch.optim.Optimizer | type) -> bool:
-    """Whether an optimizer, or a class of optimizers, chooses the minibatch of each step itself.
+class MinibatchChooser(Protocol):
+    """An optimizer that chooses the minibatch of each step itself.
 
-    Such an optimizer has the attributes `chooses_minibatches = True` and `minibatches`, their number. A training loop divides the
-    examples into that many minibatches once. It calls `step(closure)` as often per epoch; `closure(i)` evaluates minibatch i.
+    It also has the attribute `chooses_minibatches = True`. A training loop divides the examples into `minibatches` minibatches once. It
+    calls `step(closure)` as often per epoch; `closure(i)` evaluates minibatch i.
     """
+
+    minibatches: int
+
+    def step(self, closure: Callable[[int], Tensor]) -> Tensor:
+        """Takes a step that evaluates the closure for at least one minibatch, and returns the first cost."""
+        ...
+
+
+def chooses_minibatches(optimizer: torch.optim.Optimizer | type) -> TypeGuard[MinibatchChooser]:
+    """Whether an optimizer, or a class of optimizers, chooses the minibatch of each step itself: see `MinibatchChooser`."""
     return getattr(optimizer, "chooses_minibatches", False)
 
 
@@ -258,7 +274,7 @@ class SFO(torch.optim.Optimizer):
 
     chooses_minibatches: ClassVar[bool] = True
 
-    def __init__(self, params, minibatches: int, history: int = 10, seed: int = 0):
+    def __init__(self, params: ParamsT, minibatches: int, history: int = 10, seed: int = 0):
         for name, value in (("minibatches", minibatches), ("history", history)):
             if not (isinstance(value, int) and value > 0):
                 raise ValueError(f"{name}={value} is invalid: expected a whole number above 0")
@@ -289,7 +305,7 @@ class SFO(torch.optim.Optimizer):
             raise ValueError("SFO takes one group of parameters")
         super().add_param_group(param_group)
 
-    def step(self, closure: Callable[[int], Tensor]) -> Tensor:
+    def step(self, closure: Callable[[int], Tensor]) -> Tensor:  # type: ignore[override]  # torch's closures take no minibatch
         """Evaluates one minibatch, and moves to where the sum of all models is lowest.
 
         Args:
@@ -371,7 +387,7 @@ class SFO(torch.optim.Optimizer):
     def _choose(self) -> int:
         """Returns a minibatch without evaluation, or the one farthest from its anchor, by the metric of its own H_i or of their sum."""
         for i, model in self.models.items():
-            if model.x_i is None:
+            if not model.anchored:
                 return i
         moves = {i: self.x - model.x_i for i, model in self.models.items()}
         if torch.rand((), generator=self.random, device="cpu") < 0.5:
@@ -387,7 +403,7 @@ class SFO(torch.optim.Optimizer):
         if self._before is None and not finite:
             return  # not finite from the start: there is nowhere to go
         precision, accepted = self.subspace.precision, finite
-        if finite and model.x_i is not None:
+        if finite and model.anchored:
             accepted = self._retrying or not model.is_exceeded(value, self.x, precision)
             model.add_pair(self.x, g, precision, self.history, self.subspace.dimensions)
         if finite:  # noted after rejections too: where costs are noise, not every step is rejected
@@ -406,7 +422,7 @@ class SFO(torch.optim.Optimizer):
     def _coordinates(self, vector: Tensor) -> Tensor:
         """Returns the coordinates of a vector; compacts a full subspace first."""
         if self.subspace.full:
-            known = [model for model in self.models.values() if model.x_i is not None]
+            known = [model for model in self.models.values() if model.anchored]
             matrix = self.subspace.compact(torch.stack([v for model in known for v in (model.g_i, model.x_i - self.x)]))
             for model in self.models.values():
                 model.change_basis(matrix, self.x, self.subspace.dimensions)
@@ -416,7 +432,7 @@ class SFO(torch.optim.Optimizer):
 
     def _should_activate(self) -> bool:
         """Whether to add a minibatch: the gradients of the active ones nearly cancel, or each had its turn since the last was added."""
-        known = [model.g_i for model in self.models.values() if model.x_i is not None]
+        known = [model.g_i for model in self.models.values() if model.anchored]
         if len(known) < len(self.models) or len(known) < 2:
             return False
         gradients = torch.stack(known)
@@ -433,6 +449,7 @@ class SFO(torch.optim.Optimizer):
 
     def _reject_step(self) -> None:
         """Goes back to before the last step, limits the next ones, and adds a minibatch."""
+        assert self._before is not None  # only a step can be rejected
         parameters, x = self._before
         self.rejected += 1
         self._limit = _SHORTER * (self.x - x).norm().item()
@@ -442,7 +459,7 @@ class SFO(torch.optim.Optimizer):
 
     def _move(self) -> None:
         """Takes the Newton step on the sum of the models."""
-        known = [model for model in self.models.values() if model.x_i is not None]
+        known = [model for model in self.models.values() if model.anchored]
         total = sum(model.hessian for model in known)
         slope = sum(model.g_i + model.hessian @ (self.x - model.x_i) for model in known)
         step = -torch.linalg.solve(total, slope)

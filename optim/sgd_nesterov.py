@@ -4,9 +4,10 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
-from optim.optimizer import Formula, RuleOptimizer
-from optim.options import Hyperparameter, Options
+from .optimizer import Formula, RuleOptimizer
+from .options import Hyperparameter, Options
 
 
 def sgd_nesterov(theta, g, d, t, alpha, momentum) -> tuple[Tensor, Tensor]:
@@ -35,7 +36,7 @@ class SGDNesterov(RuleOptimizer):
 
     def __init__(
         self,
-        params,
+        params: ParamsT,
         lr: Hyperparameter = 1e-2,
         momentum: Hyperparameter = 0.9,
         *,

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from optim.plans import HALF
+from .plans import HALF
 
 # What optimizers (ours, torch's, and ours before they took torch's names) call their state, to tell whose checkpoint this is.
 _NAMES = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "exp_avg_pow", "sum", "square_avg", "momentum_buffer", "acc_delta"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from optim.members import PerMember
-from optim.plans import ParamPlan, Step
+from .members import PerMember
+from .plans import ParamPlan, Step
 
 
 def apply_each(step: Step, plans: list[ParamPlan]) -> None:
@@ -28,13 +29,13 @@ def apply_lists(step: Step, plans: list[ParamPlan]) -> None:
         alike[plan.theta.device, plan.theta.dtype, None if isinstance(t, Tensor) else t].append((plan, t))
     for (device, _, number), pairs in alike.items():
         columns = zip(*(plan.operands for plan, _ in pairs), strict=True)
-        t = TensorList([t for _, t in pairs]) if number is None else number
-        results = step.rule(*map(TensorList, columns), t, **_values(step, device))
+        times = TensorList([t for _, t in pairs]) if number is None else number
+        results = step.rule(*map(TensorList, columns), times, **_values(step, device))
         for (plan, t), *values in zip(pairs, *(result.tensors for result in results), strict=True):
             _store(step, plan, t, values)
 
 
-def _store(step: Step, plan: ParamPlan, t: float | Tensor, results: list[Tensor]) -> None:
+def _store(step: Step, plan: ParamPlan, t: float | Tensor, results: Sequence[Tensor]) -> None:
     theta = plan.theta
     new_theta, *new_state = results
     if step.stochastic_rounding and theta.dtype is torch.bfloat16:
@@ -91,10 +92,8 @@ class TensorList:
     def __neg__(self) -> TensorList:
         return TensorList(torch._foreach_neg(self.tensors))
 
-    def __eq__(self, other) -> TensorList:
+    def __eq__(self, other) -> TensorList:  # type: ignore[override]  # element by element, as of tensors
         return TensorList([tensor == other for tensor in self.tensors])
-
-    __hash__ = None
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):

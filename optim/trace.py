@@ -143,13 +143,12 @@ class _Symbol:
 
     def __truediv__(self, other) -> _Symbol:
         if isinstance(other, _Symbol) and other.scalar and not self.scalar:
-            return self * (1 / other)  # a division per element is what takes longest, where memory does not
+            reciprocal = self.program.emit("{} / {}", 1, other)  # a division per element is what takes longest, where memory does not
+            return self.program.emit("{} * {}", self, reciprocal)
         return self.program.emit("{} / {}", self, other)
 
-    def __eq__(self, other) -> _Symbol:
+    def __eq__(self, other) -> _Symbol:  # type: ignore[override]  # element by element, as of tensors
         return self.program.emit("{} == {}", self, other)
-
-    __hash__ = None
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):

@@ -1,6 +1,6 @@
 """Other people's code around the optimizers: each client trains with ours and with torch's, and the parameters must agree.
 
-A client that is not installed is skipped; `pip install .[clients]` installs all of them.
+A client that is not installed is skipped; `pip install -e '.[clients]'` installs all of them.
 """
 
 import copy

@@ -5,19 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from data.rows import SparseBatch
 
+Inputs = TypeVar("Inputs", bound=Tensor | SparseBatch, contravariant=True)
 
-class Model(ABC):
+
+class Model(ABC, Generic[Inputs]):
     """A cost, and where its parameters start.
 
     All methods work on a population: every parameter has a leading axis of members, and the members of one stream of data
     stand together, so that members = streams * members per stream. Members of a stream share minibatches and noise.
+
+    `Model[Tensor]` takes dense inputs alone, `Model[Tensor | SparseBatch]` sparse ones too.
 
     Attributes:
         per_member: the arguments of the class that may be a tensor with one value per member.
@@ -31,13 +35,15 @@ class Model(ABC):
     l2: float | Tensor = 0.0
 
     @abstractmethod
+    def __init__(self, features: int, classes: int, **settings):
+        """Takes the shape of the data, and the keys of the model's file in conf/model."""
+
+    @abstractmethod
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draws the parameters of one member."""
 
     @abstractmethod
-    def losses(
-        self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch, targets: Tensor, noise: Sequence[torch.Generator]
-    ) -> Tensor:
+    def losses(self, parameters: dict[str, Tensor], inputs: Inputs, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Returns what training minimises, penalty aside, in nats for each example, with the noise on; shape [members, batch].
 
         Args:
@@ -48,7 +54,7 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def measures(self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch, targets: Tensor) -> dict[str, Tensor]:
+    def measures(self, parameters: dict[str, Tensor], inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
         """Returns `cost` and, for classifiers, `error` (1 where the class is mistaken) with the noise off; each [members, batch]."""
 
     def penalised(self, parameters: dict[str, Tensor]) -> list[Tensor]:
@@ -60,12 +66,13 @@ class Model(ABC):
         penalised = self.penalised(parameters)
         if not isinstance(self.l2, Tensor) and self.l2 == 0:
             return penalised[0].new_zeros(len(penalised[0]))
-        return self.l2 / 2 * sum(parameter.square().flatten(1).sum(1) for parameter in penalised)
+        squares = [parameter.square().flatten(1).sum(1) for parameter in penalised]
+        return self.l2 / 2 * sum(squares[1:], start=squares[0])
 
     def differentiate(
         self,
         parameters: dict[str, Tensor],
-        inputs: Tensor | SparseBatch,
+        inputs: Inputs,
         targets: Tensor,
         noise: Sequence[torch.Generator],
         autocast: Callable[[], AbstractContextManager] = nullcontext,
@@ -90,6 +97,7 @@ class Model(ABC):
     def add_penalty_gradient(self, parameters: dict[str, Tensor]) -> None:
         """Adds l2 * parameter to the gradients of the penalised parameters: one pass over memory, where autograd takes five."""
         for parameter in self.penalised(parameters):
+            assert parameter.grad is not None  # the loss depends on every parameter
             if isinstance(self.l2, Tensor):
                 parameter.grad.addcmul_(parameter, self.l2.view(-1, *[1] * (parameter.ndim - 1)))
             elif self.l2:

@@ -12,7 +12,7 @@ from experiments.models.layers import check_arguments, check_start, dropout, for
 from experiments.models.products import affine
 
 
-class ConvolutionalNetwork(Model):
+class ConvolutionalNetwork(Model[Tensor]):
     """Scores of the classes after stages of convolution, max pooling and ReLU, and a layer of ReLU units, with dropout.
 
     A convolution keeps the size of the image; pooling by 3 x 3 with stride 2 halves it: 32, 16, 8, 4.
@@ -62,7 +62,7 @@ class ConvolutionalNetwork(Model):
         self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
         self.stages = [f"stage{number}" for number in range(1, len(channels) + 1)]
         # The shape of each weight, outputs first.
-        self.layers = {}
+        self.layers: dict[str, tuple[int, ...]] = {}
         for stage, outputs, inputs in zip(self.stages, channels, (planes, *channels), strict=False):
             self.layers[stage] = (outputs, inputs, kernel, kernel)
             size = (size + 1) // 2

@@ -1,7 +1,8 @@
 """What the networks of ReLU units have in common: initial weights, the penalty, checks of their arguments."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ STARTS = ("fan_in_uniform", "he_normal", "normal")
 
 
 def initial_layers(
-    shapes: dict[str, tuple[int, ...]], start: str, initial_std: float | dict[str, float], generator: torch.Generator
+    shapes: Mapping[str, tuple[int, ...]], start: str, initial_std: float | dict[str, float], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """A weight and a bias [outputs, 1] for each layer.
 
@@ -24,7 +25,7 @@ def initial_layers(
         initial_std: see `start`; a number, or one for each layer.
         generator: of the random numbers.
     """
-    parameters = {}
+    parameters: dict[str, Tensor] = {}
     for layer, shape in shapes.items():
         weight, bias, inputs = torch.empty(shape), torch.zeros(shape[0], 1), math.prod(shape[1:])
         if start == "fan_in_uniform":
@@ -58,6 +59,14 @@ def for_members(values: Tensor, members: int) -> Tensor:
     return values if members == len(values) else values.repeat_interleave(members // len(values), 0)
 
 
+@overload
+def dropout(inputs: Tensor, rate: float, generators: Sequence[torch.Generator]) -> Tensor: ...
+
+
+@overload
+def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torch.Generator]) -> Tensor | SparseBatch: ...
+
+
 def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torch.Generator]) -> Tensor | SparseBatch:
     """Inverted dropout (Hinton et al. 2012): sets each input to 0 with probability `rate` and divides the others by 1 - rate.
 
@@ -69,9 +78,9 @@ def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torc
     """
     if isinstance(inputs, SparseBatch):
         return inputs.scaled(torch.cat([_scales(size, rate, generator) for size, generator in zip(inputs.sizes, generators, strict=True)]))
-    scales = [_scales(inputs[0].numel(), rate, generator) for generator in generators]
     by_stream = inputs.view(len(generators), -1, *inputs.shape[1:])
-    scales = torch.stack(scales) if len(scales) > 1 else scales[0]
+    drawn = [_scales(inputs[0].numel(), rate, generator) for generator in generators]
+    scales = torch.stack(drawn) if len(drawn) > 1 else drawn[0]
     return (by_stream * scales.view(len(generators), 1, *inputs.shape[1:])).view_as(inputs)
 
 

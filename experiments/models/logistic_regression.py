@@ -13,7 +13,7 @@ from experiments.models.layers import check_arguments, dropout, for_members
 from experiments.models.products import affine, matmul, sparse_weight_gradient
 
 
-class LogisticRegression(Model):
+class LogisticRegression(Model[Tensor | SparseBatch]):
     """log p(class | inputs) is linear in the inputs up to normalisation; two classes share one score.
 
     Args:

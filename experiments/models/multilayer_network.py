@@ -11,7 +11,7 @@ from experiments.models.layers import check_arguments, check_start, dropout, for
 from experiments.models.products import affine
 
 
-class MultilayerNetwork(Model):
+class MultilayerNetwork(Model[Tensor]):
     """Scores of the classes after layers of ReLU units, with dropout of inputs and of hidden units (Hinton et al. 2012).
 
     Args:

@@ -15,7 +15,7 @@ PIXELS = ("grey", "resampled")
 STARTS = ("normal", "fan_in")
 
 
-class VariationalAutoencoder(Model):
+class VariationalAutoencoder(Model[Tensor]):
     """A Gaussian latent code z of an image x, encoder and decoder with one hidden layer of softplus units each.
 
     The cost of an image is minus the lower bound of log p(x), in nats: KL(q(z|x) || N(0, I)), in closed form, minus

@@ -22,7 +22,7 @@ _NO_EPS = 1e-30  # nothing beside any gradient here; weights of pixels that are 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
-def ratios(optimizer: optim.Adam, parameters: dict[str, Tensor]) -> Tensor:
+def ratios(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> Tensor:
     """|mhat_t| / sqrt(vhat_t) after a step, shape [members, coordinates]; not a number where all gradients were 0."""
     group, found = optimizer.param_groups[0], []
     beta1, beta2 = group["betas"]

@@ -14,6 +14,7 @@ import torch
 
 import optim
 from data.loading import load
+from experiments.models.base import Model
 from experiments.models.logistic_regression import LogisticRegression
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.properties.trajectories import learn
@@ -42,7 +43,7 @@ def measure(
     steps = passes * math.ceil(len(dataset.train) / batch_size)
     at = {round(value) for value in torch.logspace(1, math.log10(steps), snapshots).tolist()} | {steps}
     features = dataset.train.inputs.shape[1]
-    models = {
+    models: dict[str, Model] = {
         "logistic regression": LogisticRegression(features, dataset.classes),
         "multilayer network": MultilayerNetwork(features, dataset.classes, hidden=hidden),
     }

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import optim
 from experiments.properties.trajectories import follow, last
+from experiments.training.state import MakeOptimizer
 
 
 def measure(seeds: Sequence[int], steps: int, dimensions: int, factors: Sequence[float], eps: Sequence[float]) -> pd.DataFrame:
@@ -41,7 +42,7 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, factors: Sequence
         noise = torch.randn(steps, dimensions, generator=generator, dtype=torch.float64)
         c = torch.tensor([1.0, *factors], dtype=torch.float64).unsqueeze(1) ** exponents  # the first member is the original
         start = torch.zeros_like(c)
-        makers = {("SGDNesterov", 0.0): partial(optim.SGDNesterov, lr=0.1 / float(d.max()))}
+        makers: dict[tuple[str, float], MakeOptimizer] = {("SGDNesterov", 0.0): partial(optim.SGDNesterov, lr=0.1 / float(d.max()))}
         for value in eps:
             makers |= {
                 ("Adam", value): partial(optim.Adam, lr=0.01, eps=value),

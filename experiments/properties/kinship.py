@@ -33,7 +33,7 @@ class AveragedRMSProp(torch.optim.Optimizer):
         super().__init__(params, dict(lr=lr, rho=rho.unsqueeze(1), average=average))
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # without a closure
         """Takes a step."""
         for group in self.param_groups:
             for theta in group["params"]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import optim
-from experiments.properties.trajectories import follow
+from experiments.properties.trajectories import follow, given
 
 
 def closed_sum(squares: Tensor, beta2: float) -> Tensor:
@@ -54,7 +54,7 @@ def measure(seeds: Sequence[int], steps: int, draws: int, beta2: float, drifts: 
             make = partial(optim.Adam, betas=(0.9, beta2))
             v = torch.stack([
                 next(iter(optimizer.state.values()))["exp_avg_sq"].clone()
-                for _, _, optimizer in follow(make, torch.zeros(draws, dtype=torch.float64), lambda _, t, g=g: g[t - 1], steps)
+                for _, _, optimizer in follow(make, torch.zeros(draws, dtype=torch.float64), given(g), steps)
             ])  # fmt: skip
             correction, mean = 1 - beta2**t, v.mean(1) / second_moment
             expected = closed_sum(second_moment.unsqueeze(1), beta2)[:, 0] / second_moment

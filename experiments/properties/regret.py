@@ -19,7 +19,7 @@ are theirs: the largest v so far in the place of v (AMSGrad), and a beta2 near 1
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +32,7 @@ from torch import Tensor
 
 import optim
 from experiments.properties.trajectories import follow
+from experiments.training.state import MakeOptimizer
 
 _ZIPF = 1.1  # feature k occurs with probability k^-1.1
 _C = 3.0  # the slope of every third cost in the counterexample
@@ -128,10 +129,14 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, lam
         `seed`, `problem`, `optimizer`, `T`, `average_regret` R(T) / T, and for Adam `average_bound`, the theorem's bound / T.
     """
     adam = partial(optim.Adam, lr=alpha, betas=(0.9, 0.999), eps=1e-12, beta1_decay=lambda_)
-    optimizers = {"Adam": adam, "AdaGrad": partial(optim.AdaGrad, lr=alpha), "SGD": partial(optim.SGDNesterov, lr=alpha, momentum=0.0)}
+    optimizers: dict[str, MakeOptimizer] = {
+        "Adam": adam,
+        "AdaGrad": partial(optim.AdaGrad, lr=alpha),
+        "SGD": partial(optim.SGDNesterov, lr=alpha, momentum=0.0),
+    }
     # Adam's beta2 in the counterexample is the one for which its divergence is proved.
     short = partial(optim.Adam, lr=alpha, betas=(0.0, 1 / (1 + _C**2)), eps=0.0)
-    remedies = {
+    remedies: dict[str, MakeOptimizer] = {
         "Adam, small beta2": short,
         "AMSGrad, small beta2": partial(short, amsgrad=True),
         "Adam, beta2 = 0.999": partial(short, betas=(0.0, 0.999)),
@@ -149,14 +154,14 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, lam
                 for T in at:
                     regret = (own[T - 1] - costs.costs(bests[T], 0, T).sum()).item()
                     line = {"seed": seed, "problem": problem, "optimizer": name, "T": T, "average_regret": regret / T}
-                    if name == "Adam":
+                    if g is not None:
                         bound = theorem_bound(thetas[:T], bests[T], g[:T], vhats[T], alpha, 0.9, 0.999, lambda_)
                         line["average_bound"] = bound / T
                     lines.append(line)
     return pd.DataFrame(lines)
 
 
-def _play(make: Callable, costs: Stream, steps: int, at: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
+def _play(make: MakeOptimizer, costs: Stream, steps: int, at: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
     """The points theta_1, theta_2, ... at which costs are met, and vhat_T of Adam at each T in `at`."""
     start = torch.zeros(costs.x.shape[1], dtype=torch.float64)
     thetas, vhats = [start], {}

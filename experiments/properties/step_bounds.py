@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import optim
-from experiments.properties.trajectories import follow
+from experiments.properties.trajectories import follow, given
 
 _NO_EPS = 1e-150  # nothing beside any gradient here; 0 / 0 at steps before the first becomes 0
 
@@ -78,7 +78,7 @@ def measure(seeds: Sequence[int], steps: int, coordinates: int, betas: Sequence[
         `seed`, `optimizer`, `beta1`, `beta2`, `kind`, `paper_bound`, `exact_bound` and `largest`, of |Delta_t| / alpha over steps
         and coordinates.
     """
-    members = list(itertools.product(betas, kinds))
+    members = [((beta1, beta2), kind) for (beta1, beta2), kind in itertools.product(betas, kinds)]
     beta1, beta2 = (torch.tensor([pair[which] for pair, _ in members], dtype=torch.float64) for which in (0, 1))
     tables = []
     for seed in seeds:
@@ -86,7 +86,7 @@ def measure(seeds: Sequence[int], steps: int, coordinates: int, betas: Sequence[
         for optimizer, eps in ((optim.Adam, _NO_EPS), (optim.AdaMax, 0.0)):
             before = torch.zeros_like(g[0])
             largest = torch.zeros(len(members), dtype=torch.float64)
-            for _, theta, _ in follow(partial(optimizer, lr=1.0, betas=(beta1, beta2), eps=eps), before, lambda _, t, g=g: g[t - 1], steps):
+            for _, theta, _ in follow(partial(optimizer, lr=1.0, betas=(beta1, beta2), eps=eps), before, given(g), steps):
                 largest = torch.maximum(largest, (theta - before).abs().amax(1))
                 before = theta.clone()
             name = optimizer.__name__

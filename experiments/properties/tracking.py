@@ -18,6 +18,7 @@ from torch import Tensor
 
 import optim
 from experiments.properties.trajectories import follow, last
+from experiments.training.state import MakeOptimizer
 
 
 def measure(
@@ -40,7 +41,7 @@ def measure(
         one sum_k p_k (theta_k - w_k)^2 / sum_k p_k w_k^2 after the last step, over all features, or over the rare ones.
     """
     alpha = torch.tensor(lrs, dtype=torch.float64)
-    makers = {
+    makers: dict[str, MakeOptimizer] = {
         "Adam": partial(optim.Adam, lr=alpha),
         "AdaMax": partial(optim.AdaMax, lr=alpha),
         "AdaGrad": partial(optim.AdaGrad, lr=alpha),

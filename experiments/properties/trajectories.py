@@ -8,13 +8,14 @@ from torch import Tensor
 
 import optim
 from data.types import Split
+from experiments.models.base import Model
 from experiments.training.loop import steps
 from experiments.training.plan import Plan
-from experiments.training.state import TrainState
+from experiments.training.state import MakeOptimizer, TrainState
 
 
 def follow(
-    make: Callable[[list[Tensor]], torch.optim.Optimizer],
+    make: MakeOptimizer,
     start: Tensor,
     gradient: Callable[[Tensor, int], Tensor],
     steps: int,
@@ -40,6 +41,11 @@ def follow(
             schedule.step()
 
 
+def given(gradients: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """Returns what `follow` takes for gradients [steps, ...] that do not depend on theta."""
+    return lambda theta, t: gradients[t - 1]
+
+
 def last(trajectory: Iterator[tuple[int, Tensor, torch.optim.Optimizer]]) -> Tensor:
     """The parameters after the last step."""
     *_, (_, theta, _) = trajectory
@@ -47,12 +53,12 @@ def last(trajectory: Iterator[tuple[int, Tensor, torch.optim.Optimizer]]) -> Ten
 
 
 def learn(
-    model, make: Callable[[list[Tensor]], torch.optim.Optimizer], split: Split, seeds: Sequence[int], passes: int, batch_size: int
+    model: Model, make: MakeOptimizer, split: Split, seeds: Sequence[int], passes: int, batch_size: int
 ) -> Iterator[tuple[int, dict[str, Tensor], torch.optim.Optimizer]]:
     """Trains a model, a member for each seed; yields before the first step and after each one t, the parameters and the optimizer.
 
     Args:
-        model: see `experiments.models.logistic_regression` for what a model has.
+        model: what is trained.
         make: builds the optimizer around the parameters, each of shape [seeds, ...].
         split: the training examples.
         seeds: of the initial parameters, the order of the data and the noise.

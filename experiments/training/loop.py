@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import torch
@@ -16,10 +16,10 @@ from experiments.models.base import Model
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.plan import Plan
 from experiments.training.second_moments import second_moments
-from experiments.training.state import TrainState
+from experiments.training.state import MakeOptimizer, TrainState
 from experiments.training.streams import example_order, generator
 from experiments.training.threads import Threads
-from optim import chooses_minibatches
+from optim import MinibatchChooser, chooses_minibatches
 
 _EVALUATION_BATCH = 5_000  # examples, counted once for each member
 _FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # at least; the second half of them counts: on a GPU they are replayed
@@ -27,7 +27,7 @@ _FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # at least; the second half of the
 
 def train(
     model: Model,
-    make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    make_optimizer: MakeOptimizer,
     dataset: Dataset,
     seeds: Sequence[int],
     per_seed: int,
@@ -86,7 +86,7 @@ def train(
 
 def seconds_per_pass(
     model: Model,
-    make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    make_optimizer: MakeOptimizer,
     dataset: Dataset,
     seeds: Sequence[int],
     per_seed: int,
@@ -95,8 +95,8 @@ def seconds_per_pass(
 ) -> float:
     """How long a pass of these members will take, from a few steps of a copy that is thrown away; arguments as in `train`."""
     state = TrainState(model, make_optimizer, seeds, per_seed, plan, device)
-    own_choice = chooses_minibatches(state.optimizer)
-    of_a_pass = state.optimizer.minibatches if own_choice else math.ceil(len(dataset.train) / plan.batch_size)
+    optimizer = state.optimizer
+    of_a_pass = optimizer.minibatches if chooses_minibatches(optimizer) else math.ceil(len(dataset.train) / plan.batch_size)
     seconds, start = [], time.perf_counter()
     for cost, _ in steps(model, state, dataset.train, plan):
         cost.tolist()  # waits for the device
@@ -113,9 +113,9 @@ def epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[flo
     for cost, batch in steps(model, state, split, plan):
         total.add_(cost, alpha=batch)
         examples += batch
-        if plan.schedule == "inverse_sqrt_step":
+        if state.schedule and plan.schedule == "inverse_sqrt_step":
             state.schedule.step()
-    if plan.schedule.endswith("_pass"):
+    if state.schedule and plan.schedule.endswith("_pass"):
         state.schedule.step()
     return (total / examples).tolist()  # waits for the device, once per pass
 
@@ -123,7 +123,7 @@ def epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[flo
 def steps(model: Model, state: TrainState, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
     """Takes the steps of one pass; yields after each the members' costs before it, [members], and the number of examples."""
     if chooses_minibatches(state.optimizer):
-        yield from _steps_of_a_sum_of_functions(model, state, split)
+        yield from _steps_of_a_sum_of_functions(model, state, state.optimizer, split)
         return
 
     def step(inputs: Tensor | SparseBatch, targets: Tensor) -> Tensor:
@@ -140,21 +140,23 @@ def steps(model: Model, state: TrainState, split: Split, plan: Plan) -> Iterator
             yield step(inputs, targets), targets.shape[1]
 
 
-def _steps_of_a_sum_of_functions(model: Model, state: TrainState, split: Split) -> Iterator[tuple[Tensor, int]]:
+def _steps_of_a_sum_of_functions(
+    model: Model, state: TrainState, optimizer: MinibatchChooser, split: Split
+) -> Iterator[tuple[Tensor, int]]:
     """As `steps`, for an optimizer that wants the same minibatches in every pass, and chooses the next one itself."""
     order = torch.randperm(len(split), generator=generator(state.seeds[0], "order of data")).to(state.device)
-    if state.optimizer.minibatches > len(split):
-        raise ValueError(f"optimizer.minibatches={state.optimizer.minibatches} should be at most {len(split)}, the number of examples")
-    parts = order.tensor_split(state.optimizer.minibatches)
+    if optimizer.minibatches > len(split):
+        raise ValueError(f"optimizer.minibatches={optimizer.minibatches} should be at most {len(split)}, the number of examples")
+    parts = order.tensor_split(optimizer.minibatches)
     for _ in parts:
-        seen = []
+        seen: list[tuple[Tensor, int]] = []
 
-        def closure(i: int, seen: list = seen) -> Tensor:
+        def closure(i: int, seen: list[tuple[Tensor, int]] = seen) -> Tensor:
             cost = model.differentiate(state.parameters, *split.take(parts[i].unsqueeze(0)), state.noise, state.autocast)
             seen.append((cost, len(parts[i])))
             return (cost + model.penalty(state.parameters)).sum().detach()
 
-        state.optimizer.step(closure)
+        optimizer.step(closure)
         yield seen[0]
 
 
@@ -162,7 +164,7 @@ def _steps_of_a_sum_of_functions(model: Model, state: TrainState, split: Split) 
 def evaluate(model: Model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str, list[float]]:
     """Means over all training and all test examples with the noise off, and the penalty; for each member."""
     batch = max(1, _EVALUATION_BATCH // len(next(iter(parameters.values()))))
-    means = {}
+    means: dict[str, Tensor] = {}
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         sums: dict[str, Tensor] = {}
         for index in torch.arange(len(split), device=split.targets.device).split(batch):

@@ -1,7 +1,7 @@
 """A population in training: what the next epoch depends on, and what has been recorded."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -14,6 +14,8 @@ from experiments.training.graphs import StepGraphs
 from experiments.training.plan import Plan
 from experiments.training.streams import generator
 from optim import Exponential, InverseSqrt, RuleOptimizer
+
+MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
 class TrainState:
@@ -31,7 +33,7 @@ class TrainState:
         ValueError: a schedule other than `constant` for an optimizer without step size.
     """
 
-    def __init__(self, model: Model, make_optimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
+    def __init__(self, model: Model, make_optimizer: MakeOptimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
         starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
         self.parameters = {
             name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
@@ -55,7 +57,8 @@ class TrainState:
         self._put_on_device()
         self.schedule = _schedule(plan, self.optimizer)
         self.order = [generator(seed, "order of data") for seed in seeds]
-        self.passes, self.rows = 0, []
+        self.passes = 0
+        self.rows: list[dict[str, float]] = []
         self._depends_on_threads = model.depends_on_threads
         self.seconds: list[float] = []  # of training until the end of each pass
         # The members that are still trained. Those of a single stream, whose model has nothing of their own, are dropped when they diverge.
@@ -80,7 +83,7 @@ class TrainState:
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """Puts the parameters that are to be evaluated in place, for schedule-free optimizers, which train at others."""
-        if not hasattr(self.optimizer, "eval"):
+        if not (hasattr(self.optimizer, "eval") and hasattr(self.optimizer, "train")):
             yield
             return
         self.optimizer.eval()
@@ -131,14 +134,16 @@ class TrainState:
 
         for group in self.optimizer.param_groups:
             group |= {key: moved(value) for key, value in group.items() if key != "params"}
-        for group in self.optimizer.param_groups if self.graphs else ():
-            group |= {"lr": torch.as_tensor(group["lr"], dtype=torch.float64, device=self.device), "capturable": True}
+        if self.graphs:
+            for group in self.optimizer.param_groups:
+                group |= {"lr": torch.as_tensor(group["lr"], dtype=torch.float64, device=self.device), "capturable": True}
             self.graphs.forget()
 
     def _keep(self, places: list[int]) -> None:
         self.alive = [self.alive[place] for place in places]
         if not places:  # nobody takes a step any more
             return
+        assert isinstance(self.optimizer, RuleOptimizer)  # or members are never dropped
         kept = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.optimizer.keep_members(kept)
         if self.graphs:

@@ -1,6 +1,7 @@
 """How many CPU threads train: the number that is fastest here and now, never more than the process may use."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -23,9 +24,9 @@ class Threads:
         seconds: the forecast of an epoch.
     """
 
-    def __init__(self, threads: int | str, forecast: Callable[[], float]):
+    def __init__(self, threads: int | Literal["auto"], forecast: Callable[[], float]):
         self._automatic, self._forecast = threads == "auto", forecast
-        if self._automatic:
+        if isinstance(threads, str):
             self._choose()
         else:
             torch.set_num_threads(min(threads, AVAILABLE))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -33,9 +34,12 @@ def panels(figure: str = "") -> tuple[Panel, ...]:
     """Returns the panels of one figure (fig1, fig2, fig3), or of all."""
     figures = yaml.safe_load(Path(__file__).with_name("panels.yaml").read_text())
     found = [panel for name, drawn in figures.items() if figure in ("", name) for panel in drawn]
-    pair = {"x", "y", "goals"}
-    return tuple(Panel(**{key: tuple(map(float, value)) if key in pair else tuple(value) if key == "optimizers" else value
-                          for key, value in panel.items()}) for panel in found)  # fmt: skip
+    return tuple(map(_panel, found))
+
+
+def _panel(read: dict[str, Any]) -> Panel:
+    fields = read | {key: tuple(map(float, read[key])) for key in ("x", "y", "goals") if key in read}
+    return Panel(**fields | {"optimizers": tuple(read["optimizers"])})
 
 
 def main_panel(experiment: str) -> Panel | None:

@@ -26,8 +26,10 @@ from torchvision.transforms.functional import to_tensor
 
 import optim
 from data.loading import load
+from data.rows import SparseBatch
 from data.types import Dataset
 from experiments.models import products
+from experiments.models.base import Model
 from experiments.models.convolutional_network import ConvolutionalNetwork
 from experiments.models.logistic_regression import LogisticRegression
 from experiments.models.multilayer_network import MultilayerNetwork
@@ -85,7 +87,7 @@ def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> C
     experiments.process.prepare_process()
     products.use("auto")
     dataset = dataset_of(work).to(device)
-    models = {
+    models: dict[str, Callable[[], Model]] = {
         "logistic": partial(LogisticRegression, 784, 10),
         "multilayer": partial(MultilayerNetwork, 784, 10, dropout=DROPOUT, input_dropout=INPUT_DROPOUT),
         "autoencoder": partial(VariationalAutoencoder, 784, 10),
@@ -146,7 +148,7 @@ def torch_model(name: str) -> nn.Module:
     if name == "autoencoder":
         return Autoencoder()
     if name == "multilayer":
-        parts = [nn.Dropout(INPUT_DROPOUT)]
+        parts: list[nn.Module] = [nn.Dropout(INPUT_DROPOUT)]
         for inputs, outputs in pairwise(WIDTHS):
             parts += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(DROPOUT)]
         return nn.Sequential(*parts[:-2])
@@ -164,13 +166,11 @@ def torch_epoch(work: Work, device: torch.device, usual: bool = False) -> Callab
         usual: whether images become tensors one by one instead, as in torch's tutorials.
     """
     split = dataset_of(work).train
-    if usual:
-        examples = Images(split.inputs.values, split.targets)
-    else:
-        examples = TensorDataset(split.inputs.take(torch.arange(len(split)).unsqueeze(0))[0], split.targets)
+    ready = split.dense.take(torch.arange(len(split)).unsqueeze(0))[0]
+    examples = Images(split.dense.values, split.targets) if usual else TensorDataset(ready, split.targets)
     loader = DataLoader(examples, batch_size=work.batch_size, shuffle=True)
     model = torch_model(work.model).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, **({} if usual else {"fused": True}))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=None if usual else True)
 
     def epoch() -> None:
         for batch in loader:
@@ -195,8 +195,8 @@ def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
     from jax import random
 
     split = dataset_of(work).train
-    inputs, labels = (jnp.asarray(tensor.numpy()) for tensor in (split.inputs.values, split.targets.int()))
-    scale, size = split.inputs.scale, work.batch_size
+    inputs, labels = (jnp.asarray(tensor.numpy()) for tensor in (split.dense.values, split.targets.int()))
+    scale, size = split.dense.scale, work.batch_size
 
     def drop(key, values, rate):
         return jnp.where(random.bernoulli(key, 1 - rate, values.shape), values / (1 - rate), 0)
@@ -234,13 +234,14 @@ def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
         hidden = drop(keys[1], jax.nn.relu(dense(p, "hidden", x.reshape(len(x), -1))), DROPOUT)
         return cross_entropy(dense(p, "scores", hidden), y)
 
-    layers = {
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {
         "logistic": {"scores": (784, 10)},
         "multilayer": dict(zip(("layer1", "layer2", "scores"), pairwise(WIDTHS), strict=True)),
         "autoencoder": {"encode": (784, 500), "code": (500, 100), "decode": (50, 500), "image": (500, 784)},
         "convolutional": {f"stage{k + 1}": (5, 5, *shape) for k, shape in enumerate(pairwise(CHANNELS))}
         | {"hidden": (2048, 1000), "scores": (1000, 10)},
-    }[work.model]
+    }
+    layers = shapes[work.model]
     loss = locals()[work.model]
     rule = optax.scale_by_adam()
 
@@ -273,16 +274,16 @@ def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
         name: (random.normal(key, shape) / math.sqrt(math.prod(shape[:-1])), jnp.zeros(shape[-1]))
         for key, (name, shape) in zip(keys, layers.items(), strict=True)
     }
-    state, lr = rule.init(p), jnp.float32(1e-3)
+    state, lr, key = rule.init(p), jnp.float32(1e-3), random.key(1)
     if work.members > 1:
         p = jax.tree.map(lambda value: jnp.broadcast_to(value, (work.members, *value.shape)), p)
         state, lr = jax.vmap(rule.init)(p), jnp.logspace(-4, -2, work.members)
         epoch = jax.vmap(epoch, in_axes=(0, 0, None, 0), out_axes=(0, 0, None, 0))
     compiled = epoch if work.model == "convolutional" else jax.jit(epoch, donate_argnums=(0, 1))
-    held = [p, state, random.key(1)]
 
     def run() -> None:
-        *held[:], cost = compiled(*held, lr)
+        nonlocal p, state, key
+        p, state, key, cost = compiled(p, state, key, lr)
         jax.block_until_ready(cost)
 
     return run
@@ -314,20 +315,28 @@ def products_epoch(work: Work, device: torch.device) -> Callable[[], None]:
 def sparse_epoch(by_torch: bool) -> Callable[[], None]:
     """Returns 100 products, forward and backward, of a minibatch of 128 reviews as in figure 1 right, by SciPy or by torch."""
     batch = load("imdb", words=10_000, features="binary").train.inputs.take(torch.arange(128).unsqueeze(0))
+    assert isinstance(batch, SparseBatch)
     if by_torch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
-            parts = (torch.from_numpy(np.asarray(part)) for part in (batch.blocks.indptr, batch.blocks.indices, batch.blocks.data))
-            matrix = torch.sparse_csr_tensor(*parts, batch.blocks.shape)
+            rows, columns, values = (
+                torch.from_numpy(np.asarray(part)) for part in (batch.blocks.indptr, batch.blocks.indices, batch.blocks.data)
+            )
+            matrix = torch.sparse_csr_tensor(rows, columns, values, batch.blocks.shape)
         column = torch.randn(batch.shape[2], 1, requires_grad=True)
         step = lambda: torch.sparse.mm(matrix, column).sum().backward()  # noqa: E731
     else:
         weight, bias = torch.randn(1, 1, batch.shape[2], requires_grad=True), torch.zeros(1, 1, 1)
         step = lambda: products.affine(weight, bias, batch).sum().backward()  # noqa: E731
-    return lambda: [step() for _ in range(100)] and None
+
+    def epoch() -> None:
+        for _ in range(100):
+            step()
+
+    return epoch
 
 
-CONTESTANTS = {
+CONTESTANTS: dict[str, Callable[[Work, torch.device], Callable[[], None]]] = {
     "ours": our_epoch,
     "ours, bfloat16": partial(our_epoch, precision="bfloat16"),
     "torch": torch_epoch,

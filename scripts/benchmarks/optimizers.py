@@ -25,7 +25,7 @@ from experiments.provenance import processor
 from experiments.records import PROJECT
 from scripts.benchmarks.timing import medians, timed
 
-SHAPES = {
+SHAPES: dict[str, list[tuple[int, ...]]] = {
     "logistic regression": [(10, 784), (10,)],
     "200 tensors of 1,000": [(1000,)] * 200,
     "VAE": [(500, 784), (500,), (50, 500), (50,), (50, 500), (50,), (500, 50), (500,), (784, 500), (784,)],
@@ -52,7 +52,7 @@ print(time.perf_counter() - start)
 def machines(name: str) -> dict[str, Callable]:
     """Ours and torch's optimizers of that name, by the path they take."""
     ours, theirs = {"Adam": (optim.Adam, torch.optim.Adam), "AdaMax": (optim.AdaMax, torch.optim.Adamax)}[name]
-    contestants = {
+    contestants: dict[str, Callable] = {
         "ours": partial(ours, fused=True),
         "ours, plain": partial(ours, fused=False, foreach=False),
         "torch loop": partial(theirs, foreach=False),
@@ -122,7 +122,8 @@ def first_steps(device: torch.device) -> tuple[float, float]:
         command = [sys.executable, "-c", _FIRST_STEP.format(device=device)]
         environment = {**os.environ, "XDG_CACHE_HOME": cache}
         runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
-    return tuple(float(run.stdout) for run in runs)
+    compiled, cached = (float(run.stdout) for run in runs)
+    return compiled, cached
 
 
 def main() -> None:
@@ -147,7 +148,7 @@ def main() -> None:
             makes["copy"] = partial(copy, size, device)
             seconds = medians(*(partial(turn, make, wait) for make in makes.values()), rounds=arguments.rounds)
             times = dict(zip(makes, seconds, strict=True))
-            fastest = min((label for label in times if label.startswith("torch")), key=times.get)
+            fastest = min((label for label in times if label.startswith("torch")), key=times.__getitem__)
             share = times["copy"] / times["ours"]
             ratio = times[fastest] / times["ours"]
             print(f"\n{name}, {task}: {size:,} parameters. Ours: {ratio:.2f} times as fast as {fastest}, {share:.0%} of copy bandwidth")

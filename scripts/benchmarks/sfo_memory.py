@@ -38,7 +38,7 @@ def peak_growth(minibatches: int | None, device: str, hidden: int) -> tuple[int,
     before = _in_use(device)
     optimizer = optim.SFO(parameters.values(), minibatches) if minibatches else optim.Adam(parameters.values())
     optimizer.step(closure)
-    while minibatches:
+    while isinstance(optimizer, optim.SFO):
         dimensions = optimizer.subspace.dimensions
         optimizer.step(closure)
         if optimizer.subspace.dimensions < dimensions:  # compacted

@@ -1,7 +1,7 @@
 """Measures how fast training is, side by side with torch's usual loops and with JAX, and writes the table as CSV.
 
 Contestants are processes of their own that take turns, an epoch each, so that a busy machine is unfair to none; medians are compared.
-1. On one core and on all: an epoch of every kind of experiment. JAX takes part where it is installed (`pip install '.[bench]'`).
+1. On one core and on all: an epoch of every kind of experiment. JAX takes part where it is installed (`make bench` installs it).
 2. On all cores, beside two busy processes and beside a second run of ours: how much slower an epoch becomes.
 """
 
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 import pandas as pd
 
@@ -44,16 +45,17 @@ class Contestant:
         command = [sys.executable, "-m", "scripts.benchmarks.contestants", name, work, f"--device={device}"]
         # The last cores: interrupts tend to be served by the first.
         limit = (lambda: os.sched_setaffinity(0, CORES[-cores:])) if hasattr(os, "sched_setaffinity") else None
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        self.process = subprocess.Popen(command, env=environment, preexec_fn=limit, **pipes)
-        if self.process.stdout.readline() != "ready\n":
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        self.process = subprocess.Popen(command, env=environment, preexec_fn=limit, stdin=pipe, stdout=pipe, stderr=nowhere, text=True)
+        self.requests, self.answers = cast(IO[str], self.process.stdin), cast(IO[str], self.process.stdout)
+        if self.answers.readline() != "ready\n":
             raise RuntimeError(f"{' '.join(command)} failed: run it alone to see why")
 
     def epoch(self) -> float:
         """Trains an epoch; returns its seconds."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        self.requests.write("go\n")
+        self.requests.flush()
+        return float(self.answers.readline())
 
     def stop(self) -> None:
         """Ends the process."""
@@ -98,8 +100,8 @@ def beside_others(work: str, rounds: int) -> Iterator[dict]:
         for beside in ("nothing", "2 busy processes", "a second run"):
             if beside == "a second run":
                 other = Contestant("ours", work, len(CORES))
-                other.process.stdin.write("go\n" * 1000)
-                other.process.stdin.flush()
+                other.requests.write("go\n" * 1000)
+                other.requests.flush()
             with busy(2 if beside == "2 busy processes" else 0):
                 ours.epoch()  # notices the others
                 seconds = statistics.median(ours.epoch() for _ in range(rounds))

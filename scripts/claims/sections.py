@@ -34,12 +34,12 @@ def comparisons(root: Path) -> list[dict]:
         table = table[table["pass"] <= passes]
         costs = [of_seed.pivot(index="pass", columns="optimizer", values="cost") for _, of_seed in table.groupby("seed")]
         leads = pd.Series([smallest_lead(one, claim) for one in costs if set(names) <= set(one)])
-        curves = paper_curves(claim["experiment"])
+        curves, panel = paper_curves(claim["experiment"]), main_panel(claim["experiment"])
         paper, longest = np.nan, 0
-        if len(curves):
+        if panel and len(curves):
             curves = curves.assign(**{"pass": curves["x"].astype(int) + 1})
             shown = curves.pivot(index="pass", columns="optimizer", values="y")[names].dropna()
-            longest = min(shown.index.max(), main_panel(claim["experiment"]).x[1] + 1)  # within the paper's axis
+            longest = min(shown.index.max(), panel.x[1] + 1)  # within the paper's axis
             paper = smallest_lead(shown if at == "mean" else shown.loc[:passes], claim)
         when = {"mean": "mean over the passes", "end": f"in pass {passes}"}.get(at, f"in pass {at}")
         found = judge({**claim, "quantity": f"lead, ln(cost / cost), {when}"}, leads)

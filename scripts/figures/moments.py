@@ -26,7 +26,7 @@ def draw_moments(root: Path, stem: Path) -> None:
                 mean = table.groupby("x")[f"{name}_{layer}"].mean().clip(lower=_SMALLEST if name == "vhat" else 0)
                 axis.plot(mean.index, mean, style, color=f"C{number}", label=f"{layer}, {dropout}")
     axes[0].set(yscale="log", ylabel="median of vhat, squared units of the gradient", title="Adam's second moments, layer by layer")
-    eps = {configuration(root, experiment, "Adam").get("eps") for experiment in EXPERIMENTS} - {None}
+    eps = {value for experiment in EXPERIMENTS if (value := configuration(root, experiment, "Adam").get("eps"))}
     axes[1].set(ylim=(0, 1), ylabel="share of the coordinates", title=f"sqrt(vhat) < eps = {' and '.join(sorted(eps))}")
     for axis in axes:
         axis.set_xlabel("iterations over entire dataset")

@@ -145,8 +145,8 @@ def tracking(table: pd.DataFrame, figure: Figure) -> None:
     axis.legend(fontsize=8)
     means = table[table["problem"] == "drifting"].groupby(["optimizer", "lr"])[["error", "other_error"]].mean()
     best = {name: [f"{lr:g}" for _, lr in means.loc[[name]].idxmin()] for name in ("AdaGrad", "Adam")}
-    best = "; ".join(f"{name}: {early} in the second tenth, {late} in the last" for name, (early, late) in best.items())
-    figure.suptitle(f"Best step sizes on the drifting target. {best}. AdaGrad's steps shrink, so its best step size grows.", fontsize=10)
+    words = "; ".join(f"{name}: {early} in the second tenth, {late} in the last" for name, (early, late) in best.items())
+    figure.suptitle(f"Best step sizes on the drifting target. {words}. AdaGrad's steps shrink, so its best step size grows.", fontsize=10)
 
 
 def norms(table: pd.DataFrame, figure: Figure) -> None:
