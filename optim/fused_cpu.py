@@ -10,14 +10,15 @@ import functools
 import os
 import shlex
 import shutil
+import struct
 import subprocess
 import warnings
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .cache import cached
 from .plans import ParamPlan, Step
@@ -60,6 +61,7 @@ void step(long long parameters, const long long *rows, const long long *values, 
 # Elements per thread from which another thread pays.
 _ELEMENTS_PER_THREAD = 32_768
 _CPU = torch.device("cpu")
+_address = struct.Struct("q").pack
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 
 
@@ -105,27 +107,23 @@ def apply(function: Callable, step: Step, plans: list[ParamPlan]) -> None:
     """
     if step.found_inf is not None and step.found_inf.item():  # of a model that lies on several devices
         return
-    rows: list[int] = []
-    values: list[int] = []
-    numbers: list[float] = []
+    hyperparameters = step.hyperparameters_on(_CPU).values()
+    numbers, values = list(hyperparameters), bytes(16 * len(hyperparameters))
+    if not step.numbers:
+        pairs = [(h.data_ptr(), h.ndim) if isinstance(h, Tensor) else (0, 0) for h in hyperparameters]
+        values = b"".join(struct.pack("2q", *pair) for pair in pairs)
+        numbers = [0.0 if isinstance(h, Tensor) else h for h in hyperparameters]
+    rows: list[bytes] = []
+    changed: list[Tensor] = []
     total = 0
-    hyperparameters = step.hyperparameters_on(_CPU)
-    for h in hyperparameters.values():
-        if isinstance(h, Tensor):
-            values += (h.data_ptr(), h.ndim)
-            numbers.append(0.0)
-        else:
-            values += (0, 0)
-            numbers.append(h)
     for plan in plans:
-        rows += plan.row
-        rows.append(plan.g.data_ptr())
-        total += plan.row[0]
-    tables = array("q", rows), array("q", values), array("d", numbers)
-    threads = 1 if _after_fork else max(1, min(torch.get_num_threads(), total // _ELEMENTS_PER_THREAD))
-    function(len(plans), *[table.buffer_info()[0] for table in tables], total, threads)
-    # Autograd must know that they have changed, as it does after torch's own in-place operations.
-    torch.autograd.graph.increment_version([tensor for plan in plans for tensor in (plan.theta, *plan.tensors)])
+        rows += plan.row, _address(plan.g.data_ptr())
+        changed += plan.theta, *plan.tensors
+        total += plan.size
+    few = _after_fork or total < 2 * _ELEMENTS_PER_THREAD
+    threads = 1 if few else min(torch.get_num_threads(), total // _ELEMENTS_PER_THREAD)
+    function(len(plans), b"".join(rows), values, struct.pack(f"{len(numbers)}d", *numbers), total, threads)
+    increment_version(changed)  # autograd must know, as it does after torch's own in-place operations
 
 
 # A forked child has none of the threads that OpenMP believes it has, and would wait for them for ever.

@@ -132,8 +132,8 @@ def tables(
         table.found_inf = found_inf.data_ptr() if found_inf is not None else None
         blocks = 0
         for p, plan in enumerate(plans[first : first + CAPACITY]):
-            length = plan.row[0] // members
-            table.tensors[p][:] = [*plan.row[4:], plan.g.data_ptr()]
+            length = plan.size // members
+            table.tensors[p][:] = [*plan.addresses[1:], plan.g.data_ptr()]
             table.times[p] = times[first + p].data_ptr()
             table.lengths[p] = length
             table.keys[p] = plan.key

@@ -28,6 +28,9 @@ from .plans import ParamPlan, Step, give_back
 
 Loss = TypeVar("Loss")
 
+# Types of numbers; asking isinstance(h, Tensor) of one costs more than the rest of what a step does with it.
+_NUMBERS = frozenset((float, int, bool))
+
 
 class Formula(NamedTuple):
     """How a group of parameters moves.
@@ -211,7 +214,6 @@ class RuleOptimizer(torch.optim.Optimizer):
     @overload
     def step(self, closure: Callable[[], Loss]) -> Loss: ...
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Makes one step of the rule; returns the closure's loss, if a closure is given."""
         loss = None
@@ -290,53 +292,47 @@ class RuleOptimizer(torch.optim.Optimizer):
         with_options = paths.with_options.__wrapped__ if tracing else paths.with_options  # torch.compile warns of caches
         rule = with_options(rule, scale is not None, settings["maximize"], decay or None)
         capturable, differentiable = settings["capturable"], settings["differentiable"]
-        for letter, h in hyperparameters.items():
+        numbers = _NUMBERS.issuperset(map(type, hyperparameters.values()))
+        for letter, h in () if numbers else hyperparameters.items():
             if isinstance(h, Tensor):
                 h = h.reshape(()) if h.ndim and h.numel() == 1 else h
                 keep = h.ndim or capturable or differentiable or tracing or h.device.type != "cpu"
                 hyperparameters[letter] = h if keep else h.item()
-        return Step(rule, state_names, hyperparameters, tracing, capturable, differentiable, settings["stochastic_rounding"], found_inf)
+        members = None if numbers else paths.members_of(hyperparameters)
+        stochastic = settings["stochastic_rounding"]
+        return Step(rule, state_names, hyperparameters, members, numbers, tracing, capturable, differentiable, stochastic, found_inf)
 
     def _group_by_path(self, settings: dict, step: Step, first: int = 0) -> dict[Callable, list[ParamPlan]]:
         """The parameters of a group by the path that moves them; the first of them has that place in the optimizer."""
-        members = paths.members_of(step.hyperparameters)
-        cached = self._cached_plans(settings, step, members, first)
-        by_path = defaultdict(list)
+        cached = self._cached_plans(settings, step, first)
+        by_path, states = defaultdict(list), self.state
         for place, theta in enumerate(settings["params"], first):
             g = theta.grad
             if g is None:
                 continue
             if g.layout is not torch.strided:
                 raise RuntimeError(f"{type(self).__name__} takes dense gradients, got a sparse one of shape {tuple(theta.shape)}")
-            values = self.state[theta]
+            values = states[theta]
             plan = cached.get(place)
             if plan is None or not plan.borrow(theta, values, step.state_names):
-                plan = cached[place] = self._plan(settings, step, members, place, theta, values)
-            as_it_is = (
-                plan.simple
-                and g.is_contiguous()
-                and g.dtype is plan.dtype
-                and g.shape == plan.shape
-                and g.device == plan.device
-                and g.__class__ is Tensor
-                and not g.is_neg()
-            )
-            plan.g = g if as_it_is else paths.match_layout(g, theta, plan)
+                plan = cached[place] = self._plan(settings, step, place, theta, values)
+            plan.g = g if plan.takes(g) else paths.match_layout(g, theta, plan)
             by_path[plan.path].append(plan)
         return by_path
 
-    def _cached_plans(self, settings: dict, step: Step, members: torch.Size | None, first: int) -> dict[int, ParamPlan]:
+    def _cached_plans(self, settings: dict, step: Step, first: int) -> dict[int, ParamPlan]:
         """The plans of earlier steps with the same settings, by the place of their parameter."""
         if step.differentiable or step.traced:
             return {}
-        shared = (step.rule, *step.hyperparameters, settings["fused"], settings["foreach"], step.stochastic_rounding, members)
+        shared = (step.rule, *step.hyperparameters, settings["fused"], settings["foreach"], step.stochastic_rounding, step.members)
         plans = self.__dict__.setdefault("_plans", {})  # not in copies and pickles
         if first not in plans or plans[first][0] != shared:
             plans[first] = shared, {}
         return plans[first][1]
 
-    def _plan(self, settings: dict, step: Step, members: torch.Size | None, place: int, theta: Tensor, values: dict) -> ParamPlan:
+    def _plan(self, settings: dict, step: Step, place: int, theta: Tensor, values: dict) -> ParamPlan:
         """Sets a parameter up: its state, if it has none yet, and its path."""
+        members = step.members
         if members is not None and theta.shape[:1] != members:
             raise ValueError(
                 f"a hyper-parameter has {members[0]} values, one per member, "
@@ -344,6 +340,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             )
         state.complete(values, theta, step.state_names, settings["state_dtype"], self.formula(settings).start)
         stack = [paths.local(tensor) for tensor in (theta, *(values[name] for name in step.state_names))]
-        path = paths.choose_path(settings, step, members, stack)
+        path = paths.choose_path(settings, step, stack)
         key, compiled, simple = paths.noise_key(place, theta), path not in paths.NAMES, stack[0] is theta and theta.is_contiguous()
         return ParamPlan(path, key, members[0] if members else 1, stack[0], stack[1:], values, compiled, simple)

@@ -24,13 +24,12 @@ def is_tracing() -> bool:
     return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
-def choose_path(settings: dict, step: Step, members: torch.Size | None, stack: list[Tensor]) -> Callable:
+def choose_path(settings: dict, step: Step, stack: list[Tensor]) -> Callable:
     """Returns the function that updates a parameter.
 
     Args:
         settings: of the parameter's group.
         step: what the parameters of the group have in common.
-        members: shape of the hyper-parameters with one value per member; None: there are none.
         stack: the parameter and its state.
 
     Raises:
@@ -38,7 +37,8 @@ def choose_path(settings: dict, step: Step, members: torch.Size | None, stack: l
     """
     theta, state = stack[:2]
     unwanted = settings["fused"] is False or settings["foreach"] or step.differentiable or step.traced
-    if not unwanted and _same_layout(stack, members) and {theta.dtype, state.dtype} <= STORAGE.keys() and theta.device.type in _DEVICES:
+    known = theta.device.type in _DEVICES and {theta.dtype, state.dtype} <= STORAGE.keys()
+    if known and not unwanted and _same_layout(stack, step.members):
         stochastic = step.stochastic_rounding and theta.dtype is torch.bfloat16
         letters = tuple(step.hyperparameters)
         path = _compiled(step.rule, len(step.state_names), letters, theta.dtype, state.dtype, stochastic, theta.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,9 @@ class ParamPlan:
     Attributes:
         path: the function that updates it.
         simple: whether compiled code moves it, and it is an ordinary contiguous tensor. Others are planned anew in every step.
-        row: (for compiled code) number of elements, members and noise key, then the addresses of step, theta and state.
+        size: (for compiled code, like addresses and row) number of elements.
+        addresses: of step, theta and state.
+        row: what `optim.fused_cpu` reads of it, but for the gradient's address: size, members, key and addresses, each in 8 bytes.
         key: seeds the noise of stochastic rounding; distinct for every parameter of the optimizer and every shard of it.
         state: its entry in `optimizer.state`, during a step only, as all that follow.
         theta: the parameter; a complex one as pairs of real ones, a distributed one as its local shard, like its gradient and state.
@@ -27,7 +30,9 @@ class ParamPlan:
         g: its gradient.
     """
 
-    __slots__ = ("device", "dtype", "g", "key", "path", "row", "shape", "simple", "state", "state_dtype", "tensors", "theta")
+    __slots__ = (
+        "addresses", "device", "dtype", "g", "key", "path", "row", "shape", "simple", "size", "state", "state_dtype", "tensors", "theta",
+    )  # fmt: skip
 
     g: Tensor
 
@@ -36,25 +41,35 @@ class ParamPlan:
     ):
         self.path, self.key, self.theta, self.tensors, self.state = path, key, theta, tensors, state
         self.shape, self.dtype, self.device, self.state_dtype = theta.shape, theta.dtype, theta.device, tensors[0].dtype
-        self.row = [theta.numel(), members, key, *(x.data_ptr() for x in (state["step"], theta, *tensors))] if compiled else []
         self.simple = compiled and simple
+        if compiled:
+            self.size, self.addresses = theta.numel(), [x.data_ptr() for x in (state["step"], theta, *tensors)]
+            self.row = struct.pack(f"{3 + len(self.addresses)}q", self.size, members, key, *self.addresses)
 
     def borrow(self, theta: Tensor, state: dict, names: tuple[str, ...]) -> bool:
         """Takes parameter and state for a step, if the plan still describes them: either may lie elsewhere by now."""
         if not self.simple or theta.shape != self.shape or theta.dtype is not self.dtype or not theta.is_contiguous():
             return False
-        step, tensors, row = state.get("step"), [], self.row
-        if theta.data_ptr() != row[4] or step.__class__ is not Tensor or step.data_ptr() != row[3] or step.dtype is not torch.float64:
+        step, tensors, shape, dtype, addresses = state.get("step"), [], self.shape, self.state_dtype, self.addresses
+        if step.__class__ is not Tensor or step.dtype is not torch.float64:
             return False
-        for name, address in zip(names, row[5:], strict=True):
+        if step.data_ptr() != addresses[0] or theta.data_ptr() != addresses[1]:
+            return False
+        for name in names:
             tensor = state.get(name)
-            if tensor.__class__ is not Tensor or tensor.data_ptr() != address or tensor.dtype is not self.state_dtype:
+            if tensor.__class__ is not Tensor or tensor.dtype is not dtype or tensor.shape != shape:
                 return False
-            if tensor.shape != self.shape or not tensor.is_contiguous() or tensor.is_neg():
+            if tensor.data_ptr() != addresses[len(tensors) + 2] or not tensor.is_contiguous() or tensor.is_neg():
                 return False
             tensors.append(tensor)
         self.theta, self.tensors, self.state = theta, tensors, state
         return True
+
+    def takes(self, g: Tensor) -> bool:
+        """Whether compiled code can read a gradient as it is."""
+        if not self.simple or g.__class__ is not Tensor or g.dtype is not self.dtype or g.shape != self.shape:
+            return False
+        return g.is_contiguous() and g.device == self.device and not g.is_neg()
 
     @property
     def operands(self) -> list[Tensor]:
@@ -77,6 +92,8 @@ class Step:
         rule: (theta, g, *state, t, **hyperparameters) -> (theta, *state).
         state_names: the keys of the state.
         hyperparameters: by the letters of the rule: numbers, tensors of shape [] or, with one value per member, [members].
+        members: shape of the hyper-parameters with one value per member; None: there are none.
+        numbers: whether all hyper-parameters are known to be numbers.
         traced: somebody records the operations on tensors, t among them; see `paths.is_tracing`.
         capturable: t is kept on the device.
         differentiable: state is replaced, not overwritten: what autograd has saved stays as it was.
@@ -87,6 +104,8 @@ class Step:
     rule: Callable[..., tuple]
     state_names: tuple[str, ...]
     hyperparameters: dict[str, float | Tensor]
+    members: torch.Size | None = None
+    numbers: bool = False
     traced: bool = False
     capturable: bool = False
     differentiable: bool = False
@@ -95,6 +114,8 @@ class Step:
 
     def hyperparameters_on(self, device: torch.device) -> dict[str, float | Tensor]:
         """The hyper-parameters, tensors among them on that device and in float64."""
+        if self.numbers:
+            return self.hyperparameters
         return {
             letter: h.to(device, torch.float64).contiguous() if isinstance(h, Tensor) else h for letter, h in self.hyperparameters.items()
         }
