@@ -1,4 +1,4 @@
-"""Compiled code is kept between runs, in the user's cache folder, and used only if nobody else can have written it."""
+"""What takes time to make is kept between runs, in the user's cache folder, and used only if nobody else can have written it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def cached(key: str, suffix: str, make: Callable[[Path], Path], load: Callable[[
     with tempfile.TemporaryDirectory() as temporary:
         made = make(Path(temporary))
         return load(_keep(made, folder / _name(name, made.read_bytes(), suffix)) if folder else made)
+
+
+def processor() -> str:
+    """Returns what processors differ in, for keys: name and instruction set; an empty string where the system does not say."""
+    path, names = Path("/proc/cpuinfo"), ("model name", "flags", "Features")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return "\n".join(next((line for line in lines if line.startswith(name)), "") for name in names)
 
 
 def _is_right(path: Path, name: str, suffix: str) -> bool:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from .cache import cached
+from .cache import cached, processor
 from .plans import ParamPlan, Step
 from .trace import Code, Signature, trace
 
@@ -149,12 +149,6 @@ def load(text: str) -> ctypes.CDLL:
     compiler = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
     if not compiler:
         raise OSError("no C compiler found")
-    processor = Path("/proc/cpuinfo")
-    features = (
-        next((line for line in processor.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
-        if processor.exists()
-        else ""
-    )
 
     def make(folder: Path) -> Path:
         code, library = folder / "step.c", folder / "step.so"
@@ -164,4 +158,4 @@ def load(text: str) -> ctypes.CDLL:
             subprocess.run(command, check=True, capture_output=True)
         return library
 
-    return cached("\0".join((text, *compiler, *_FLAGS, features)), ".so", make, lambda path: ctypes.CDLL(str(path)))
+    return cached("\0".join((text, *compiler, *_FLAGS, processor())), ".so", make, lambda path: ctypes.CDLL(str(path)))

@@ -50,6 +50,64 @@ def test_affine_and_its_gradients_are_those_of_float64(library, stacks, transpos
         assert tensor.grad.stride() == torch.empty_like(tensor).stride()  # the layout that the optimizers' kernels expect
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_large_products_are_as_exact_as_those_of_torch(library):
+    products.use(library)
+    generator = torch.Generator().manual_seed(0)
+    weight, inputs, pull = (torch.randn(1, *shape, generator=generator) for shape in ((300, 784), (784, 80), (300, 80)))
+    for a, b in ((weight, inputs), (pull, inputs.mT), (weight.mT, pull)):
+        exact = a.double() @ b.double()
+        ours, torchs = ((product - exact).norm() / exact.norm() for product in (products.matmul(a, b), a @ b))
+        assert ours < 2 * torchs
+        assert ours < 1e-6  # bfloat16 or TF32 would be off by 1e-4 or more
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch) -> list:
+    """An empty cache; the list has an entry for each measurement, which finds oneDNN 1.2 times as fast."""
+    calls = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(products, "is_available", lambda: True)
+    monkeypatch.setattr(products, "speedup", lambda: calls.append(1) or 1.2)
+    return calls
+
+
+def test_the_faster_library_is_measured_once_for_a_processor_and_a_torch(measured, tmp_path, monkeypatch):
+    assert [products.use(choice) for choice in ("auto", "auto", "torch", "onednn")] == ["onednn", "onednn", "torch", "onednn"]
+    assert len(measured) == 1
+    monkeypatch.setattr(products.torch, "__version__", "3.0")
+    products.use("auto")
+    monkeypatch.setattr(products.cache, "processor", lambda: "another one")
+    products.use("auto")
+    assert len(measured) == 3
+    for path in (tmp_path / "adam-paper").iterdir():
+        path.write_text("99")  # not what the digest in its name says
+    products.use("auto")
+    assert len(measured) == 4
+
+
+@pytest.mark.parametrize(("speedup", "choice"), [(0.5, "torch"), (1.09, "torch"), (1.11, "onednn")])
+def test_near_ties_go_to_torch(measured, monkeypatch, speedup, choice):
+    monkeypatch.setattr(products, "speedup", lambda: speedup)
+    assert [products.use("auto"), products.use("auto")] == [choice] * 2
+
+
+@pytest.mark.skipif(not products.is_available(), reason="not in this torch")
+def test_measuring_leaves_the_number_of_threads(monkeypatch):
+    seen = []
+    multiply = products._onednn
+    monkeypatch.setattr(products, "_LAYERS", ((3, 4, 5),))
+    monkeypatch.setattr(products, "_onednn", lambda a, b: seen.append(torch.get_num_threads()) or multiply(a, b))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert products.speedup(rounds=1) > 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_products_of_sparse_minibatches_are_those_of_dense_algebra(words, outputs):
     batch = words.train.inputs.take(torch.tensor([[5, 2, 9, 2], [0, 1, 250, 299]]))

@@ -13,16 +13,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from data.rows import SparseBatch
+from optim import cache
 
 LIBRARIES = ("torch", "onednn")
-# Multiplications above which oneDNN is asked: its calls take longer to set up than MKL's.
+# Multiplications above which oneDNN is asked. Below, MKL is faster on every processor that was tried: oneDNN's calls take longer to set up.
 _LARGE = 2**24
-_WORTH_IT = 1.03
+_WORTH_IT = 1.1  # a near tie goes to torch, so that the next measurement makes the same choice
+# Outputs, inputs and minibatch of the layers that are timed: the larger ones of figures 2 and 4.
+_LAYERS = ((1000, 1000, 128), (500, 784, 100))
 _library = "torch"
 
 
@@ -30,7 +34,7 @@ def use(library: str) -> str:
     """Chooses who computes the large float32 products on the CPU in this process.
 
     Args:
-        library: `torch`, `onednn`, or `auto`: the faster one here.
+        library: `torch`, `onednn`, or `auto`: the faster one here, measured once per processor and version of torch.
 
     Returns:
         The choice, `torch` or `onednn`; `torch` where this version of torch offers no other.
@@ -44,8 +48,20 @@ def use(library: str) -> str:
     if library == "torch" or not is_available():
         _library = "torch"
     else:
-        _library = "onednn" if library == "onednn" or speedup() > _WORTH_IT else "torch"
+        _library = "onednn" if library == "onednn" or _kept_speedup() > _WORTH_IT else "torch"
     return _library
+
+
+def _kept_speedup() -> float:
+    """Returns `speedup` as it was measured first, from the user's cache."""
+
+    def measure(folder: Path) -> Path:
+        path = folder / "speedup"
+        path.write_text(f"{speedup():.2f}")
+        return path
+
+    key = ("speedup of oneDNN", cache.processor(), torch.__version__, str(_LAYERS))
+    return cache.cached("\0".join(key), ".txt", measure, lambda path: float(path.read_text()))
 
 
 def library() -> str:
@@ -64,8 +80,11 @@ def is_available() -> bool:
 
 
 def speedup(rounds: int = 9) -> float:
-    """Returns how many times as fast as MKL oneDNN multiplies the larger layers of figure 2 and 4, forward and backward: a median."""
-    layers = [tuple(torch.randn(*shape) for shape in ((o, i), (i, b), (o, b))) for o, i, b in ((1000, 1000, 128), (500, 784, 100))]
+    """Returns how many times as fast as MKL oneDNN multiplies large layers, forward and backward: a median.
+
+    Measured with one thread: the choice, and with it the last bits of a run, then does not depend on the number of threads.
+    """
+    layers = [tuple(torch.randn(*shape) for shape in ((o, i), (i, b), (o, b))) for o, i, b in _LAYERS]
 
     def seconds(multiply: Callable[[Tensor, Tensor], Tensor]) -> float:
         start = time.perf_counter()
@@ -73,7 +92,12 @@ def speedup(rounds: int = 9) -> float:
             multiply(weight, inputs), multiply(pull, inputs.mT), multiply(weight.mT, pull)
         return time.perf_counter() - start
 
-    pairs = [(seconds(torch.matmul), seconds(_onednn)) for _ in range(rounds + 1)][1:]  # the first sets the libraries up
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pairs = [(seconds(torch.matmul), seconds(_onednn)) for _ in range(rounds + 1)][1:]  # the first sets the libraries up
+    finally:
+        torch.set_num_threads(threads)
     return statistics.median(mkl / onednn for mkl, onednn in pairs)
 
 
