@@ -26,6 +26,9 @@ from .trace import Code, Signature, trace
 
 _SOURCE = """
 {header}
+/* Where a share ends inside a parameter: at a whole cache line, which no two threads write and no vector straddles. */
+static long long cut(long long place, long long size) {{ return place >= size ? size : place > 0 ? place / {line} * {line} : 0; }}
+
 /* Of each parameter, `rows` has the number of elements, of members and the key of its noise, and the addresses of step (the t
    before this step), theta, state and g; of each hyper-parameter, `values` has the address where it is a tensor and 1 if that has
    a value per member. */
@@ -34,20 +37,22 @@ void step(long long parameters, const long long *rows, const long long *values, 
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int part = 0; part < threads; part++) {{
     /* This part's share of all elements, wherever parameters and members begin and end. */
-    long long first = total * part / threads, last = total * (part + 1) / threads, offset = 0;
+    const long long first = total * part / threads, last = total * (part + 1) / threads;
+    long long offset = 0;
     for (long long p = 0; p < parameters && offset < last; p++) {{
       const long long *row = rows + p * ({tensors} + 4), *tensors = row + 4, size = row[0], members = row[1];
       const long long length = members ? size / members : 0;
+      const long long begin = cut(first - offset, size), stop = cut(last - offset, size);
       const double t = *(const double *)row[3] + 1;
       const unsigned int key = mix((unsigned int)(long long)t * 0x9e3779b9u + (unsigned int)row[2]);
 {pointers}
       for (long long member = 0; member < members; member++) {{
-        long long start = offset + member * length, end = start + length;
-        start = start > first ? start : first, end = end < last ? end : last;
+        long long start = member * length, end = start + length;
+        start = start > begin ? start : begin, end = end < stop ? end : stop;
         if (start >= end) continue;
 {loads}
 {scalars}
-        for (long long i = start - offset; i < end - offset; i++) {{
+        for (long long i = start; i < end; i++) {{
 {elements}
         }}
       }}
@@ -60,6 +65,8 @@ void step(long long parameters, const long long *rows, const long long *values, 
 
 # Elements per thread from which another thread pays.
 _ELEMENTS_PER_THREAD = 32_768
+# Elements that fill whole cache lines in every dtype: 64 bytes of the shortest.
+_LINE = 32
 _CPU = torch.device("cpu")
 _address = struct.Struct("q").pack
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
@@ -71,7 +78,7 @@ def source(code: Code, signature: Signature) -> str:
         f"const double h{k} = values[{2 * k}] ? ((const double *)values[{2 * k}])[values[{2 * k + 1}] * member] : numbers[{k}];"
         for k in range(len(signature.hyperparameters))
     )
-    return _SOURCE.format(tensors=2 + signature.states, loads=loads, **vars(code))
+    return _SOURCE.format(tensors=2 + signature.states, loads=loads, line=_LINE, **vars(code))
 
 
 @functools.cache
