@@ -6,6 +6,8 @@ share.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.sparse
 import torch
@@ -39,8 +41,13 @@ class DenseRows:
 
     def take(self, index: Tensor) -> Tensor:
         """Returns the rows at `index` [streams, batch] as float32 [streams, batch, features]."""
-        rows = self.values.index_select(0, index.flatten()).to(torch.float32).mul_(self.scale)
-        return rows.view(*index.shape, -1)
+        return next(self.split(index, index.shape[1]))
+
+    def split(self, index: Tensor, batch: int) -> Iterator[Tensor]:
+        """Yields the rows at `index` [streams, rows] as float32 [streams, batch, features], so many at a time."""
+        rows = self.values.index_select(0, index.flatten()).view(*index.shape, -1)
+        for part in rows.split(batch, 1):  # converted one by one, so that each is still in the cache when it is used
+            yield part.to(torch.float32).mul_(self.scale)
 
 
 class SparseRows:
