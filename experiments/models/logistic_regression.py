@@ -77,7 +77,7 @@ class LogisticRegression(Model[Tensor | SparseBatch]):
             log_p = scores.log_softmax(1)
             costs = log_p.gather(1, targets).neg_()
             pull = log_p.exp_().mul_(each)
-            pull.scatter_add_(1, targets, pull.new_full((1, 1, 1), -each).expand_as(targets))
+            pull.scatter_(1, targets, -each, reduce="add")
         streams = inputs.shape[0]
         wide = pull.view(streams, -1, pull.shape[2])
         gradient = sparse_weight_gradient(wide, inputs) if isinstance(inputs, SparseBatch) else matmul(wide, inputs)
