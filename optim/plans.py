@@ -50,7 +50,8 @@ class ParamPlan:
         """Takes parameter and state for a step, if the plan still describes them: either may lie elsewhere by now."""
         if not self.simple or theta.shape != self.shape or theta.dtype is not self.dtype or not theta.is_contiguous():
             return False
-        step, tensors, shape, dtype, addresses = state.get("step"), [], self.shape, self.state_dtype, self.addresses
+        step, shape, dtype, addresses = state.get("step"), self.shape, self.state_dtype, self.addresses
+        tensors: list[Tensor] = []
         if step.__class__ is not Tensor or step.dtype is not torch.float64:
             return False
         if step.data_ptr() != addresses[0] or theta.data_ptr() != addresses[1]:
