@@ -5,10 +5,11 @@ file systems. Who waits takes over at once from a process of this machine that h
 machine's after _LEASE seconds without a touch.
 """
 
-import _thread
 import contextlib
 import glob
 import itertools
+import os
+import signal
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def exclusive(csv: Path) -> Iterator[None]:
     Raises:
         OSError: the folder cannot be written, or another process has taken the lock while this one was suspended.
     """
-    lease = _lease(csv, on_compromise=lambda _: _thread.interrupt_main())
+    lease = _lease(csv, on_compromise=lambda _: os.kill(os.getpid(), signal.SIGINT))
     try:
         _acquire(lease, csv)
     except OSError as error:
