@@ -1,10 +1,6 @@
 """The worker processes of a sweep (-m): they end with their parent, and a job whose worker the system has killed is named."""
 
-import multiprocessing
-import os
 import re
-import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +12,8 @@ from joblib.parallel import LokyBackend
 from omegaconf import DictConfig
 
 from experiments.locks import runs_of
+from experiments.process import end_with_parent
 from experiments.records import PROJECT, display_path
-
-_POLL = 0.5  # seconds
 
 
 class Sweep(Callback):
@@ -58,15 +53,3 @@ class Workers(LokyBackend):
                 f"the process that was training {jobs} was ended by {signal}, which the system sends when memory is short: run the same "
                 "command again and all jobs resume; hydra.launcher.n_jobs=1 needs the least memory"
             ) from None
-
-
-def end_with_parent() -> None:
-    """Ends this process when its parent has died; it would train on and then wait for ever for a job."""
-    parent = multiprocessing.parent_process().pid
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
