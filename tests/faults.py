@@ -93,6 +93,7 @@ class Laboratory:
 
     def start(self, job: str, kill_at: int = 0, kill_after_save: int = 0) -> int:
         """Starts a job in a process, which is killed before an access to a file or after a checkpoint, unless their number is 0."""
+        self._output.touch()
         if pid := os.fork():
             return pid
         with self._output.open("a") as output:
@@ -275,12 +276,12 @@ def flip_whitening(trials: Trials, flips: int, rng: random.Random) -> None:
             path.write_bytes(content)
 
 
-def tamper(trials: Trials, job: str, limit: int, rng: random.Random) -> None:
+def tamper(trials: Trials, job: str, changes: int, rng: random.Random) -> None:
     """Changes what a checkpoint holds, with a new digest and without, and runs the job again."""
     laboratory = trials.laboratory
     expected, *_ = laboratory.undisturbed(job)
     with laboratory.interrupted(job) as restore:
-        for change in rng.sample(sorted(TAMPERINGS), min(limit, len(TAMPERINGS))):
+        for change in rng.sample(sorted(TAMPERINGS), changes):
             for save, digest in ((save_tensors, "new"), (torch.save, "no")):
                 restore()
                 (path,) = laboratory.results.rglob("*.checkpoint0")
@@ -348,6 +349,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="at random times, in all; and at accesses to files, of each job")
     parser.add_argument("--flips", type=int, default=200, help="of checkpoints, of whitening matrices, and of CSV and JSON files")
+    parser.add_argument("--tamperings", type=int, default=len(TAMPERINGS), help="of a checkpoint, each with a new digest and without")
     parser.add_argument("--sweeps", type=int, default=10, help="that are killed")
     parser.add_argument("--jobs", type=int, default=len(JOBS), help="the first so many of the kinds of runs")
     parser.add_argument("--seed", type=int, default=0)
@@ -370,7 +372,7 @@ def main() -> None:
             flip_checkpoints(checkpoints, job, flips, rng)
         flip_whitening(matrices, arguments.flips, rng)
         flip_records(records, jobs[0], arguments.flips, rng)
-        tamper(tamperings, jobs[0], arguments.flips, rng)
+        tamper(tamperings, jobs[0], arguments.tamperings, rng)
         if arguments.sweeps:
             kill_sweeps(sweeps, arguments.sweeps, rng)
     print("| fault | trials | same numbers | refused in a sentence | failed |", "|---|---|---|---|---|", sep="\n")
