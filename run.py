@@ -145,7 +145,7 @@ def train_members(
 
     check_memory(job(shards[0])[0], shards[0].members, device)
     begun = checkpoint(0, {}).load(lazily=True)  # its products go on, whichever would be chosen now
-    products.use(begun["products"] if begun else config["products"])
+    products.use(begun.get("products") if begun else config["products"])
     with first_steps(optimizer_name(config)):
         threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(shards[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)

@@ -33,7 +33,9 @@ def exclusive(csv: Path) -> Iterator[None]:
     try:
         _acquire(lease, csv)
     except OSError as error:
-        raise OSError(f"cannot write {lease.lock_file} ({error.strerror}): make room, or name another folder with results=...") from error
+        raise OSError(
+            f"cannot write {lease.lock_file} ({error.strerror or error}): make room, or name another folder with results=..."
+        ) from error
     try:
         _remove_leftovers(csv)
         yield
@@ -54,6 +56,7 @@ def remove_abandoned(root: Path) -> None:
     for lock in root.rglob(".*.lock"):
         csv = lock.with_name(f"{lock.stem[1:]}.csv")
         lease = _lease(csv)
+        _remove_unwritten(lock)
         for _ in range(2):  # where names cannot be exchanged, the first attempt removes a dead owner's lock and the second gets it
             with contextlib.suppress(Timeout, OSError, ValueError), lease.acquire(timeout=0):
                 _remove_leftovers(csv)

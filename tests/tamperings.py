@@ -33,7 +33,7 @@ TAMPERINGS: dict[str, Callable[[dict], object]] = {
     "a list": lambda _: [1],
     "a number": lambda _: 3,
     "an empty dictionary": lambda _: {"": 0},
-    **{f"{key}={value!r}": _set(key, to=value) for key in ("config", "origins", "state") for value in (None, 3, [3], {"a": 1})},
+    **{f"{key}={value!r}": _set(key, to=value) for key in ("config", "origins", "state") for value in (None, 3, [3], {"a": 1}, [{"a": 1}])},
     **{f"no {key}": lambda saved, key=key: saved["state"].pop(key) and None for key in (
         "alive", "parameters", "optimizer", "generators", "products", "threads", "passes", "seconds", "rows")},
     **{f"passes={value!r}": _set("state", "passes", to=value) for value in (0, -1, 1, 3, 999, "2", True, None, 2.0)},

@@ -55,7 +55,7 @@ class Checkpoint:
             if self.previous.exists():
                 saved = self._go_back(lazily)
             elif damage:
-                raise _unusable(self.path, damage) from error
+                raise self._unusable(damage) from error
             else:
                 return None
         if saved["config"] != self.config:
@@ -76,7 +76,7 @@ class Checkpoint:
             if saved:
                 state.load_state_dict(saved)
         except Exception as error:  # whoever recomputes the digest can make this raise anything
-            raise _unusable(self.path, error) from error
+            raise self._unusable(error) from error
 
     def save(self, state: dict) -> None:
         """Keeps the state, and what was saved before beside it.
@@ -92,13 +92,15 @@ class Checkpoint:
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(self.path, self.previous)
         except OSError as error:
-            raise OSError(f"cannot write {self.path} ({error.strerror}): make room, or name another folder with results=...") from error
+            raise OSError(
+                f"cannot write {self.path} ({error.strerror or error}): make room, or name another folder with results=..."
+            ) from error
 
     def _go_back(self, lazily: bool) -> dict:
         try:
             saved = self._read(self.previous, lazily)
         except DamagedFile as error:
-            raise _unusable(self.previous, error) from error
+            raise self._unusable(error) from error
         os.replace(self.previous, self.path)
         return saved
 
@@ -108,11 +110,11 @@ class Checkpoint:
         kinds = {"config": str, "origins": list, "state": dict}
         if not isinstance(saved, dict) or any(not isinstance(saved.get(key), kind) for key, kind in kinds.items()):
             raise DamagedFile(f"{path} is damaged: it is not a checkpoint")
-        if type(saved["state"].get("passes")) is not int or not all(isinstance(origin, dict) for origin in saved["origins"]):
+        dated = all(isinstance(origin, dict) and (not origin or isinstance(origin.get("started"), str)) for origin in saved["origins"])
+        if type(saved["state"].get("passes")) is not int or not dated:
             raise DamagedFile(f"{path} is damaged: it is not a checkpoint of this version")
         return saved
 
-
-def _unusable(path: Path, error: Exception) -> OSError:
-    reason = error if isinstance(error, DamagedFile) else f"{path} does not fit the run: {' '.join(str(error).split())}"
-    return OSError(f"{reason}; remove {path.name}* to start again")
+    def _unusable(self, error: Exception) -> OSError:
+        reason = error if isinstance(error, DamagedFile) else f"{self.path} does not fit the run: {' '.join(str(error).split())}"
+        return OSError(f"{reason}; remove {self.path.name}* to start again")
