@@ -29,6 +29,7 @@ from experiments.config import (
     resolve,
 )
 from experiments.errors import ConfigError, one_sentence_errors
+from experiments.locks import exclusive, remove_abandoned
 from experiments.models import products
 from experiments.models.base import Model
 from experiments.progress import announce, diverged_members, summary
@@ -63,12 +64,18 @@ def run(cfg: DictConfig) -> None:
     plan = Plan(**{field.name: config[field.name] for field in fields(Plan)})
     labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer_name(config)}
     runs = {source: Run.of(config, overrides(), data=source, **labels) for source in ("real", "standin")}
+    remove_abandoned(PROJECT / config["results"])
     if is_done(runs["standin" if config["data"]["source"] == "standin" else "real"], config["force"]):
         return  # without loading the data
     dataset = load(**config["data"], device=device)
     record = runs[dataset.source]
-    if is_done(record, config["force"]):
-        return
+    with exclusive(record.csv):
+        if not is_done(record, config["force"]):  # by a process that this one has waited for
+            train_and_record(config, population, dataset, plan, device, record)
+
+
+def train_and_record(config: dict, population: Population, dataset: Dataset, plan: Plan, device: torch.device, record: Run) -> None:
+    """Trains all members and writes the record."""
     table, seconds, sessions = train_members(config, population, dataset, plan, device, record)
     facts = {
         "hyperparameters": population.columns(),
@@ -105,15 +112,18 @@ def measure_property(cfg: DictConfig) -> None:
     if config["threads"] != "auto":
         torch.set_num_threads(min(config["threads"], AVAILABLE))
     name = HydraConfig.get().runtime.choices["property"]
-    if any(is_done(Run.of(config, overrides(), measured=name, data=source), config["force"]) for source in ("real", "standin")):
-        return
-    origin, start = session(device), time.perf_counter()
-    table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
-    seconds = round(time.perf_counter() - start, 2)
-    source = "standin" if "data" in table and (table["data"] == "standin").any() else "real"
-    record = Run.of(config, overrides(), measured=name, data=source)
-    record.write(table, {"training_seconds": seconds, "sessions": [origin]})
-    print(f"{name}: {seconds} s\nwrote {record}")
+    runs = {source: Run.of(config, overrides(), measured=name, data=source) for source in ("real", "standin")}
+    remove_abandoned(PROJECT / config["results"])
+    with exclusive(runs["real"].csv):
+        if any(is_done(run, config["force"]) for run in runs.values()):
+            return
+        origin, start = session(device), time.perf_counter()
+        table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
+        seconds = round(time.perf_counter() - start, 2)
+        source = "standin" if "data" in table and (table["data"] == "standin").any() else "real"
+        with exclusive(runs[source].csv) if source == "standin" else contextlib.nullcontext():
+            runs[source].write(table, {"training_seconds": seconds, "sessions": [origin]})
+    print(f"{name}: {seconds} s\nwrote {runs[source]}")
 
 
 def train_members(
@@ -135,7 +145,7 @@ def train_members(
 
     check_memory(job(shards[0])[0], shards[0].members, device)
     begun = checkpoint(0, {}).load(lazily=True)  # its products go on, whichever would be chosen now
-    products.use(begun["products"] if begun else config["products"])
+    products.use(begun.get("products") if begun else config["products"])
     with first_steps(optimizer_name(config)):
         threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(shards[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)

@@ -41,6 +41,8 @@ def locked_part(path: Path) -> Iterator[BinaryIO]:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and moves it to `path` when the block ends without an error.
 
+    A loss of power leaves the old file or the new one: the content is on disk before the name changes.
+
     Raises:
         OSError: the folder cannot be written to.
     """
@@ -49,18 +51,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
         try:
             file.truncate(0)
             yield part
+            os.fsync(file.fileno())
             os.replace(part, path)
+            _sync_folder(path.parent)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
 
 
-def remove_abandoned(part: Path) -> None:
-    """Removes a temporary file unless a living process holds its lock."""
-    with contextlib.suppress(OSError), part.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_linked(file, part):
-            part.unlink()
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_linked(file: BinaryIO, path: Path) -> bool:

@@ -9,7 +9,6 @@ lambda / (lambda + regulariser). Without a regulariser it is the identity.
 import contextlib
 import hashlib
 import math
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from data.files import atomic_write
 from data.rows import DenseRows
+from data.tensor_files import load_tensors, save_tensors
 from data.types import Dataset, Split, check_option
 
 KINDS = ("zca", "centred", "none")
@@ -55,7 +55,7 @@ class Whitening:
 
         Args:
             dataset: inputs are dense rows of pixels.
-            cache: the folder that keeps fitted matrices; a file's name holds the options and the md5 of the images. None: no cache.
+            cache: the folder that keeps fitted matrices, each for its options, images and version of torch. None: no cache.
         """
         if self.whitening == "none" and not self.contrast:
             return dataset
@@ -66,7 +66,7 @@ class Whitening:
         if self.whitening == "zca":
             images = hashlib.md5(dataset.train.dense.values.cpu().numpy().tobytes()).hexdigest()
             with _full_precision():
-                matrix = self._cached(cache and cache / f"zca-{self.regulariser}-{self.contrast}-{images}.pt", train)
+                matrix = self._cached(cache, images, train)
                 train, test = train @ matrix, test @ matrix
         return replace(dataset, train=Split(DenseRows(train), dataset.train.targets), test=Split(DenseRows(test), dataset.test.targets))
 
@@ -77,21 +77,25 @@ class Whitening:
             pixels /= pixels.square().mean(1, keepdim=True).sqrt().clamp(min=_SMALLEST_CONTRAST)
         return pixels
 
-    def _cached(self, path: Path | None, centred: Tensor) -> Tensor:
-        if path is not None and path.exists():
-            with contextlib.suppress(RuntimeError, EOFError, pickle.UnpicklingError):  # a damaged file is replaced
-                return torch.load(path, map_location=centred.device, weights_only=True)
+    def _cached(self, folder: Path | None, images: str, centred: Tensor) -> Tensor:
+        key, path = f"{self} {images} torch {torch.__version__}", folder and folder / f"zca-{self.regulariser}-{self.contrast}-{images}.pt"
+        with contextlib.suppress(OSError):  # absent, unreadable or damaged
+            if path and _is_right(saved := load_tensors(path, centred.device), key, centred.shape[1]):
+                return saved["matrix"]
         covariance = torch.zeros(centred.shape[1], centred.shape[1], dtype=torch.float64, device=centred.device)
         for part in centred.split(_ROWS):
             covariance.addmm_(part.double().T, part.double(), alpha=1 / len(centred))
         matrix = zca(covariance, self.regulariser).float()
-        if path is not None:
-            try:
-                with atomic_write(path) as part:
-                    torch.save(matrix, part)
-            except (OSError, RuntimeError):  # read-only or full: the matrix is fitted in every run
-                pass
+        if path:
+            with contextlib.suppress(OSError), atomic_write(path) as part:  # read-only or full: the matrix is fitted in every run
+                save_tensors({"key": key, "matrix": matrix}, part)
         return matrix
+
+
+def _is_right(saved: object, key: str, features: int) -> bool:
+    """Returns whether a file of the cache holds the matrix of these options and images."""
+    matrix = saved.get("matrix") if isinstance(saved, dict) and saved.get("key") == key else None
+    return isinstance(matrix, Tensor) and matrix.shape == (features, features) and matrix.dtype == torch.float32
 
 
 def zca(covariance: Tensor, regulariser: float) -> Tensor:

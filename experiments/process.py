@@ -2,7 +2,10 @@
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
+import threading
+import time
 
 # Threads that wait for each other sleep instead of spinning: a spinning thread keeps the one it waits for from running as soon as another
 # program wants the core, and an epoch then takes up to thirty times as long.
@@ -38,3 +41,15 @@ def _load_constants_of_log1p() -> None:
     import torch
 
     torch.log1p(torch.full((16,), -0.0))
+
+
+def end_with_parent() -> None:
+    """Ends this process when its parent has died; it would train on and then wait for ever for a job."""
+    parent = multiprocessing.parent_process().pid
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -7,7 +7,6 @@ the command line, the provenance of every session, and the digest of the CSV. Qu
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.files import atomic_write, part_path, remove_abandoned
+from data.files import atomic_write
 
 PROJECT = Path(__file__).resolve().parent.parent
 LABELS = ("experiment", "settings", "optimizer", "data")
@@ -150,7 +149,7 @@ class Run:
         )
 
     def write(self, table: pd.DataFrame, facts: Mapping) -> None:
-        """Writes both files and removes the checkpoints.
+        """Writes both files.
 
         The JSON goes first and comes last, so that no kill leaves a CSV beside the JSON of another.
 
@@ -174,11 +173,6 @@ class Run:
                 self.csv.with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
             raise OSError(f"cannot write {self} ({error.strerror}): make room, or name another folder with results=...") from error
-        checkpoints = Path(f"{glob.escape(self.csv.stem)}.checkpoint*")
-        for stale in self.csv.parent.glob(checkpoints.name):
-            stale.unlink(missing_ok=True)  # an identical run may have finished at the same time
-        for half_written in self.csv.parent.glob(part_path(checkpoints).name):
-            remove_abandoned(half_written)
 
 
 def catalogue(root: Path) -> list[Run]:

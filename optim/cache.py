@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+_PREFIX = "adam-paper-"  # of temporary folders, before the process id
 
 
 def cached(key: str, suffix: str, make: Callable[[Path], Path], load: Callable[[Path], T]) -> T:
@@ -30,7 +32,8 @@ def cached(key: str, suffix: str, make: Callable[[Path], Path], load: Callable[[
         if _is_right(path, name, suffix):
             return load(path)
         path.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
+    _remove_abandoned()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as temporary:
         made = make(Path(temporary))
         return load(_keep(made, folder / _name(name, made.read_bytes(), suffix)) if folder else made)
 
@@ -40,6 +43,17 @@ def processor() -> str:
     path, names = Path("/proc/cpuinfo"), ("model name", "flags", "Features")
     lines = path.read_text().splitlines() if path.exists() else []
     return "\n".join(next((line for line in lines if line.startswith(name)), "") for name in names)
+
+
+def _remove_abandoned() -> None:
+    """Removes the temporary folders of processes that were killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            os.kill(int(left.name.removeprefix(_PREFIX).partition("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (ValueError, OSError):  # not ours
+            pass
 
 
 def _is_right(path: Path, name: str, suffix: str) -> bool:

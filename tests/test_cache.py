@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import tempfile
 
 import pytest
 
@@ -105,3 +107,14 @@ def test_what_killed_processes_left_goes(folder):
     (folder / "0123456789abcdef-1.999999.part").touch()
     Maker().cached("other")
     assert not list(folder.glob("*.part"))
+
+
+def test_temporary_folders_of_killed_processes_go(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = [f"adam-paper-{dead.pid}-x", f"adam-paper-{os.getpid()}-x", "adam-paper-notes"]
+    for name in names:
+        (tmp_path / name / "build").mkdir(parents=True)
+    Maker().cached()
+    assert sorted(path.name for path in tmp_path.glob("adam-paper-*")) == sorted(names[1:])

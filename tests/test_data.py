@@ -28,6 +28,7 @@ import run as program
 from data import cifar10, download, files, imdb, loading, mnist, standins, whitening
 from data.download import DataError, Limits
 from data.rows import DenseRows
+from data.tensor_files import load_tensors, save_tensors
 from data.types import Dataset, Split
 from data.whitening import Whitening
 
@@ -411,16 +412,6 @@ def test_writers_of_the_same_file_take_turns(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_temporary_files_of_the_living_are_not_removed(tmp_path):
-    part = files.part_path(tmp_path / "file")
-    with files.locked_part(tmp_path / "file"):
-        files.remove_abandoned(part)
-        assert part.exists()
-    files.remove_abandoned(part)
-    assert not part.exists()
-    files.remove_abandoned(part)  # gone already
-
-
 def test_writes_need_no_locks(tmp_path, monkeypatch):
     """Some network file systems refuse them."""
 
@@ -430,7 +421,6 @@ def test_writes_need_no_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with files.atomic_write(tmp_path / "file") as part:
         part.write_text("new")
-        files.remove_abandoned(part)  # which of them are abandoned is unknown there
     assert (tmp_path / "file").read_text() == "new"
 
 
@@ -563,6 +553,40 @@ def test_what_whitening_has_fitted_is_kept_for_the_same_images_and_options_alone
     Whitening("zca", 0.1)(plain, tmp_path / "deep")
     assert len(fits) == 4
     Whitening("zca", 0.1)(plain, Path("/proc/nowhere"))  # where nothing can be kept
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: torch.save(torch.zeros(12, 12), path),  # without a digest
+        lambda path: save_tensors(torch.zeros(12, 12), path),
+        lambda path: save_tensors(load_tensors(path) | {"key": "of another version of torch"}, path),
+        lambda path: save_tensors(load_tensors(path) | {"matrix": torch.zeros(12)}, path),
+    ],
+)
+def test_a_damaged_or_foreign_whitening_matrix_is_fitted_again(tmp_path, spoil):
+    plain = coloured(60, 10, 12)
+    first = Whitening("zca", 0.1)(plain, tmp_path)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    spoil(path)
+    assert torch.equal(Whitening("zca", 0.1)(plain, tmp_path).test.inputs.values, first.test.inputs.values)
+    assert path.read_bytes() == content
+
+
+def test_content_is_on_disk_before_its_name_changes(tmp_path, monkeypatch):
+    done = []
+
+    def watch(name, call):
+        monkeypatch.setattr(os, name, lambda *arguments: done.append(name) or call(*arguments))
+
+    watch("fsync", os.fsync)
+    watch("replace", os.replace)
+    with files.atomic_write(tmp_path / "file") as part:
+        part.write_text("new")
+    assert done == ["fsync", "replace", "fsync"]
 
 
 @pytest.mark.gpu

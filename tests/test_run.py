@@ -147,8 +147,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
     with pytest.raises(SystemExit, match=r"error: cannot write .*Adam,passes=2,seed=0.csv \(No space left on device\): make room"):
         command("seed=0", "force=true")
     assert path.read_text() == old
-    trained = path.with_suffix(".checkpoint0").name  # the work is not lost: the next run writes it
-    assert {file.name for file in path.parent.iterdir()} == {path.name, path.with_suffix(".json").name, trained}
+    trained = {f"{path.stem}.checkpoint0{suffix}" for suffix in ("", ".previous")}  # the work is not lost: the next run writes it
+    assert {file.name for file in path.parent.iterdir()} == {path.name, path.with_suffix(".json").name, *trained}
     monkeypatch.undo()
 
 

@@ -1,6 +1,9 @@
 """Training: populations against solo runs, costs against their definition, randomness that depends on the seed alone."""
 
+import os
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,17 +11,20 @@ import pytest
 import torch
 
 import optim
+from data.tensor_files import load_tensors, save_tensors
 from experiments.models.convolutional_network import ConvolutionalNetwork
 from experiments.models.layers import dropout
 from experiments.models.logistic_regression import LogisticRegression
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.models.variational_autoencoder import VariationalAutoencoder
+from experiments.training import checkpoints
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.graphs import StepGraphs
 from experiments.training.loop import seconds_per_pass, train
 from experiments.training.plan import Plan
 from experiments.training.streams import example_order, generator
 from interruptions import Interrupted, interrupted_after
+from tamperings import TAMPERINGS
 
 CPU = torch.device("cpu")
 PLAN = Plan(passes=3, batch_size=32, schedule="inverse_sqrt_pass")  # 300 examples: the last minibatch has 12
@@ -384,15 +390,44 @@ def test_a_shard_whose_members_have_all_diverged_can_be_gone_on_with(images, tmp
     assert both["pass"].tolist() == [1, 1, 2, 2]
 
 
-def test_a_checkpoint_of_another_configuration_is_not_used_and_a_broken_one_is_named(tmp_path):
+def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path):
     checkpoint = Checkpoint(tmp_path / "folder" / "checkpoint", {"lr": 1})
     assert checkpoint.load() is None
     checkpoint.save({"passes": 3})
     assert checkpoint.load() == {"passes": 3}
     assert Checkpoint(checkpoint.path, {"lr": 2}).load() is None
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, capsys):
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
+    for passes in (1, 2, 3):
+        checkpoint.save({"passes": passes})
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
-    with pytest.raises(OSError, match="checkpoint is no checkpoint that can be read: remove it"):
+    assert checkpoint.passes() == 2
+    reason, consequence = "its content does not match its digest", "training resumes from the checkpoint before it, of epoch 2"
+    assert capsys.readouterr().out == f"{checkpoint.path} is damaged: {reason}; {consequence}\n"
+    assert checkpoint.load() == {"passes": 2}
+    assert capsys.readouterr().out == ""
+    checkpoint.path.write_bytes(b"")
+    with pytest.raises(OSError, match=r"checkpoint is damaged: .*; remove checkpoint\* to start again"):
         checkpoint.load()
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_before_or_between_the_renames_leaves_the_checkpoint_before(tmp_path, monkeypatch, renames):
+    checkpoint, replace, done = Checkpoint(tmp_path / "checkpoint", {}), os.replace, []
+    checkpoint.save({"passes": 1})
+
+    def killed(*paths):
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(replace(*paths))
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save({"passes": 2})
+    monkeypatch.undo()
+    assert Checkpoint(checkpoint.path, {}).load() == {"passes": 1}
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
@@ -403,11 +438,45 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(checkpoints, "save_tensors", full)
     with pytest.raises(OSError, match=r"cannot write .*checkpoint \(No space left on device\): make room"):
         checkpoint.save({"passes": 2})
     assert checkpoint.load() == {"passes": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("numbers", [1, 10**6])
+def test_a_full_disk_is_an_os_error(numbers):
+    with pytest.raises(OSError, match="No space left on device"):
+        save_tensors(torch.ones(numbers), Path("/dev/full"))
+
+
+@pytest.mark.parametrize("change", TAMPERINGS)
+def test_a_checkpoint_that_was_tampered_with_is_refused_in_one_sentence(images, tmp_path, change):
+    """With a new digest, so that only its structure tells; what remains possible has the same numbers."""
+    plan, checkpoint = Plan(passes=3, batch_size=100, schedule="constant"), Checkpoint(tmp_path / "checkpoint", {})
+    make = adam(torch.tensor([1e-3, 1e-2], dtype=torch.float64))
+
+    def go(model, checkpoint=None):
+        return train(model, make, images, [0], 2, plan, CPU, checkpoint=checkpoint)[0]
+
+    whole = go(LogisticRegression(12, 3, dropout=0.25))
+    with pytest.raises(Interrupted):
+        go(interrupted_after(7, LogisticRegression(12, 3, dropout=0.25)), checkpoint)
+    saved = load_tensors(checkpoint.path)
+    other = TAMPERINGS[change](saved)
+    save_tensors(saved if other is None else other, checkpoint.path)
+    checkpoint.previous.unlink()
+    try:
+        resumed, sentence = go(LogisticRegression(12, 3, dropout=0.25), checkpoint), None
+    except OSError as error:
+        resumed, sentence = None, str(error)
+    if resumed is None:
+        expected = r"\S+checkpoint (is damaged|does not fit the run): [^\n]{5,300}; remove checkpoint\* to start again"
+        assert re.fullmatch(expected, sentence)
+    else:
+        pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
 
 
 def test_a_forecast_trains_a_few_steps_of_a_copy(images):

@@ -59,8 +59,8 @@ def train(
         minimised is the cost plus the penalty. The costs of a member that has diverged are infinite or not a number.
     """
     state = TrainState(model, make_optimizer, seeds, per_seed, plan, device)
-    if checkpoint and (saved := checkpoint.load()):
-        state.load_state_dict(saved)
+    if checkpoint:
+        checkpoint.restore(state)
     bar = tqdm(disable=True) if bar is None else bar
     while state.passes < plan.passes:
         start = time.perf_counter() - (state.seconds[-1] if state.seconds else 0.0)

@@ -16,6 +16,7 @@ from experiments.training.streams import generator
 from optim import Exponential, InverseSqrt, RuleOptimizer
 
 MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
+_MOST_THREADS = 1024  # more than any machine has; 100,000 would end the process
 
 
 class TrainState:
@@ -57,7 +58,7 @@ class TrainState:
         self._put_on_device()
         self.schedule = _schedule(plan, self.optimizer)
         self.order = [generator(seed, "order of data") for seed in seeds]
-        self.passes = 0
+        self.plan, self.passes = plan, 0
         self.rows: list[dict[str, float]] = []
         self._depends_on_threads = model.depends_on_threads
         self.seconds: list[float] = []  # of training until the end of each pass
@@ -104,7 +105,12 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over what `state_dict` returned."""
+        """Takes over what `state_dict` returned.
+
+        Raises:
+            Exception: of any type, where the state is not of such a population.
+        """
+        self._check(state)
         for name in ("passes", "seconds", "rows"):
             setattr(self, name, state[name])
         products.use(state["products"])  # whoever began computes on, so that the run ends with the same bits
@@ -123,6 +129,25 @@ class TrainState:
             self.schedule.load_state_dict(state["schedule"])
         for stream, numbers in zip((*self.order, *self.noise), state["generators"], strict=True):
             stream.set_state(numbers)
+
+    def _check(self, state: dict) -> None:
+        """Raises ValueError for a loaded state whose parts contradict each other, which nothing else would notice."""
+        passes, rows, seconds, threads = (state[name] for name in ("passes", "rows", "seconds", "threads"))
+        if not 0 < passes <= self.plan.passes or len(seconds) != passes or not all(isinstance(value, float) for value in seconds):
+            raise ValueError(f"it holds the seconds of {len(seconds)} epochs: expected {passes} of {self.plan.passes}")
+        places = [(number, member) for number in range(1, passes + 1) for member in range(self.members)]
+        numbers = all(type(value) in (int, float) for row in rows for value in row.values())
+        if not numbers or [(row["pass"], row["member"]) for row in rows] != places:
+            raise ValueError(f"it holds other rows than those of {self.members} members and {passes} epochs")
+        diverged = {row["member"] for row in rows if not math.isfinite(row["cost"])} if self._can_drop else set()
+        if state["alive"] != [member for member in range(self.members) if member not in diverged]:
+            raise ValueError(f"its members in training are {state['alive']}, but those diverged are {sorted(diverged)}")
+        if type(threads) is not int or not 0 < threads <= _MOST_THREADS:
+            raise ValueError(f"threads={threads} is invalid: expected a whole number from 1 to {_MOST_THREADS}")
+        for name, parameter in self.parameters.items() if state["alive"] else ():
+            loaded, shape = state["parameters"][name], (len(state["alive"]), *parameter.shape[1:])
+            if loaded.shape != shape or loaded.dtype != parameter.dtype:
+                raise ValueError(f"{name} is {loaded.dtype} of shape {tuple(loaded.shape)}: expected {parameter.dtype} of shape {shape}")
 
     def _put_on_device(self) -> None:
         """Puts values of members on the device, and whatever else steps that are replayed read anew: learning rates that are numbers."""

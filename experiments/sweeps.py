@@ -1,0 +1,55 @@
+"""The worker processes of a sweep (-m): they end with their parent, and a job whose worker the system has killed is named."""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+from hydra.experimental.callback import Callback
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import LokyBackend
+from omegaconf import DictConfig
+
+from experiments.locks import runs_of
+from experiments.process import end_with_parent
+from experiments.records import PROJECT, display_path
+
+
+class Sweep(Callback):
+    """Starts the workers of Hydra's joblib launcher as `Workers` does."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Registers `Workers` in the place of joblib's own."""
+        joblib.register_parallel_backend("loky", partial(Workers, results=PROJECT / config.results))
+
+
+class Workers(LokyBackend):
+    """Processes that end with the one that has started them.
+
+    Args:
+        results: the folder of the runs.
+        options: as joblib's own.
+    """
+
+    def __init__(self, *, results: Path, **options: Any):
+        super().__init__(initializer=end_with_parent, **options)
+        self._results = results
+
+    def retrieve_result_callback(self, future: Any) -> Any:
+        """Returns the result of a job.
+
+        Raises:
+            ChildProcessError: a worker was killed.
+        """
+        try:
+            return super().retrieve_result_callback(future)
+        except TerminatedWorkerError as error:
+            # loky calls this before it kills the other workers, so that the first one is the only one that is dead.
+            killed = {pid for pid, worker in self._workers._processes.items() if worker.exitcode is not None}
+            jobs = " and ".join(map(display_path, runs_of(killed, self._results))) or "a job that had hardly begun"
+            signal = " or ".join(re.findall(r"SIG[A-Z]+", str(error))) or "an exit of its own"
+            raise ChildProcessError(
+                f"the process that was training {jobs} was ended by {signal}, which the system sends when memory is short: run the same "
+                "command again and all jobs resume; hydra.launcher.n_jobs=1 needs the least memory"
+            ) from None
