@@ -53,7 +53,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     Any hyper-parameter may be a tensor of shape [members], best on the device of the parameters. These then hold that many
     models stacked along their leading axis, and each member is updated with its own value, exactly as if it were trained alone.
-    (torch's schedulers take a learning rate that is one number only; `optim.InverseSqrt` takes both.)
+    (torch's schedulers take a learning rate that is one number only; `InverseSqrt` takes both.)
 
     Complex parameters move as pairs of real ones, DTensors as their local shards. In half precision each step is calculated in
     float32, and the state is float32. Gradients are left as they are.

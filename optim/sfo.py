@@ -243,7 +243,7 @@ class SFO(torch.optim.Optimizer):
 
     ::
 
-        optimizer = optim.SFO(model.parameters(), minibatches=25)
+        optimizer = SFO(model.parameters(), minibatches=25)
         def closure(i):
             optimizer.zero_grad()
             loss = cost(model, minibatch[i])

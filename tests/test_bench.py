@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from optim.sfo import Subspace
 from scripts.benchmarks import contestants, sfo_memory
 from scripts.benchmarks import training as bench
 from scripts.benchmarks.contestants import Work
@@ -76,7 +77,16 @@ def test_rows_are_medians_of_contestants_that_take_turns(monkeypatch):
     assert [(row["contestant"], row["seconds"]) for row in rows] == [("ours", 2.0), ("JAX", 4.0)]
 
 
-def test_memory_is_measured_until_the_subspace_was_compacted(monkeypatch):
-    in_use = iter([1000, 5000])
-    monkeypatch.setattr(sfo_memory, "_in_use", lambda device, at_most=False: next(in_use))
+def test_memory_is_measured_from_before_sfo_until_its_subspace_was_compacted(monkeypatch):
+    events, compact = [], Subspace.compact
+    monkeypatch.setattr(Subspace, "compact", lambda self, kept: events.append("compacted") or compact(self, kept))
+    monkeypatch.setattr(sfo_memory, "_in_use", lambda _, at_most=False: events.append(at_most) or (5000 if at_most else 1000))
     assert sfo_memory.peak_growth(3, "cpu", hidden=4) == (784 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10, 4000)
+    assert events == [False, "compacted", True]
+
+
+def test_memory_in_use_grows_with_a_tensor():
+    before = sfo_memory._in_use("cpu")
+    held = torch.ones(2**24)  # 64 MiB
+    assert sfo_memory._in_use("cpu") - before > held.nbytes / 2
+    assert sfo_memory._in_use("cpu", at_most=True) >= before + held.nbytes / 2

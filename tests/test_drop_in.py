@@ -54,10 +54,10 @@ def run(theta, machine, steps) -> None:
 def test_every_argument_of_torchs_is_an_argument_of_ours(ours):
     torchs = {optim.Adam: torch.optim.Adam, optim.AdaMax: torch.optim.Adamax}[ours]
     theirs, mine = inspect.signature(torchs).parameters, inspect.signature(ours).parameters
-    for name, parameter in theirs.items():
-        assert name in mine
-        if name != "eps" or ours is optim.Adam:  # the paper's AdaMax has none
-            assert mine[name].default == parameter.default
+    expected = {name: parameter.default for name, parameter in theirs.items()}
+    if ours is optim.AdaMax:
+        expected["eps"] = 0.0  # the paper has none
+    assert {name: mine[name].default for name in theirs} == expected
     positional = [name for name, parameter in theirs.items() if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
     assert list(mine)[: len(positional)] == positional
 
