@@ -87,7 +87,7 @@ def test_tracked_tables_and_report_are_those_of_the_tracked_runs():
             else:
                 assert ours.fillna("").astype(str).tolist() == theirs.fillna("").astype(str).tolist(), f"{name} {column}: run make figures"
     numbers = [re.findall(r"\d+(?:\.\d+)?(?:e[+-]\d+)?", text) for text in (report.render(computed), REPORT)]
-    assert len(numbers[0]) > 5000
+    assert len(numbers[0]) > 1000
     assert numbers[0] == numbers[1], "run make report"  # its words may be edited
 
 
