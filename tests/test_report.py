@@ -67,11 +67,13 @@ def test_a_table_escapes_what_would_end_a_cell_and_leaves_gaps_empty():
     assert report.table(frame, {"a": "A", "b": "B", "c": "C"}).splitlines()[2:] == ["| \\|x\\| |  | 3 |", "| y | 0.123 | 1e-07 |"]
 
 
-def test_readme_and_report_have_the_table_and_the_verdicts_of_the_tracked_tables():
-    agreement, verdicts = (pd.read_csv(RESULTS / f"{name}.csv") for name in ("agreement", "verdicts"))
+def test_readme_and_report_have_the_numbers_and_verdicts_of_the_tracked_tables():
+    agreement, verdicts = (pd.read_csv(RESULTS / f"{name}.csv", dtype={"section": str}) for name in ("agreement", "verdicts"))
+    assert report.table(report.by_panel(agreement), report.PANEL_COLUMNS) in README
     for text in (README, REPORT):
-        assert report.table(report.by_panel(agreement), report.PANEL_COLUMNS) in text, "run make report"
-        assert report.counted(verdicts) in " ".join(text.split()), "run make report"
+        assert report.counted(verdicts) in " ".join(text.split())
+    for line in verdicts.itertuples():
+        assert f"| {line.section} | {report.cell(line.claim)} | {line.verdict} | " in REPORT, "run make report"
 
 
 @pytest.mark.slow
@@ -87,7 +89,7 @@ def test_tracked_tables_and_report_are_those_of_the_tracked_runs():
             else:
                 assert ours.fillna("").astype(str).tolist() == theirs.fillna("").astype(str).tolist(), f"{name} {column}: run make figures"
     numbers = [re.findall(r"\d+(?:\.\d+)?(?:e[+-]\d+)?", text) for text in (report.render(computed), REPORT)]
-    assert len(numbers[0]) > 5000
+    assert len(numbers[0]) > 1000
     assert numbers[0] == numbers[1], "run make report"  # its words may be edited
 
 
