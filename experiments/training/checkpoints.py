@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from data.files import atomic_write
+from experiments.records import Run
 
 
 class Checkpoint:
@@ -25,6 +26,11 @@ class Checkpoint:
     def __init__(self, path: Path, config: dict, origin: dict | None = None):
         self.path, self.config, self.origin = path, config, origin or {}
         self.origins: list[dict] = []
+
+    @classmethod
+    def of(cls, run: Run, shard: int, origin: dict | None = None) -> Checkpoint:
+        """Returns the checkpoint of a shard of a run's members."""
+        return cls(run.checkpoint(shard), {**run.identity, **run.extent}, origin)
 
     def passes(self) -> int:
         """How many passes have been finished; looks at the file without reading its tensors."""
