@@ -6,13 +6,13 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import cast
 
 import hydra
 import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -22,31 +22,27 @@ from experiments.config import (
     Population,
     check_memory,
     choose_device,
-    make_model,
-    optimizer_class,
-    optimizer_maker,
     optimizer_name,
     resolve,
+    shards,
+    train_arguments,
 )
-from experiments.errors import ConfigError, one_sentence_errors
+from experiments.errors import ConfigError, job_errors, one_sentence_errors
 from experiments.locks import exclusive, remove_abandoned
 from experiments.models import products
-from experiments.models.base import Model
 from experiments.progress import announce, diverged_members, summary
 from experiments.provenance import merge_sessions, session
-from experiments.records import MACHINE, PROJECT, Run
-from experiments.schema import check
+from experiments.records import PROJECT, Run
+from experiments.schema import Rule, check
 from experiments.training.checkpoints import Checkpoint
-from experiments.training.loop import MakeOptimizer, seconds_per_pass, train
-from experiments.training.plan import Plan
+from experiments.training.loop import seconds_per_pass, train
 from experiments.training.threads import AVAILABLE, Threads
-from optim import RuleOptimizer
 
 
 @hydra.main(version_base="1.3", config_path=str(PROJECT / "conf"), config_name="config")
 def main(cfg: DictConfig) -> None:
     """Hydra's entry: composes the configuration, then runs it."""
-    with one_sentence_errors():
+    with job_errors() if HydraConfig.get().mode is RunMode.MULTIRUN else one_sentence_errors():
         if "property" in cfg:
             measure_property(cfg)
         else:
@@ -61,22 +57,29 @@ def run(cfg: DictConfig) -> None:
     device = choose_device(config["device"], config["precision"])
     config["device"] = device.type
     population = Population.of(config)
-    plan = Plan(**{field.name: config[field.name] for field in fields(Plan)})
     labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer_name(config)}
-    runs = {source: Run.of(config, overrides(), data=source, **labels) for source in ("real", "standin")}
+    runs = Run.on_both_data(config, HydraConfig.get().overrides.task, **labels)
     remove_abandoned(PROJECT / config["results"])
     if is_done(runs["standin" if config["data"]["source"] == "standin" else "real"], config["force"]):
         return  # without loading the data
     dataset = load(**config["data"], device=device)
     record = runs[dataset.source]
+    everything = range(len(shards(config)))
+    if config["part"] is not None:
+        check("part", config["part"], Rule(lambda part: part in everything, f"null or a whole number below {len(everything)}"))
+        with exclusive(record.csv.with_name(f"{record.csv.stem},part={config['part']}.csv")):
+            train_members(config, dataset, device, record, [config["part"]])
+        if left := [part for part in everything if Checkpoint.of(record, part).passes() < config["passes"]]:
+            print(f"{record}: part {config['part']} is trained, {len(left)} of {len(everything)} are not")
+            return
     with exclusive(record.csv):
         if not is_done(record, config["force"]):  # by a process that this one has waited for
-            train_and_record(config, population, dataset, plan, device, record)
+            train_and_record(config, population, dataset, device, record)
 
 
-def train_and_record(config: dict, population: Population, dataset: Dataset, plan: Plan, device: torch.device, record: Run) -> None:
+def train_and_record(config: dict, population: Population, dataset: Dataset, device: torch.device, record: Run) -> None:
     """Trains all members and writes the record."""
-    table, seconds, sessions = train_members(config, population, dataset, plan, device, record)
+    table, seconds, sessions = train_members(config, dataset, device, record, range(len(shards(config))))
     facts = {
         "hyperparameters": population.columns(),
         "diverged_members": diverged_members(table),
@@ -87,12 +90,6 @@ def train_and_record(config: dict, population: Population, dataset: Dataset, pla
     }
     record.write(population.describe(table), facts)
     print(f"{summary(table, seconds[-1])}\nwrote {record}")
-
-
-def overrides() -> list[str]:
-    """Returns what the command line changed besides the choices that label a run, and the machine."""
-    known = ("experiment", "optimizer", "settings", "property", *MACHINE)
-    return sorted(one for one in HydraConfig.get().overrides.task if one.lstrip("+~").partition("=")[0] not in known)
 
 
 def is_done(record: Run, force: bool) -> bool:
@@ -112,10 +109,10 @@ def measure_property(cfg: DictConfig) -> None:
     if config["threads"] != "auto":
         torch.set_num_threads(min(config["threads"], AVAILABLE))
     name = HydraConfig.get().runtime.choices["property"]
-    runs = {source: Run.of(config, overrides(), measured=name, data=source) for source in ("real", "standin")}
+    runs = Run.on_both_data(config, HydraConfig.get().overrides.task, measured=name)
     remove_abandoned(PROJECT / config["results"])
     with exclusive(runs["real"].csv):
-        if any(is_done(run, config["force"]) for run in runs.values()):
+        if any(is_done(record, config["force"]) for record in runs.values()):
             return
         origin, start = session(device), time.perf_counter()
         table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
@@ -127,41 +124,34 @@ def measure_property(cfg: DictConfig) -> None:
 
 
 def train_members(
-    config: dict, population: Population, dataset: Dataset, plan: Plan, device: torch.device, record: Run
+    config: dict, dataset: Dataset, device: torch.device, record: Run, numbers: Sequence[int]
 ) -> tuple[pd.DataFrame, list[float], list[dict]]:
-    """Trains all members, as many at once as `shard` says, or one after another if the optimizer is not ours; see `train`.
-
-    Also returns the code and the machine of every session that it took.
-    """
+    """Trains the shards of members with these numbers, one after another; returns what `train` does, and the sessions that it took."""
     name = f"{config['experiment']} {optimizer_name(config)}"
-    shards = population.shards(config["shard"] if issubclass(optimizer_class(config), RuleOptimizer) else 1)
+    passes, parts = config["passes"], [shards(config)[number] for number in numbers]
 
-    def job(part: Population) -> tuple[Model, MakeOptimizer, Dataset, Sequence[int], int, Plan, torch.device]:
-        model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
-        return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), plan, device
+    def job(part: Population) -> tuple:
+        return train_arguments(config, part, dataset, device)
 
-    def checkpoint(shard: int, origin: dict) -> Checkpoint:
-        return Checkpoint(record.checkpoint(shard), {**record.identity, **record.extent}, origin)
-
-    check_memory(job(shards[0])[0], shards[0].members, device)
-    begun = checkpoint(0, {}).load(lazily=True)  # its products go on, whichever would be chosen now
+    check_memory(job(parts[0])[0], parts[0].members, device)
+    begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # its products go on, whichever would be chosen now
     products.use(begun.get("products") if begun else config["products"])
     with first_steps(optimizer_name(config)):
-        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(shards[0])))
+        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(parts[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
     origin = session(device)
-    checkpoints = [checkpoint(number, origin) for number in range(len(shards))]
-    total, done = plan.passes * len(shards), sum(checkpoint.passes() for checkpoint in checkpoints)
-    announce(name, population.members, plan.passes, done / total, (total - done) * threads.seconds)
-    tables, seconds, first = [], [0.0] * plan.passes, 0
+    checkpoints = [Checkpoint.of(record, number, origin) for number in numbers]
+    total, done = passes * len(parts), sum(checkpoint.passes() for checkpoint in checkpoints)
+    announce(name, sum(part.members for part in parts), passes, done / total, (total - done) * threads.seconds)
+    tables, seconds, first = [], [0.0] * passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
     with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
-        for part, kept in zip(shards, checkpoints, strict=True):
-            table, spent = train(*job(part), bar, kept, threads)
+        for part, checkpoint in zip(parts, checkpoints, strict=True):
+            table, spent = train(*job(part), bar, checkpoint, threads)
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
             seconds = [before + more for before, more in zip(seconds, spent, strict=True)]
-    return pd.concat(tables, ignore_index=True), seconds, [origin for kept in checkpoints for origin in kept.origins]
+    return pd.concat(tables, ignore_index=True), seconds, [origin for checkpoint in checkpoints for origin in checkpoint.origins]
 
 
 @contextlib.contextmanager

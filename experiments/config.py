@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import cast
 
 import hydra
@@ -17,10 +17,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import optim
+from data.types import Dataset
 from experiments.errors import ConfigError, unknown_key
 from experiments.models.base import Model
 from experiments.records import COLUMNS, DEFAULTS
 from experiments.schema import check, spelled, validate
+from experiments.training.plan import Plan
 from experiments.training.state import MakeOptimizer
 from experiments.training.streams import generator
 
@@ -65,6 +67,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
         parent[leaf] = value
     validate(config, target)
     adapt_optimizer(config)
+    _plan(config)  # raises where keys do not go together
     for group, known in (("optimizer", target), ("model", model_class(config))):
         _refuse_unknown_keys(group, config[group], known)
     return config
@@ -185,6 +188,21 @@ class Population:
                 same = len(set(values)) == 1
                 arguments[key] = values[0] if same else torch.tensor(values, dtype=torch.float64, device=device).repeat(len(self.seeds))
         return arguments
+
+
+def shards(config: dict) -> list[Population]:
+    """Returns the populations that train one after another: of `shard` members, or of one if the optimizer is not ours."""
+    return Population.of(config).shards(config["shard"] if issubclass(optimizer_class(config), optim.RuleOptimizer) else 1)
+
+
+def train_arguments(config: dict, part: Population, dataset: Dataset, device: torch.device) -> tuple:
+    """Returns the leading arguments of `train` and `seconds_per_pass` for a population, such as one of `shards`."""
+    model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
+    return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), _plan(config), device
+
+
+def _plan(config: dict) -> Plan:
+    return Plan(**{field.name: config[field.name] for field in fields(Plan)})
 
 
 def model_class(config: dict) -> type[Model]:

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -14,26 +15,45 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.download import DataError
 
-# Whether the user asked for full tracebacks. The worker processes of a sweep see it too: they leave the sentence to their parent.
-_FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ
+_SENTENCES = "ADAM_PAPER_ERRORS"  # tells the worker processes of a sweep that HYDRA_FULL_ERROR is ours
+# Whether the user asked for full tracebacks.
+_FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ and _SENTENCES not in os.environ
+_EXPECTED = (DataError, OSError, ValueError, OmegaConfBaseException, hydra.errors.HydraException)
 
 
 class ConfigError(ValueError):
     """A wrong configuration. The message is one sentence with the key, its value and what would be right."""
 
 
+class JobError(Exception):
+    """A job of a sweep failed. The message is one sentence; unlike the error's causes, it survives the way from a worker process."""
+
+
 @contextlib.contextmanager
 def one_sentence_errors() -> Iterator[None]:
     """Ends the program with one sentence for an error of the user's, the data's or the machine's; HYDRA_FULL_ERROR=1 shows all of it."""
+    if not _FULL_ERRORS:
+        os.environ[_SENTENCES] = "one sentence"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
     try:
         yield
-    except (DataError, OSError, ValueError, OmegaConfBaseException, hydra.errors.HydraException) as error:
+    except _EXPECTED as error:
         if _FULL_ERRORS:
             raise
         sys.exit(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: started again, the run goes on from its last finished pass; a property starts over")
+
+
+@contextlib.contextmanager
+def job_errors() -> Iterator[None]:
+    """Turns the errors of a job of a sweep into a JobError, for the sweeper to list; prints the traceback of any other, a bug."""
+    try:
+        yield
+    except Exception as error:
+        if _FULL_ERRORS or not isinstance(error, _EXPECTED):
+            traceback.print_exc()
+        raise JobError(_sentence(error)) from None
 
 
 def _sentence(error: BaseException) -> str:

@@ -18,7 +18,7 @@ def announce(name: str, members: int, passes: int, done: float, seconds: float) 
     """
     if seconds > 60:
         rest = f"; {done:.0%} is done, the rest" if done else ""
-        print(f"{name}: {members} member{'s' * (members > 1)}, {passes} passes{rest}: about {_duration(seconds)} here", flush=True)
+        print(f"{name}: {members} member{'s' * (members > 1)}, {passes} passes{rest}: about {duration(seconds)} here", flush=True)
 
 
 def summary(table: pd.DataFrame, seconds: float) -> str:
@@ -36,6 +36,9 @@ def diverged_members(table: pd.DataFrame) -> list[int]:
     return sorted(table.loc[~np.isfinite(table["cost"]), "member"].unique().tolist())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time in words."""
     minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} seconds"
     return f"{minutes} minute{'s' * (minutes > 1)}" if minutes < 100 else f"{seconds / 3600:.1f} hours"

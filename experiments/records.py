@@ -26,8 +26,8 @@ COLUMNS = (*LABELS, "member", "seed", "pass", "cost", "train_cost", "train_error
 DEFAULTS = "defaults"
 # The parts of a configuration. Identity, what is computed, is all the rest. Extent says how much of it is computed, machine where.
 EXTENT = ("passes", "seed", "seeds", "shard")
-MACHINE = ("device", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source")
-_PATHS = ("results", "data.root", "force", "data.source")  # true on one machine only: not recorded
+MACHINE = ("device", "part", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source")
+_PATHS = ("part", "results", "data.root", "force", "data.source")  # true on one machine only: not recorded
 
 
 class RecordError(ValueError):
@@ -84,6 +84,13 @@ class Run:
         folder = folder / "properties" if "measured" in labels else folder / labels["experiment"] / labels["settings"]
         name = slug(labels.get("measured") or labels["optimizer"], overrides, parts)
         return cls(folder / name, parts["identity"], parts["extent"], parts["machine"], overrides, {}, **labels)
+
+    @classmethod
+    def on_both_data(cls, config: Mapping, task: Iterable[str], **labels: str) -> dict[str, Run]:
+        """Returns the run that a command line, `task`, describes, on `real` and on `standin` data."""
+        known = ("experiment", "optimizer", "settings", "property", *MACHINE)
+        overrides = sorted(one for one in task if one.lstrip("+~").partition("=")[0] not in known)
+        return {data: cls.of(config, overrides, data=data, **labels) for data in ("real", "standin")}
 
     def __str__(self) -> str:
         """Returns the path of the CSV relative to the project."""

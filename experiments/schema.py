@@ -76,6 +76,7 @@ RULES = {
     "second_moments": _BOOLEAN,
     "threads": _or(_COUNT, "auto", "auto for the fastest"),
     "products": _choice("auto", "torch", "onednn"),
+    "part": _or(Rule(lambda value: _is_whole(value) and value >= 0, "a whole number from 0 up"), None, "null for all shards"),
     "shard": _or(_COUNT, None, "null for all members at once"),
     "results": Rule(_is_path, "the path of a folder"),
     "force": _BOOLEAN,

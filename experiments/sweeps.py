@@ -6,22 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from hydra.experimental.callback import Callback
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import LokyBackend
-from omegaconf import DictConfig
 
 from experiments.locks import runs_of
 from experiments.process import end_with_parent
-from experiments.records import PROJECT, display_path
+from experiments.records import display_path
 
 
-class Sweep(Callback):
-    """Starts the workers of Hydra's joblib launcher as `Workers` does."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Registers `Workers` in the place of joblib's own."""
-        joblib.register_parallel_backend("loky", partial(Workers, results=PROJECT / config.results))
+def register_workers(results: Path) -> None:
+    """Makes joblib, and with it Hydra's joblib launcher, start its processes as `Workers`; `results` is the folder of the runs."""
+    joblib.register_parallel_backend("loky", partial(Workers, results=results))
 
 
 class Workers(LokyBackend):

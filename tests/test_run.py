@@ -1,6 +1,5 @@
 """run.py from the command line to the files: what it writes, what it does not repeat, how it answers mistakes."""
 
-import copy
 import errno
 import functools
 import hashlib
@@ -8,8 +7,6 @@ import inspect
 import itertools
 import json
 import math
-import re
-import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from configurations import composed, resolved
 from hydra import compose, initialize
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 import optim
 import run as program
@@ -150,25 +147,6 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
     trained = {f"{path.stem}.checkpoint0{suffix}" for suffix in ("", ".previous")}  # the work is not lost: the next run writes it
     assert {file.name for file in path.parent.iterdir()} == {path.name, path.with_suffix(".json").name, *trained}
     monkeypatch.undo()
-
-
-@functools.cache
-def composed(experiment: str) -> DictConfig:
-    """An experiment with the defaults of everything else; composing takes Hydra a tenth of a second."""
-    with initialize(version_base="1.3", config_path="../conf"):
-        return compose("config", [f"experiment={experiment}"])
-
-
-def resolved(*overrides: str) -> dict:
-    """What run.py makes of a command line, in milliseconds: the files of optimizers have no defaults list that needs composing."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    choices = {"experiment": "fig1_left", "optimizer": "adam"} | {one.key_or_group: one.value() for one in parsed}
-    cfg = copy.deepcopy(composed(choices["experiment"]))
-    cfg.optimizer = OmegaConf.load(PROJECT / f"conf/optimizer/{choices['optimizer']}.yaml")
-    for one in parsed:
-        if one.key_or_group not in ("experiment", "optimizer"):
-            OmegaConf.update(cfg, one.key_or_group, one.value(), merge=False, force_add=True)
-    return resolve(cfg, overrides)
 
 
 @pytest.mark.parametrize(
@@ -342,26 +320,6 @@ def test_tracked_runs_are_of_the_configuration_as_it_is(run):
     assert run.has_default_settings
     config = resolved(f"experiment={run.experiment}", f"optimizer={choice(run.optimizer)}", f"settings={run.settings}")
     assert run.identity | {"evaluate_every": 0} == partition(config)["identity"] | {"evaluate_every": 0}
-
-
-@pytest.mark.parametrize("target", ["reproduce", "reproduce-gpu", "tune-fig1", "tune-fig2", "tune-fig3", "tune-fig4"])
-def test_what_make_runs_can_be_composed(target):
-    recipe = subprocess.run(["make", "-n", "-o", "setup", target], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    commands = []
-    for line in recipe.splitlines():
-        loop = re.match(r"for candidate in (.+?); do", line)
-        for candidate in shlex.split(loop[1]) if loop else [""]:
-            commands += re.findall(r"run\.py (?!--config-name)([^|;]+)", line.replace("$candidate", candidate))
-    assert commands
-    with initialize(version_base="1.3", config_path="../conf"):
-        for command in commands:
-            words = [word for word in command.split() if word != "-m"]
-            choices = []
-            for one in OverridesParser.create().parse_overrides(words):
-                values = one.sweep_string_iterator() if one.is_sweep_override() else ()
-                choices.append([f"{one.get_key_element()}={value}" for value in values] or [one.input_line])
-            for job in itertools.product(*choices):
-                resolve(compose("config", list(job)), job)
 
 
 def test_figure_3_runs_from_its_configuration(command):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from data.files import atomic_write
 from data.tensor_files import DamagedFile, load_tensors, save_tensors
+from experiments.records import Run
 
 if TYPE_CHECKING:
     from experiments.training.state import TrainState
@@ -31,6 +32,11 @@ class Checkpoint:
         self.path, self.previous = path, path.with_name(f"{path.name}.previous")
         self.config, self.origin = json.dumps(config, sort_keys=True), origin or {}
         self.origins: list[dict] = []
+
+    @classmethod
+    def of(cls, run: Run, shard: int, origin: dict | None = None) -> Checkpoint:
+        """Returns the checkpoint of a shard of a run's members."""
+        return cls(run.checkpoint(shard), {**run.identity, **run.extent}, origin)
 
     def passes(self) -> int:
         """Returns how many epochs have been finished; reads no tensors."""

@@ -1,0 +1,79 @@
+"""Hydra's sweeper for `run.py -m`. Hydra accepts plugins only from the package `hydra_plugins`."""
+
+import contextlib
+import io
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
+
+from experiments.records import PROJECT
+from experiments.sweeps import register_workers
+
+
+class SweepError(ValueError):
+    """Some jobs of a sweep failed. The message says how many, and what to do."""
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Returns the jobs of a sweep, each a list of overrides: the product over the values of `key=a,b`. A key's last mention counts."""
+    choices = {
+        override.get_key_element(): [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line]
+        for override in OverridesParser.create().parse_overrides(list(overrides))
+    }
+    return [list(job) for job in itertools.product(*choices.values())]
+
+
+class ExhaustiveSweeper(Sweeper):
+    """Runs every job of a sweep with any launcher, goes on after a failed one and ends with a list of those.
+
+    Hydra's own sweeper stops at the first failed job or reports only that one, depending on the launcher.
+
+    Args:
+        jobs: the path of a JSON file with a list of sweeps, each a list of overrides, that the command line's overrides are added to.
+    """
+
+    def __init__(self, jobs: str | None = None):
+        self.jobs = jobs
+
+    def setup(self, *, hydra_context, task_function, config) -> None:
+        """Called by Hydra before `sweep`."""
+        self.hydra_context, self.config = hydra_context, config
+        register_workers(PROJECT / config.results)
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Runs the jobs.
+
+        Raises:
+            SweepError: a job failed.
+        """
+        sweeps = json.loads(Path(self.jobs).read_text()) if self.jobs else [[]]
+        jobs = [job for sweep in sweeps for job in expand([*sweep, *arguments])]
+        self.validate_batch_is_legal(jobs)
+        returns = self.launcher.launch(jobs, initial_job_idx=0)
+        failures = [failure for job in returns if (failure := _failure(job))]
+        if failures:
+            print(*failures, sep="\n", file=sys.stderr)
+            raise SweepError(
+                f"{len(failures)} of {len(jobs)} jobs failed: see above; run the command again for those, finished runs are kept"
+            )
+        return returns
+
+
+def _failure(job: JobReturn) -> str | None:
+    """Returns what failed and why, or None."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # on which Hydra prints the overrides before it raises
+            job.return_value  # noqa: B018
+    except Exception as error:
+        return f"failed: {' '.join(job.overrides)}: {error}"
+    return None

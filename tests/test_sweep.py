@@ -1,0 +1,71 @@
+"""Sweeps: the files of conf/sweeps, what runs them, and what becomes of a job that fails."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from configurations import resolved
+
+import run as program
+from experiments.records import PROJECT
+from scripts import sweep
+
+NAMES = [path.relative_to(sweep.SWEEPS).with_suffix("").as_posix() for path in sorted(sweep.SWEEPS.rglob("*.yaml"))]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "reproduce"])
+def test_every_run_of_a_sweep_can_be_resolved(name):
+    steps = [step for quick in (False, True) for step in sweep.read_sweep(name, quick, ["force=true"])]
+    lines = {tuple(line) for step in steps if isinstance(step, sweep.Part) for line in step.lines}
+    assert lines
+    for line in lines:
+        assert line[-1] == "force=true"
+        if not line[0].startswith("property="):
+            resolved(*line)
+    for command in (step for step in steps if isinstance(step, str)):
+        assert importlib.util.find_spec(command.split()[0]), command
+
+
+def test_every_target_of_make_has_its_sweep():
+    targets = re.findall(r"(?:reproduce|tune|gpu)-[a-z0-9-]+", (PROJECT / "Makefile").read_text())
+    shown = subprocess.run(["make", "-n", "-o", "setup", "reproduce", *targets], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert set(NAMES) == set(re.findall(r"scripts\.sweep .* (\S+)\n", shown.stdout))
+
+
+def test_a_sweep_that_does_not_exist_is_answered_with_those_that_do():
+    with pytest.raises(ValueError, match="fig9 is not a sweep: choose one of best, fig1, "):
+        next(sweep.read_sweep("fig9", False, []))
+
+
+def test_what_failed_is_listed_at_the_end(monkeypatch, tmp_path, capsys):
+    runs = "seed=0 passes=1 optimizer=adam,adamax"
+    (tmp_path / "small.yaml").write_text(f"one_by_one:\n- {runs}\nthen:\n- scripts.figures --runs {{results}} fig1\n")
+    launched, called = [], []
+    monkeypatch.setattr(sweep, "SWEEPS", tmp_path)
+    monkeypatch.setattr(sweep.Part, "forecast", lambda part, seconds: setattr(part, "seconds", 90.0))
+    monkeypatch.setattr(sweep, "launch", lambda jobs, *_: launched.extend(job.overrides for job in jobs))
+    monkeypatch.setattr(sweep.subprocess, "run", lambda command, **_: called.append(command[1:]) or SimpleNamespace(returncode=1))
+    monkeypatch.setattr(sys, "argv", ["sweep", "small", f"results={tmp_path}"])
+    with pytest.raises(SystemExit) as ended:
+        sweep.main()
+    lines = [["seed=0", "passes=1", f"optimizer={name}", f"results={tmp_path}"] for name in ("adam", "adamax")]
+    assert launched == lines
+    assert called == [("-m", "scripts.figures", "--runs", str(tmp_path), "fig1")]
+    failed = [f"python -m scripts.figures --runs {tmp_path} fig1", *(f"python run.py {' '.join(line)}" for line in lines)]
+    assert ended.value.code.splitlines()[1:] == failed
+    assert "2 of 2 runs  about 2 minutes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("launcher", [["hydra/launcher=basic"], ["hydra.launcher.n_jobs=1"]], ids=["basic", "joblib"])
+def test_jobs_go_on_after_one_that_fails(monkeypatch, tmp_path, capsys, images, launcher):
+    monkeypatch.setattr(program, "load", lambda **_: images)
+    monkeypatch.setattr(
+        sys, "argv", ["run.py", "-m", "optimizer.lr=1e-2,-1,1e-3", "seed=0", "passes=1", "device=cpu", f"results={tmp_path}", *launcher]
+    )
+    with pytest.raises(SystemExit, match="error: 1 of 3 jobs failed"):
+        program.cli()
+    assert "optimizer.lr=-1 is invalid: expected a finite number from 0 up" in capsys.readouterr().err
+    assert len(list(tmp_path.rglob("*.csv"))) == 2
