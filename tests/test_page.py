@@ -142,6 +142,7 @@ class Browser:
     def resize(self, width: int, height: int) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.refresh()
 
 
 @pytest.fixture(scope="module")

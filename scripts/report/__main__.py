@@ -19,12 +19,13 @@ from scripts.arguments import one_sentence_errors
 from scripts.report import charts, numbers
 from scripts.tables import all_tables
 
-BLOCK = re.compile(r"(<!-- computed: (\w+) -->\n).*?(\n<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- computed: (\w+) -->\n).*?(<!-- end -->)", re.S)
 # Text is escaped in HTML, and plain in Markdown.
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), undefined=jinja2.StrictUndefined, trim_blocks=True,
     lstrip_blocks=True, autoescape=jinja2.select_autoescape(["html.jinja"]),
 )  # fmt: skip
+TEMPLATES.policies["json.dumps_kwargs"] = {"sort_keys": False}
 TEMPLATES.filters |= {"table": numbers.markdown_table, "digits": "{:.2g}".format, "percent": lambda share: f"{100 * share:.0f} %"}
 
 
@@ -43,7 +44,7 @@ def with_blocks(text: str, context: dict) -> str:
 
     def fill(match: re.Match) -> str:
         source = f"{{% import 'blocks.md.jinja' as blocks with context %}}{{{{ blocks.{match[2]}() }}}}"
-        return match[1] + TEMPLATES.from_string(source).render(context, up="results/").strip() + match[3]
+        return match[1] + TEMPLATES.from_string(source).render(context, up="results/").strip() + "\n" + match[3]
 
     return BLOCK.sub(fill, text)
 
