@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
 
 from data.files import atomic_write
 from experiments.records import display_path
@@ -121,7 +122,7 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
         for settings, ours in of_optimizer(table, optimizer).groupby("settings", sort=False) if not table.empty else ():
             mean = mean_over_seeds(ours, panel.log)
             band = ours.groupby("x")["cost"].agg(["min", "max"]).loc[mean.index]
-            label = optimizer + panel.suffix
+            label = optimizer + panel.suffix * (optimizer in panel.optimizers)
             if lost := diverged(ours):
                 label += f", {lost} of {ours['member'].nunique()} diverged"
                 axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)  # where the first of them did
@@ -133,9 +134,11 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
     if not standin:
         axis.plot(other["x"], other["y"], color="black", linewidth=0.8, linestyle=":", zorder=2)
     abscissa = "training time, in epochs of Adam" if panel.by_time else "iterations over entire dataset"
-    axis.set(xlim=panel.x, title=panel.title, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
+    axis.set_title(panel.title, fontsize=11)
+    axis.set(xlim=panel.x, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
     if not standin:
         axis.set_ylim(panel.y)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     if table.empty:
         axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center")
@@ -145,7 +148,7 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
         axis.axvspan(end, panel.x[1], color="grey", alpha=0.1, linewidth=0, zorder=0)
         fewest, most = (f(table.groupby("optimizer")["pass"].max()) for f in (min, max))
         epochs = f"{most}" if fewest == most else f"{fewest} to {most}"
-        axis.text(0.98, 0.03, f"grey: not run; ours are the first {epochs} epochs", transform=axis.transAxes, ha="right", fontsize=9)
+        axis.text(0.98, 0.03, f"grey: not run; ours are the first {epochs} epochs", transform=axis.transAxes, ha="right", fontsize=8)
     if standin:
         axis.text(0.5, 0.5, "STAND-IN DATA", transform=axis.transAxes, ha="center", fontsize=24, color="red", alpha=0.4, rotation=20)
     elif not tracked.empty:
@@ -157,4 +160,4 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
         if not other.empty:
             handles += axis.plot([], [], color="black", linewidth=0.8, linestyle=":")
             labels.append("the paper's Adam, rescaled from x = 8 on")
-    axis.legend(handles, labels, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
+    axis.legend(handles, labels, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1, frameon=False)
