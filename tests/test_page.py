@@ -17,6 +17,7 @@ from scripts.report import charts, numbers
 from scripts.tables import all_tables
 
 NO_BROWSER = not (shutil.which("chromium") and shutil.which("chromedriver"))
+pytestmark = pytest.mark.xdist_group("page")  # one browser, and tables that are computed once
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><a href='javascript:window.hacked = 1'>click</a>"
 
 
@@ -49,7 +50,8 @@ def test_a_lead_is_shown_as_a_ratio_of_costs_and_the_smallest_of_several_counts(
 def test_claims_are_counted_without_ours():
     found = pd.DataFrame({"claim": ["a", "b", "c", "Ours: d"], "verdict": [HOLDS, LEARNING_RATES, OPEN, FAILS]})
     assert numbers.counted(found) == (
-        "Of 3 claims, 1 hold under every setting, 0 fail, 1 depend on the learning rates, 0 depend on the seed, and 1 were not run far enough."
+        "Of 3 claims, 1 hold under every setting, 0 fail, 1 depend on the learning rates, "
+        "0 depend on the seed, and 1 were not run far enough."
     )
 
 
@@ -214,10 +216,15 @@ class TestInABrowser:
     def test_claims_are_filtered_and_sorted(self, page):
         found = page.run(
             """
-            const rows = () => [...document.querySelectorAll(".sortable tbody tr")].filter(row => !row.hidden).map(row => row.cells[2].textContent);
-            const set = (id, value) => { const field = document.getElementById(id); field.value = value; field.dispatchEvent(new Event("input")); };
-            const all = rows(); set("kind", "fails"); const fails = rows(); set("words", "AdaMax"); const both = rows(); set("words", ""); set("kind", "");
-            document.querySelectorAll(".sortable th")[2].click(); return [all, fails, both, rows()];
+            const rows = () => [...document.querySelectorAll(".sortable tbody tr")].filter(row => !row.hidden);
+            const seen = () => rows().map(row => row.cells[2].textContent);
+            const set = (id, value) => {
+              const field = document.getElementById(id);
+              field.value = value; field.dispatchEvent(new Event("input"));
+            };
+            const all = seen(); set("kind", "fails"); const fails = seen(); set("words", "AdaMax"); const both = seen();
+            set("words", ""); set("kind", "");
+            document.querySelectorAll(".sortable th")[2].click(); return [all, fails, both, seen()];
             """
         )
         everything, fails, both, ordered = found

@@ -1,7 +1,7 @@
 """Draws figure 4, the loss of a variational autoencoder over the step size, beside the paper's points.
 
-A row for each beta1, a column for each beta2: after 10 epochs (experiment fig4) above, as on the left in the paper, and after 100 (fig4_100)
-below. Then, as our addition, AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 stands
+A row for each beta1, a column for each beta2: after 10 epochs (experiment fig4) above, as on the left in the paper, and after 100
+(fig4_100) below. Then, as our addition, AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 stands
 for a run that diverged.
 """
 
