@@ -11,7 +11,7 @@ import pandas as pd
 
 from experiments.records import RecordError, Run, display_path
 from scripts.analysis import figure4
-from scripts.analysis.agreement import agreement
+from scripts.analysis.agreement import SHARES, agreement
 from scripts.analysis.distances import geometric_mean
 from scripts.analysis.published import Panel, main_panel, paper_curves
 from scripts.analysis.runs import REFERENCE, RUNS, of_optimizer, read_runs
@@ -38,7 +38,7 @@ def compare(run: Run) -> str:
     lines = []
     for values, rows in members:
         given = ", ".join(f"{key}={value}" for key, value in zip(run.hyperparameters, values, strict=True))
-        lines.append(f"{name}{f', {given}' if given else ''}: {_distance(rows, panel)}")
+        lines.append(f"{name}{f', {given}' if given else ''}: {_distance(rows, panel)}{_rank(rows, panel, run.optimizer)}")
     return "\n".join(lines)
 
 
@@ -57,6 +57,20 @@ def _distance(table: pd.DataFrame, panel: Panel) -> str:
         if len(common):
             leads.append(f"{ours[common[-1]] / paper[common[-1]]:.3g} times {optimizer}'s")
     return f"cost in epoch {passes}: {ours.iloc[-1]:.4g}; at the last published epoch, {' and '.join(leads) or 'none'}, in the paper"
+
+
+def _rank(table: pd.DataFrame, panel: Panel, optimizer: str) -> str:
+    """Returns the place of one setting among the panel's other tracked optimizers, at SHARES of its epochs, in words."""
+    tracked = of_optimizer(read_runs(REFERENCE, panel.experiment, "paper"), *{*panel.optimizers} - {optimizer})
+    if tracked.empty:
+        return ""
+    ours, others = geometric_mean(table), [geometric_mean(run) for _, run in tracked.groupby("optimizer")]
+    places = []
+    for share in SHARES:
+        x = ours.index[max(round(share * len(ours)) - 1, 0)]
+        costs = [other[x] for other in others if x in other.index]
+        places.append(f"{1 + sum(cost < ours[x] for cost in costs)} of {1 + len(costs)} in epoch {x + 1}")
+    return f"; rank among the panel's tracked optimizers: {', '.join(places)}"
 
 
 def main() -> None:

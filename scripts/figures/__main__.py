@@ -22,8 +22,8 @@ def fig1(root: Path, folder: Path) -> None:
 def fig2(root: Path, folder: Path) -> None:
     """Figure 2: the multilayer network with dropout (a) and without, where Adam runs against SFO (b), by epochs and by time."""
     for settings in ("paper", "best", "quick"):
-        draw("fig2", panels("fig2"), settings, root, folder)
-    draw("fig2", panels("fig2")[1:], "all_images", root, folder)
+        draw("fig2", panels("fig2"), settings, root, folder, columns=1)
+    draw("fig2", panels("fig2")[1:], "all_images", root, folder, columns=2)
     sfo.draw_sfo(root, pd.read_csv(RESULTS / "sfo_memory.csv"), folder / "fig2_sfo")
 
 

@@ -1,7 +1,7 @@
 """Draws figure 4, the loss of a variational autoencoder over the step size, beside the paper's points.
 
-The layout is the paper's: a row for each beta1, a column for each beta2, after 10 epochs (experiment fig4) on the left and after 100
-(fig4_100) on the right; below them, as our addition, AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 stands
+A row for each beta1, a column for each beta2: after 10 epochs (experiment fig4) above, as on the left in the paper, and after 100
+(fig4_100) below. Then, as our addition, AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 stands
 for a run that diverged.
 """
 
@@ -46,28 +46,29 @@ def draw_ours_alone(axis: Axes, ours: pd.DataFrame, optimizer: str, beta2: float
     for (beta1, corrected), line in cell.groupby(["beta1", "bias_correction"]):
         draw_losses(axis, line, color=COLOURS_ALONE[optimizer, corrected], linewidth=1.6, marker=".", linestyle="-" if beta1 else ":")
     letter = r"$\rho$" if optimizer == "RMSProp" else r"$\beta_2$"
-    axis.set_title(f"{optimizer}, after 10 passes\n{letter}={beta2}", fontsize=9)
+    axis.set_title(f"{optimizer}, {letter}={beta2}", fontsize=9)
 
 
 def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
     """Draws all panels to stem.png and stem.svg."""
     paper = published()
     others = [optimizer for optimizer in ("AdaMax", "RMSProp") if (ours["optimizer"] == optimizer).any()]
-    rows = 3 if others else 2
-    figure, axes = plt.subplots(rows, 6, figsize=(14, 0.5 + 2.6 * rows), sharex=True, sharey=True, layout="constrained")
+    rows = [(epochs, beta1) for epochs in EPOCHS.values() for beta1 in BETA1S]
+    size = (8.4, 1 + 2.2 * (len(rows) + len(others)))  # text can be read where the picture is 700 pixels wide
+    figure, axes = plt.subplots(len(rows) + len(others), 3, figsize=size, sharex=True, sharey=True, layout="constrained")
     adam = ours[ours["optimizer"] == "Adam"]
-    for row, beta1 in enumerate(BETA1S):
-        for column, (epochs, beta2) in enumerate((epochs, beta2) for epochs in EPOCHS.values() for beta2 in BETA2S):
+    for row, (epochs, beta1) in zip(axes, rows, strict=False):
+        row[0].set_ylabel(f"{epochs} epochs, $\\beta_1$={beta1}\nloss, nats per image")
+        for axis, beta2 in zip(row, BETA2S, strict=True):
             cell = [t[(t["epochs"] == epochs) & (t["beta1"] == beta1) & (t["beta2"] == beta2)] for t in (adam, paper)]
-            draw_panel(axes[row, column], *cell)
-            axes[0, column].set_title(f"after {epochs} passes\n$\\beta_2$={beta2}", fontsize=9)
-            if row == 1 and cell[0].empty:
-                axes[row, column].text(-3, 132, "100 passes: not run yet" if epochs == 100 else "not run", ha="center", fontsize=7)
-        axes[row, 0].set_ylabel(f"Adam, $\\beta_1$={beta1}\nloss, nats per image")
-    for column, (optimizer, beta2) in enumerate((o, beta2) for o in ("AdaMax", "RMSProp") for beta2 in BETA2S):
-        if others:
-            draw_ours_alone(axes[2, column], ours, optimizer, beta2)
-            axes[2, 0].set_ylabel("not in the paper\nloss, nats per image")
+            draw_panel(axis, *cell)
+            axis.set_title(f"Adam, $\\beta_2$={beta2}", fontsize=9)
+            if cell[0].empty:
+                axis.text(-3, 132, "not run", ha="center", fontsize=9)
+    for row, optimizer in zip(axes[len(rows) :], others, strict=True):
+        row[0].set_ylabel("10 epochs, not in the paper\nloss, nats per image")
+        for axis, beta2 in zip(row, BETA2S, strict=True):
+            draw_ours_alone(axis, ours, optimizer, beta2)
     for axis in axes.flat:
         axis.set(xlim=(-5, -1), ylim=LOSSES)
         axis.grid(alpha=0.3)
@@ -81,7 +82,7 @@ def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
         handles += [plt.Line2D([], [], color=colour) for colour in COLOURS_ALONE.values()]
         handles += [plt.Line2D([], [], color="black", linestyle=":"), plt.Line2D([], [], color="grey", linewidth=4, alpha=0.4)]
         labels += ["AdaMax, corrected", "AdaMax, not corrected", "RMSProp", "AdaMax with $\\beta_1$=0", "Adam, $\\beta_1$=0.9, corrected"]
-    figure.legend(handles, labels, ncols=5, loc="outside lower center", fontsize=8)
+    figure.legend(handles, labels, ncols=3, loc="outside lower center", fontsize=9)
     figure.suptitle(title, fontsize=9)
     panels.save(figure, stem)
 
@@ -93,9 +94,9 @@ def draw(root: Path, settings: str, folder: Path) -> None:
         if table.empty:
             continue
         seeds = table["seed"].nunique()
-        title = f"settings={settings}, {seeds} seed{'s' * (seeds > 1)}{'; STAND-IN DATA' * (data == 'standin')}"
+        title = f"{seeds} seed{'s' * (seeds > 1)}{'; STAND-IN DATA' * (data == 'standin')}"
         if settings == "quick":
-            title += ": fewer images, not to be compared with the paper's points"
+            title += "; fewer images: not to be compared with the paper's points"
         suffix = f"_{settings}" * (settings != "paper") + "_standin" * (data == "standin")
         draw_sweeps(measured(table), title, folder / f"fig4{suffix}")
         return

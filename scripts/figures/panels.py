@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
 
 from data.files import atomic_write
 from experiments.records import display_path
@@ -27,6 +28,13 @@ COLOURS = {
     "Adam": "#D55E00",
     "AdaMax": "#CC79A7",
     "SFO": "#332288",
+}
+# What a reader should know of the settings of a figure.
+SETTINGS = {
+    "paper": "learning rates inferred from the paper's curves",
+    "best": "tuned learning rates: the best of each optimizer's own grid",
+    "all_images": "all 60,000 images",
+    "quick": "a quick run: fewer images and epochs",
 }
 # Of optimizers that have none there, in alphabetical order (Tol's palette).
 FURTHER_COLOURS = ("#999933", "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#888888")
@@ -53,11 +61,13 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder
         return
     columns = columns or len(panels)
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(6.4 * columns, 4.8 * rows), layout="constrained", squeeze=False)
+    # Small, so that text can be read where the picture is 700 pixels wide.
+    size = (6.0, 4.2 * rows) if columns == 1 else (4.2 * columns, 4.4 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for axis, panel, table in zip(axes.flat, panels, tables, strict=True):
         _draw_panel(axis, panel, table, pd.DataFrame() if root == REFERENCE else read_runs(REFERENCE, panel.experiment, settings))
     dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
-    figure.suptitle(f"settings={settings}; solid: ours, mean (on logarithmic axes geometric) and range over seeds{dashed}", fontsize=9)
+    figure.suptitle(f"{SETTINGS.get(settings, settings)}\nsolid: ours, mean and range over seeds{dashed}", fontsize=10)
     stem = name if settings == "paper" else f"{name}_{settings}"
     save(figure, folder / (stem + "_standin" * any(_is_standin(table) for table in tables)))
 
@@ -112,7 +122,7 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
         for settings, ours in of_optimizer(table, optimizer).groupby("settings", sort=False) if not table.empty else ():
             mean = mean_over_seeds(ours, panel.log)
             band = ours.groupby("x")["cost"].agg(["min", "max"]).loc[mean.index]
-            label = optimizer + panel.suffix
+            label = optimizer + panel.suffix * (optimizer in panel.optimizers)
             if lost := diverged(ours):
                 label += f", {lost} of {ours['member'].nunique()} diverged"
                 axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)  # where the first of them did
@@ -123,10 +133,12 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
     other = rescaled(panel.experiment)
     if not standin:
         axis.plot(other["x"], other["y"], color="black", linewidth=0.8, linestyle=":", zorder=2)
-    abscissa = "training time, in passes of Adam" if panel.by_time else "iterations over entire dataset"
-    axis.set(xlim=panel.x, title=panel.title, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
+    abscissa = "training time, in epochs of Adam" if panel.by_time else "iterations over entire dataset"
+    axis.set_title(panel.title, fontsize=11)
+    axis.set(xlim=panel.x, xlabel=abscissa, ylabel="training cost", yscale="log" if panel.log else "linear")
     if not standin:
         axis.set_ylim(panel.y)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     if table.empty:
         axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center")
@@ -135,8 +147,8 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
     if end < last and not panel.by_time:
         axis.axvspan(end, panel.x[1], color="grey", alpha=0.1, linewidth=0, zorder=0)
         fewest, most = (f(table.groupby("optimizer")["pass"].max()) for f in (min, max))
-        passes = f"{most}" if fewest == most else f"{fewest} to {most}"
-        axis.text(0.98, 0.03, f"grey: not run; ours are the first {passes} passes", transform=axis.transAxes, ha="right", fontsize=9)
+        epochs = f"{most}" if fewest == most else f"{fewest} to {most}"
+        axis.text(0.98, 0.03, f"grey: not run; ours are the first {epochs} epochs", transform=axis.transAxes, ha="right", fontsize=8)
     if standin:
         axis.text(0.5, 0.5, "STAND-IN DATA", transform=axis.transAxes, ha="center", fontsize=24, color="red", alpha=0.4, rotation=20)
     elif not tracked.empty:
@@ -147,5 +159,5 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
         labels.append("the paper's curves")
         if not other.empty:
             handles += axis.plot([], [], color="black", linewidth=0.8, linestyle=":")
-            labels.append("the paper's Adam, multiplied from pass 8 on")
-    axis.legend(handles, labels, fontsize=8, loc="upper right")
+            labels.append("the paper's Adam, rescaled from x = 8 on")
+    axis.legend(handles, labels, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1, frameon=False)

@@ -1,0 +1,226 @@
+"""The numbers of the report's text, from the tables and the runs."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from experiments.records import catalogue
+from scripts.analysis import figure4
+from scripts.analysis.distances import EQUAL, geometric_mean
+from scripts.analysis.published import RESULTS, panels, paper_curves, published
+from scripts.analysis.runs import REFERENCE, configuration, read_runs
+from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS
+from scripts.report.oddities import all_oddities
+
+# Panels by the files of their published curves.
+PANELS = {
+    "fig1_left": "Figure 1, MNIST",
+    "fig1_right": "Figure 1, IMDB",
+    "fig2a": "Figure 2a",
+    "fig2b_top": "Figure 2b, by epochs",
+    "fig2b_bottom": "Figure 2b, by time",
+    "fig3_left": "Figure 3, first epochs",
+    "fig3_right": "Figure 3, all epochs",
+}
+# What we aim at: seeds, and distances (rms log ratio) of half of the series and of every one.
+ENOUGH_SEEDS, AIM, LIMIT = 5, 0.05, 0.25
+WORDS = {HOLDS: "holds", FAILS: "fails", LEARNING_RATES: "depends on tuning", SEEDS: "depends on the seed", OPEN: "untested"}
+
+
+def context(tables: dict[str, pd.DataFrame]) -> dict:
+    """Returns everything that the templates name.
+
+    Args:
+        tables: from `scripts.tables.all_tables`, of the tracked runs.
+    """
+    agreement, points, verdicts = tables["agreement"], tables["fig4_points"], tables["verdicts"]
+    unknown = tables["unknowns"].set_index(["panel", "optimizer", "setting"])
+    memory = pd.read_csv(RESULTS / "sfo_memory.csv")
+    return {
+        **tables,
+        "main_claims": main_claims(tables["claims"], verdicts),
+        "verdicts": verdicts.assign(word=verdicts["verdict"].map(WORDS)),
+        "counted": counted(verdicts),
+        "by_panel": by_panel(agreement),
+        "median": agreement.loc[agreement["panel"] != "fig2b_bottom", "rms_log_ratio"].median(),
+        "aim": AIM,
+        "limit": LIMIT,
+        "missed": missed(agreement),
+        "lacking": missing(tables),
+        "range_of": partial(range_of, agreement),
+        "of_points": figure4.agreement(points),
+        "by_cell": by_cell(points),
+        "lost": lost_points(points),
+        "final": partial(final, tables["final_costs"]),
+        "survival": survival(tables["claims"]),
+        "candidates": lambda *setting: unknown.loc[setting, "candidates"],
+        "distance": partial(distance, agreement),
+        "ours": ours,
+        "theirs": theirs,
+        "setting": partial(configuration, REFERENCE),
+        "moments": moments_by_layer(REFERENCE),
+        "sfo_memory": memory.assign(MiB=(memory["bytes"] / 2**20).round(), minibatches=memory["minibatches"].astype(float)),
+        "oddities": all_oddities(),
+        "equal": EQUAL,
+        "noise": figure4.NOISE,
+    }
+
+
+def markdown_table(frame: pd.DataFrame, names: dict[str, str]) -> str:
+    """Returns a Markdown table of the columns that `names` names, under the names that it gives; numbers to three digits."""
+    rows = [list(names.values()), ["---"] * len(names), *([cell(row[column]) for column in names] for _, row in frame.iterrows())]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def cell(value: object) -> str:
+    """Returns the text of a table's cell; empty where the value is missing."""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
+    return "" if value is None or pd.isna(value) else str(value).replace("|", "\\|")
+
+
+def main_claims(claims: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table of main_claims.yaml: `claim`, `paper`, `ours`, `tuned` (settings=best), `verdict`, `section`.
+
+    Of several measurements of a claim with the same settings, the smallest counts.
+    """
+    lines = []
+    for row in yaml.safe_load(Path(__file__).with_name("main_claims.yaml").read_text()):
+        judged, measured = verdicts.set_index("claim").loc[row["claims"]], claims[claims["claim"].isin(row["claims"])]
+        if measured["quantity"].str.startswith("lead").all():
+            measured = measured.assign(value=np.exp(measured["value"]), paper=np.exp(measured["paper"]))
+        tuned = measured["settings"] == "best"
+        parts = {"paper": measured.loc[~tuned, "paper"], "ours": measured.loc[~tuned, "value"], "tuned": measured.loc[tuned, "value"]}
+        least = {name: part.groupby(measured["claim"]).min().reindex(row["claims"]).dropna() for name, part in parts.items()}
+        texts = {name: ", ".join(map(row["format"].format, values)) or "-" for name, values in least.items()}
+        texts |= {"paper": row["paper"]} if "paper" in row else {}
+        verdict = ", ".join(dict.fromkeys(judged["verdict"].map(WORDS)))
+        lines.append({"claim": row["text"], **texts, "verdict": verdict, "section": judged["section"].iloc[0]})
+    return pd.DataFrame(lines)
+
+
+def counted(verdicts: pd.DataFrame) -> str:
+    """Returns how many of the paper's claims hold, in a sentence; our own are left out."""
+    found = verdicts[~verdicts["claim"].str.startswith("Ours")]["verdict"]
+    holds, fails, rates, seeds, waiting = (int((found == verdict).sum()) for verdict in WORDS)
+    return (
+        f"Of {len(found)} claims, {holds} hold under every setting, {fails} fail, {rates} depend on the learning rates, "
+        f"{seeds} depend{'s' * (seeds == 1)} on the seed, and {waiting} were not run far enough."
+    )
+
+
+def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
+    """Returns a line for each panel: how many of its series, seeds, epochs and points we have run, and their distances."""
+    lines = []
+    for name, title in PANELS.items():
+        ours, (panel, *others) = agreement[agreement["panel"] == name], [panel for panel in panels() if panel.published == name]
+        paper = pd.concat(map(published, (panel, *others)))
+        plotted = paper[paper["kind"] == "plotted"]
+        if len(ours):
+            runs, distance = ours["passes"].agg(["min", "max"]).unique(), ours["rms_log_ratio"]
+            complete = panel.by_time or runs[0] > min(panel.x[1], plotted.groupby("series")["x"].max().min())
+            facts = {"panel": title, "series": f"{len(ours)} of {paper['series'].nunique()}", "seeds": int(ours["seeds"].min())}
+            facts |= {"epochs": " to ".join(map(str, runs)) + f" of {plotted['x'].max() + 1:.0f}" * (not complete), "complete": complete}
+            facts |= {"points": f"{ours['points'].sum()} of {len(plotted)}"}
+            lines.append(facts | {"lowest": distance.min(), "median": distance.median(), "highest": distance.max()})
+    return pd.DataFrame(lines)
+
+
+def range_of(agreement: pd.DataFrame, *names: str) -> str:
+    """Returns the smallest and the largest distance in some panels: `0.7 to 4.4 %`."""
+    found = 100 * agreement.loc[agreement["panel"].isin(names), "rms_log_ratio"]
+    return f"{found.min():.2g} to {found.max():.2g} %"
+
+
+def missed(agreement: pd.DataFrame) -> str:
+    """Returns the curves by epochs that are farther than LIMIT from the paper's."""
+    far = agreement[(agreement["rms_log_ratio"] > LIMIT) & (agreement["panel"] != "fig2b_bottom")]
+    return ", ".join(f"{row.series} in {row.panel.partition('_')[0]} ({row.rms_log_ratio:.2g})" for row in far.itertuples()) or "none"
+
+
+def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Returns what was run for fewer epochs, seeds or points than the paper or our aim has, a sentence each."""
+
+    def fewer(seeds: int) -> list[str]:
+        return [f"{seeds} of {ENOUGH_SEEDS} seeds"] if seeds < ENOUGH_SEEDS else []
+
+    shown = by_panel(tables["agreement"].query("panel != 'fig3_left'"))
+    found = {row.panel: [f"{row.epochs} epochs"] * (not row.complete) + fewer(row.seeds) for row in shown.itertuples()}
+    goals = {panel.experiment: panel.x[1] + 1 for panel in panels() if not panel.by_time}
+    for experiment, tuned in tables["final_costs"].query("settings == 'best'").groupby("experiment"):
+        epochs, goal = tuned["passes"].max(), goals.get(experiment, 0)
+        short = [f"{epochs} of {goal:.0f} epochs"] if epochs < goal else []
+        found[f"{experiment} with tuned learning rates"] = short + fewer(tuned["seeds"].min())
+    points, sweep = tables["fig4_points"], figure4.sweeps(REFERENCE, "paper")
+    lacking = [f"{len(points)} of {len(figure4.published())} points"] * (len(points) < len(figure4.published()))
+    found["Figure 4"] = lacking + fewer(sweep["seed"].nunique())
+    sentences = [f"{what}: {', '.join(facts)}." for what, facts in found.items() if facts]
+    devices = {str(session["device"]) for run in catalogue(REFERENCE) for session in run.facts["sessions"]}
+    return sentences + ["No tracked run was trained on a GPU."] * (not any("cuda" in device for device in devices))
+
+
+def final(costs: pd.DataFrame, experiment: str, settings: str = "best") -> pd.Series:
+    """Returns the final costs of the paper's optimizers in an experiment, lowest first; its column `passes` must be the same for all."""
+    table = costs[(costs["experiment"] == experiment) & (costs["settings"] == settings) & ~costs["optimizer"].isin(["AdaMax", "SFO"])]
+    return table[table["passes"] == table["passes"].max()].set_index("optimizer")["cost"].sort_values()
+
+
+def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str = "rms_log_ratio") -> str:
+    """Returns how far our curve of one series is from the paper's, to two digits.
+
+    Args:
+        agreement: the table.
+        reading: the column; rms_evaluated, rms_with_penalty and rms_after_the_pass tell when the cost may have been taken.
+    """
+    return f"{agreement[(agreement['panel'] == panel) & (agreement['optimizer'] == optimizer)][reading].item():.2g}"
+
+
+def ours(experiment: str, optimizer: str, x: int | None = None, settings: str = "paper") -> float:
+    """Returns the cost of a tracked run at x, or at its end; geometric mean over seeds."""
+    curve = geometric_mean(read_runs(REFERENCE, experiment, settings).query("optimizer == @optimizer"))
+    return curve.iloc[-1] if x is None else curve[x]
+
+
+def theirs(experiment: str, optimizer: str, x: int | None = None) -> float:
+    """Returns the paper's cost at x, or at the end of the curve; Adam's in figure 2b rescaled."""
+    curve = paper_curves(experiment).query("optimizer == @optimizer").set_index("x")["y"].sort_index()
+    return curve.iloc[-1] if x is None else curve[x]
+
+
+def moments_by_layer(root: Path) -> pd.DataFrame:
+    """Returns Adam's vhat by layer after the last epoch of the runs of figure 3: its median, and the share that eps decides."""
+    tables = []
+    for experiment in ("fig3", "fig3_dropout"):
+        adam = read_runs(root, experiment, "paper").query("optimizer == 'Adam'")
+        last = adam[adam["pass"] == adam["pass"].max()]
+        layers = pd.wide_to_long(last, ["vhat", "below_eps"], i=["seed", "pass"], j="layer", sep="_", suffix=".+")
+        means = layers.groupby(["pass", "layer"], sort=False)[["vhat", "below_eps"]].mean()
+        tables.append(means.reset_index().assign(experiment=experiment))
+    return pd.concat(tables)
+
+
+def lost_points(points: pd.DataFrame) -> dict[str, int]:
+    """Returns how many points of figure 4 the paper draws at 400; and of ours there, how many diverged or exploded and came back."""
+    lost = points[points["published_diverged"]]
+    back = ~lost["ours_diverged"] & (lost["ours_peak"] > figure4.EXPLODED)
+    return {"points": len(lost), "too": int(lost["ours_diverged"].sum()), "back": int(back.sum())}
+
+
+def by_cell(points: pd.DataFrame) -> pd.DataFrame:
+    """Returns how far figure 4 is from the paper's, for each number of epochs and for each of its panels."""
+    keys = ["epochs", "beta1", "beta2"]
+    tables = [points.groupby(keys[:depth])[list(points)].apply(figure4.agreement).reset_index() for depth in (1, 3)]
+    table = pd.concat(tables)[[*keys, *tables[0].columns.drop("epochs")]]
+    return table.assign(**{beta: table[beta].map("{:g}".format, na_action="ignore") for beta in keys[1:]})
+
+
+def survival(claims: pd.DataFrame) -> pd.DataFrame:
+    """Returns the claims on rankings that were judged with both settings, side by side, each beside the paper's own number."""
+    ranked = claims[claims["quantity"].str.startswith(("lead", "training cost over")) & claims["settings"].isin(["paper", "best"])]
+    wide = ranked.pivot(index="claim", columns="settings", values=["paper", "value", "verdict"])
+    wide.columns = [f"{settings}_{what}" for what, settings in wide.columns]
+    wide = wide.dropna(subset=["paper_verdict", "best_verdict"]).reset_index()
+    return ranked.drop_duplicates("claim")[["section", "claim"]].merge(wide, on="claim")
