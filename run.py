@@ -5,38 +5,33 @@ import experiments.process  # isort: skip  # before torch
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import hydra
-import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from data.loading import check_options, load
 from data.types import Dataset
 from experiments.config import (
     Population,
-    check_memory,
     choose_device,
     optimizer_name,
     resolve,
     shards,
-    train_arguments,
 )
-from experiments.errors import ConfigError, job_errors, one_sentence_errors
+from experiments.errors import job_errors, one_sentence_errors
 from experiments.locks import exclusive, remove_abandoned
-from experiments.models import products
-from experiments.progress import announce, diverged_members, summary
+from experiments.progress import diverged_members, summary
 from experiments.provenance import merge_sessions, session
 from experiments.records import PROJECT, Run
 from experiments.schema import Rule, check
 from experiments.training.checkpoints import Checkpoint
-from experiments.training.loop import seconds_per_pass, train
-from experiments.training.threads import AVAILABLE, Threads
+from experiments.training.members import train_members
+from experiments.training.threads import AVAILABLE
 
 
 @hydra.main(version_base="1.3", config_path=str(PROJECT / "conf"), config_name="config")
@@ -121,46 +116,6 @@ def measure_property(cfg: DictConfig) -> None:
         with exclusive(runs[source].csv) if source == "standin" else contextlib.nullcontext():
             runs[source].write(table, {"training_seconds": seconds, "sessions": [origin]})
     print(f"{name}: {seconds} s\nwrote {runs[source]}")
-
-
-def train_members(
-    config: dict, dataset: Dataset, device: torch.device, record: Run, numbers: Sequence[int]
-) -> tuple[pd.DataFrame, list[float], list[dict]]:
-    """Trains the shards of members with these numbers, one after another; returns what `train` does, and the sessions that it took."""
-    name = f"{config['experiment']} {optimizer_name(config)}"
-    passes, parts = config["passes"], [shards(config)[number] for number in numbers]
-
-    def job(part: Population) -> tuple:
-        return train_arguments(config, part, dataset, device)
-
-    check_memory(job(parts[0])[0], parts[0].members, device)
-    begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # its products go on, whichever would be chosen now
-    products.use(begun.get("products") if begun else config["products"])
-    with first_steps(optimizer_name(config)):
-        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(parts[0])))
-    print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
-    origin = session(device)
-    checkpoints = [Checkpoint.of(record, number, origin) for number in numbers]
-    total, done = passes * len(parts), sum(checkpoint.passes() for checkpoint in checkpoints)
-    announce(name, sum(part.members for part in parts), passes, done / total, (total - done) * threads.seconds)
-    tables, seconds, first = [], [0.0] * passes, 0
-    position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
-    with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
-        for part, checkpoint in zip(parts, checkpoints, strict=True):
-            table, spent = train(*job(part), bar, checkpoint, threads)
-            tables.append(table.assign(member=table["member"] + first))
-            first += part.members
-            seconds = [before + more for before, more in zip(seconds, spent, strict=True)]
-    return pd.concat(tables, ignore_index=True), seconds, [origin for checkpoint in checkpoints for origin in checkpoint.origins]
-
-
-@contextlib.contextmanager
-def first_steps(optimizer: str) -> Iterator[None]:
-    """Turns an optimizer's refusal to take a step, such as that of torch.optim.SparseAdam, into a ConfigError."""
-    try:
-        yield
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-        raise ConfigError(f"optimizer {optimizer} cannot train this model: {' '.join(str(error).split())}") from error
 
 
 def as_spelled(arguments: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ def save_tensors(value: Any, path: Path) -> None:
     with path.open("wb") as file:
         writer = _HashingWriter(file)
         try:
-            torch.save(value, writer)
+            torch.save(value, cast(IO[bytes], writer))
         except RuntimeError as error:  # torch's words for an error of the writer
             raise error.__context__ or OSError(str(error)) from None
         file.write(writer.sha256.digest())
@@ -55,7 +55,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu", lazily: bool = 
     """
     size = hashlib.sha256().digest_size
     content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
-    if hashlib.sha256(content[:-size]).digest() != content[-size:].tobytes():
+    if hashlib.sha256(content[:-size].data).digest() != content[-size:].tobytes():
         raise DamagedFile(f"{path} is damaged: its content does not match its digest")
     try:
         return torch.load(path, map_location=device, weights_only=True, mmap=lazily)

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import multiprocessing
 import os
 import threading
 import time
@@ -45,7 +44,8 @@ def _load_constants_of_log1p() -> None:
 
 def end_with_parent() -> None:
     """Ends this process when its parent has died; it would train on and then wait for ever for a job."""
-    parent = multiprocessing.parent_process().pid
+    process = multiprocessing.parent_process()
+    parent = process.pid if process else os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

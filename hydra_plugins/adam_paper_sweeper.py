@@ -11,6 +11,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from experiments.records import PROJECT
@@ -29,7 +30,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         else [override.input_line]
         for override in OverridesParser.create().parse_overrides(list(overrides))
     }
-    return [list(job) for job in itertools.product(*choices.values())]
+    return [[str(one) for one in job] for job in itertools.product(*choices.values())]
 
 
 class ExhaustiveSweeper(Sweeper):
@@ -48,7 +49,9 @@ class ExhaustiveSweeper(Sweeper):
         """Called by Hydra before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
         register_workers(PROJECT / config.results)
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Runs the jobs.
@@ -75,5 +78,5 @@ def _failure(job: JobReturn) -> str | None:
         with contextlib.redirect_stderr(io.StringIO()):  # on which Hydra prints the overrides before it raises
             job.return_value  # noqa: B018
     except Exception as error:
-        return f"failed: {' '.join(job.overrides)}: {error}"
+        return f"failed: {' '.join(job.overrides or ())}: {error}"
     return None

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
+from typing import cast
 
 import torch
 import yaml
@@ -60,7 +61,8 @@ class Job:
         with open_dict(cfg):
             del cfg["hydra"]
         if self.config_name == "properties":
-            self.config, labels = OmegaConf.to_container(cfg, resolve=True), {"measured": choices["property"]}
+            self.config: dict = cast(dict, OmegaConf.to_container(cfg, resolve=True))
+            labels = {"measured": choices["property"]}
         else:
             self.config = config = resolve(cfg, overrides)
             check_options(**config["data"])
