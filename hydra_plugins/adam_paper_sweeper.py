@@ -49,9 +49,8 @@ class ExhaustiveSweeper(Sweeper):
         """Called by Hydra before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
         register_workers(PROJECT / config.results)
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        context = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(**context)
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Runs the jobs.
