@@ -14,6 +14,9 @@ from experiments.records import RecordError, Run, catalogue, display_path, read
 from scripts.analysis.published import RESULTS
 from scripts.analysis.runs import REFERENCE
 
+# Whether the user asked for full tracebacks, read before run.py, which may share the process, sets it for Hydra.
+_FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the option --runs, and the description's first paragraph as help."""
@@ -55,7 +58,7 @@ def one_sentence_errors() -> Iterator[None]:
     try:
         yield
     except (RecordError, OSError, ValueError, KeyError) as error:
-        if "HYDRA_FULL_ERROR" in os.environ:
+        if _FULL_ERRORS:
             raise
         words = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         sys.exit(f"error: {words}")
