@@ -119,14 +119,12 @@ def train_members(
     name = f"{config['experiment']} {optimizer_name(config)}"
     passes, parts = config["passes"], [shards(config)[number] for number in numbers]
 
-    def job(part: Population) -> tuple:
-        return train_arguments(config, part, dataset, device)
-
-    check_memory(job(parts[0])[0], parts[0].members, device)
+    first_job = train_arguments(config, parts[0], dataset, device)
+    check_memory(first_job[0], parts[0].members, device)
     begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # its products go on, whichever would be chosen now
     products.use(begun["products"] if begun else config["products"])
     with first_steps(optimizer_name(config)):
-        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(parts[0])))
+        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*first_job))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
     origin = session(device)
     checkpoints = [Checkpoint.of(record, number, origin) for number in numbers]
@@ -136,7 +134,7 @@ def train_members(
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
     with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
         for part, checkpoint in zip(parts, checkpoints, strict=True):
-            table, spent = train(*job(part), bar, checkpoint, threads)
+            table, spent = train(*train_arguments(config, part, dataset, device), bar, checkpoint, threads)
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
             seconds = [before + more for before, more in zip(seconds, spent, strict=True)]

@@ -23,7 +23,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     choices = {
         override.get_key_element(): [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
-        else [override.input_line]
+        else [str(override.input_line)]
         for override in OverridesParser.create().parse_overrides(list(overrides))
     }
     return [list(job) for job in itertools.product(*choices.values())]
@@ -44,7 +44,9 @@ class ExhaustiveSweeper(Sweeper):
     def setup(self, *, hydra_context, task_function, config) -> None:
         """Called by Hydra before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self._launch = (
+            Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config).launch
+        )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Runs the jobs.
@@ -55,7 +57,7 @@ class ExhaustiveSweeper(Sweeper):
         sweeps = json.loads(Path(self.jobs).read_text()) if self.jobs else [[]]
         jobs = [job for sweep in sweeps for job in expand([*sweep, *arguments])]
         self.validate_batch_is_legal(jobs)
-        returns = self.launcher.launch(jobs, initial_job_idx=0)
+        returns = self._launch(jobs, initial_job_idx=0)
         failures = [failure for job in returns if (failure := _failure(job))]
         if failures:
             print(*failures, sep="\n", file=sys.stderr)
@@ -71,5 +73,5 @@ def _failure(job: JobReturn) -> str | None:
         with contextlib.redirect_stderr(io.StringIO()):  # on which Hydra prints the overrides before it raises
             job.return_value  # noqa: B018
     except Exception as error:
-        return f"failed: {' '.join(job.overrides)}: {error}"
+        return f"failed: {' '.join(job.overrides or ())}: {error}"
     return None

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
+from typing import cast
 
 import torch
 import yaml
@@ -60,7 +61,7 @@ class Job:
         with open_dict(cfg):
             del cfg["hydra"]
         if self.config_name == "properties":
-            self.config, labels = OmegaConf.to_container(cfg, resolve=True), {"measured": choices["property"]}
+            self.config, labels = cast(dict, OmegaConf.to_container(cfg, resolve=True)), {"measured": choices["property"]}
         else:
             self.config = config = resolve(cfg, overrides)
             check_options(**config["data"])
@@ -188,7 +189,8 @@ def launch(jobs: Sequence[Job], by_shard: bool, arguments: Sequence[str], deadli
             file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".json"))
             json.dump([line for job in chosen for line in (job.shards() if by_shard else [job.overrides])], file)
             file.flush()
-            command = (sys.executable, "run.py", "--config-name", config, "-m", f"hydra.sweeper.jobs={file.name}", *arguments)
+            settings = (f"hydra.sweeper.jobs={file.name}", f"results={jobs[0].config['results']}", *arguments)
+            command = (sys.executable, "run.py", "--config-name", config, "-m", *settings)
             processes.append(stack.enter_context(subprocess.Popen(command, cwd=PROJECT)))
         try:
             for process in processes:
