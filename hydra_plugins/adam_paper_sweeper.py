@@ -27,7 +27,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     choices = {
         override.get_key_element(): [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
-        else [override.input_line]
+        else [str(override.input_line)]
         for override in OverridesParser.create().parse_overrides(list(overrides))
     }
     return [[str(one) for one in job] for job in itertools.product(*choices.values())]

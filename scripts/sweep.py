@@ -190,7 +190,8 @@ def launch(jobs: Sequence[Job], by_shard: bool, arguments: Sequence[str], deadli
             file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".json"))
             json.dump([line for job in chosen for line in (job.shards() if by_shard else [job.overrides])], file)
             file.flush()
-            command = (sys.executable, "run.py", "--config-name", config, "-m", f"hydra.sweeper.jobs={file.name}", *arguments)
+            settings = (f"hydra.sweeper.jobs={file.name}", f"results={jobs[0].config['results']}", *arguments)
+            command = (sys.executable, "run.py", "--config-name", config, "-m", *settings)
             processes.append(stack.enter_context(subprocess.Popen(command, cwd=PROJECT)))
         try:
             for process in processes:

@@ -23,7 +23,7 @@ PARTS = {
         "identity": {"experiment", "settings", "batch_size", "shuffle", "schedule", "decay", "evaluate_every", "precision",
                      "second_moments", "hyperparameters", "data", "model", "optimizer"},
         "extent": {"passes", "seed", "shard"},
-        "machine": {"device", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source"},
+        "machine": {"device", "part", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source"},
     },
     "properties": {"identity": {"property"}, "extent": {"seeds"}, "machine": {"threads", "results", "force"}},
 }  # fmt: skip
