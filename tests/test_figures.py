@@ -158,7 +158,7 @@ def test_figure_4_has_the_papers_layout(tmp_path, drawn):
     write_sweep(tmp_path, lambda loss, row: loss, epochs=(10,))
     program.fig4(tmp_path, tmp_path / "figures")
     (figure,) = drawn
-    assert len(figure.axes) == 11
+    assert len(figure.axes) == 12
     titles = [axis.get_title() for axis in figure.axes[:6]]
     assert titles[0].startswith("after 10 passes")
     assert titles[3].startswith("after 100 passes")
