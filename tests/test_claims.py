@@ -11,7 +11,7 @@ from scripts.claims.figure4 import OURS, PAPER, claims
 from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS, judge, meets
 from scripts.claims.ledger import verdicts
 from scripts.claims.sections import bias_correction, comparisons, smallest_lead, vanishing_moments
-from scripts.report.__main__ import counted
+from scripts.report.numbers import counted
 
 AHEAD = {"section": "6.1", "claim": "Adam is ahead", "experiment": "fig1_left", "ahead": ["Adam"], "behind": ["SGDNesterov"], "at": "mean",
          "criterion": "> 0.05"}  # fmt: skip

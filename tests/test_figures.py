@@ -158,11 +158,10 @@ def test_figure_4_has_the_papers_layout(tmp_path, drawn):
     write_sweep(tmp_path, lambda loss, row: loss, epochs=(10,))
     program.fig4(tmp_path, tmp_path / "figures")
     (figure,) = drawn
-    assert len(figure.axes) == 12
-    titles = [axis.get_title() for axis in figure.axes[:6]]
-    assert titles[0].startswith("after 10 passes")
-    assert titles[3].startswith("after 100 passes")
-    cell = figure.axes[7]  # beta1 = 0.9, beta2 = 0.999, after 10 passes
+    assert [axis.get_title() for axis in figure.axes] == [f"Adam, $\\beta_2$={beta2}" for beta2 in (0.99, 0.999, 0.9999)] * 4
+    rows = [axis.get_ylabel().partition("\n")[0] for axis in figure.axes[::3]]
+    assert rows == [f"{epochs} epochs, $\\beta_1$={beta1}" for epochs in (10, 100) for beta1 in (0.0, 0.9)]
+    cell = figure.axes[4]  # beta1 = 0.9, beta2 = 0.999, after 10 epochs
     black, ours = cell.lines[0], cell.lines[2]
     np.testing.assert_allclose(ours.get_ydata(), black.get_ydata())
     assert -3 in np.round(ours.get_xdata(), 6)

@@ -13,7 +13,7 @@ import run as program
 from experiments.errors import one_sentence_errors
 from experiments.properties import annealing, averaging, invariance, kinship, moments, norms, regret, step_bounds, tracking
 from experiments.properties.trajectories import follow, last
-from experiments.records import PROJECT, catalogue
+from experiments.records import PROJECT, Run, catalogue
 from scripts.claims.judging import FAILS, HOLDS, SEEDS, stated
 from scripts.claims.properties import property_claims
 from scripts.figures import __main__ as figures
@@ -197,7 +197,7 @@ def test_every_property_is_measured_judged_and_drawn(name, monkeypatch, tmp_path
     for module in (annealing, averaging):
         monkeypatch.setattr(module, "load", lambda name, **_: images)
     key, _, size = SMALL[name].partition("=")
-    monkeypatch.setattr(program, "overrides", lambda: [])  # as if this small size were the configured one
+    monkeypatch.setattr(Run, "has_default_settings", True)  # as if this small size were the configured one
     arguments = [
         "run.py",
         "--config-name",
@@ -210,7 +210,7 @@ def test_every_property_is_measured_judged_and_drawn(name, monkeypatch, tmp_path
     monkeypatch.setattr(sys, "argv", arguments)
     program.main()
     (run,) = catalogue(tmp_path)
-    assert (run.measured, run.data, run.csv.stem, run.extent) == (name, "real", name, {"seeds": [0, 1]})
+    assert (run.measured, run.data, run.extent) == (name, "real", {"seeds": [0, 1]})
     assert run.identity["property"][key] == int(size)
     assert run.table()["seed"].nunique() == 2
     program.main()

@@ -29,7 +29,7 @@ from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.progress import announce
 from experiments.provenance import merge_sessions, session
 from experiments.records import COLUMNS, PROJECT, catalogue, partition, read
-from experiments.training import checkpoints
+from experiments.training import checkpoints, members
 from scripts.analysis.runs import REFERENCE
 from scripts.claims.sections import choice
 
@@ -469,7 +469,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
 
     monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
     sessions = itertools.count()
-    monkeypatch.setattr(program, "session", lambda device: {**session(device), "started": f"session {next(sessions)}"})
+    monkeypatch.setattr(members, "session", lambda device: {**session(device), "started": f"session {next(sessions)}"})
     with pytest.raises(SystemExit, match="interrupted: started again, the run goes on from its last finished pass"):
         command(*overrides)
     assert command(*overrides) == [path]

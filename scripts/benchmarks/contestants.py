@@ -7,6 +7,7 @@ The CPU cores are those that the parent process left it.
 import experiments.process  # isort: skip  # before torch
 
 import argparse
+import contextlib
 import math
 import sys
 import time
@@ -357,13 +358,14 @@ def main() -> None:
         epoch = sparse_epoch(by_torch=arguments.contestant == "torch.sparse")
     else:
         epoch = CONTESTANTS[arguments.contestant](WORKS[arguments.work], arguments.device)
-    answers, sys.stdout = sys.stdout, sys.stderr  # what training prints is no answer
-    epoch()  # compiles, allocates
-    print("ready", file=answers, flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        epoch()
-        print(time.perf_counter() - start, file=answers, flush=True)
+    answers = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # what training prints is no answer
+        epoch()  # compiles, allocates
+        print("ready", file=answers, flush=True)
+        for _ in sys.stdin:
+            start = time.perf_counter()
+            epoch()
+            print(time.perf_counter() - start, file=answers, flush=True)
 
 
 if __name__ == "__main__":
