@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import optim
 import run as program
@@ -224,8 +225,8 @@ def test_every_property_is_measured_judged_and_drawn(name, monkeypatch, tmp_path
 
 def test_the_properties_configured_are_those_judged_and_those_made():
     assert set(NAMES) == set(stated("properties")) == set(SMALL)
-    (made,) = [line for line in (PROJECT / "Makefile").read_text().splitlines() if line.startswith("PROPERTIES := ")]
-    assert set(made.removeprefix("PROPERTIES := ").split(",")) == set(NAMES)
+    (made,) = yaml.safe_load((PROJECT / "conf/sweeps/properties.yaml").read_text())["parallel"]
+    assert set(made.removeprefix("property=").split(",")) == set(NAMES)
 
 
 def test_mistakes_are_answered_in_one_sentence(monkeypatch):

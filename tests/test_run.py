@@ -302,7 +302,8 @@ def test_the_command_line_precedes_the_row_and_the_row_the_files():
     assert (config["optimizer"]["lr"], config["optimizer"]["rho"], config["optimizer"]["momentum"]) == (9e-4, 0.95, 0.0)
     overrides = ["experiment=fig3", "optimizer=adagrad", "settings=grid", "model.initial_std.stage2=0.5"]
     with initialize(version_base="1.3", config_path="../conf"):
-        assert resolve(compose("config", overrides), overrides) == resolved(*overrides)
+        composed = resolve(compose("config", overrides), overrides)
+    assert composed == resolved(*overrides)
     assert "hyperparameters" not in config
     config = resolved("experiment=fig1_left", "optimizer.lr=16", "schedule=constant", "passes=3")
     assert (config["optimizer"]["lr"], config["schedule"], config["passes"]) == (16, "constant", 3)
