@@ -20,11 +20,14 @@ import optim
 from data.types import Dataset
 from experiments.errors import ConfigError, unknown_key
 from experiments.models.base import Model
-from experiments.records import COLUMNS, DEFAULTS
+from experiments.records import COLUMNS, DEFAULTS, PROJECT
 from experiments.schema import check, spelled, validate
 from experiments.training.plan import Plan
 from experiments.training.state import MakeOptimizer
 from experiments.training.streams import generator
+
+# A path relative to the project, for configurations: ${project:results/runs}. Hydra itself takes them relative to the working directory.
+OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
 
 # Each member costs Python objects and rows of the CSV, whatever its size.
 _MOST_MEMBERS = 100_000

@@ -4,12 +4,25 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import sys
 import threading
 import time
+from types import TracebackType
 
 # Threads that wait for each other sleep instead of spinning: a spinning thread keeps the one it waits for from running as soon as another
 # program wants the core, and an epoch then takes up to thirty times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Answers Ctrl-C during the imports, which take seconds, in one word."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end_quietly
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 

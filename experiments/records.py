@@ -2,7 +2,7 @@
 
 A run is two files. The CSV has a row for each member and epoch: COLUMNS, then a column for each hyper-parameter in which members differ,
 then second moments where they are recorded. The JSON beside it holds the configuration in three parts (see `partition`), the overrides of
-the command line, the provenance of every session, and the digest of the CSV. Questions about runs are put to the JSON, never to file names.
+the command line, the provenance of every session, and the digests of both files. Questions about runs are put to the JSON, never to file names.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ class Run:
             with atomic_write(self.csv.with_suffix(".json")) as json_part, atomic_write(self.csv) as csv_part:
                 table.to_csv(csv_part, index=False, float_format="%.8g")
                 digest = {"sha256": _sha256(csv_part), "rows": len(table)}
-                json_part.write_text(json.dumps({**self.labels, **parts, "csv": digest, **facts}, indent=1) + "\n")
+                record = {**self.labels, **parts, "csv": digest, **facts}
+                json_part.write_text(json.dumps(record | {"sha256": _digest(record)}, indent=1) + "\n")
                 self.csv.with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
             raise OSError(f"cannot write {self} ({error.strerror}): make room, or name another folder with results=...") from error
@@ -212,12 +213,15 @@ def _read(csv: Path, stamps: tuple) -> Run:
     name, repair = display_path(csv.with_suffix(".json")), "restore both files, or train again with force=true"
     try:
         facts = json.loads(csv.with_suffix(".json").read_text())
+        changed = facts.pop("sha256") != _digest(facts)
         labels = {key: str(facts.pop(key)) for key in (("measured", "data") if "measured" in facts else LABELS)}
         parts = {part: dict(facts.pop(part)) for part in ("identity", "extent", "machine")}
         overrides, digest, rows = tuple(facts.pop("overrides")), facts["csv"]["sha256"], facts["csv"]["rows"]
         _ = facts["sessions"][-1]["started"]  # by which runs are told apart
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RecordError(f"{name} is not the record of a run: {repair}") from error
+    if changed:
+        raise RecordError(f"{name} was changed after it was written: {repair}")
     if _sha256(csv) != digest:
         raise RecordError(f"{display_path(csv)} is not the table of {rows} rows that its JSON describes: {repair}")
     return Run(csv, parts["identity"], parts["extent"], parts["machine"], overrides, facts, **labels)
@@ -236,6 +240,11 @@ def slug(name: str, overrides: Iterable[str], parts: Mapping) -> str:
 def display_path(path: Path) -> str:
     """Returns the path relative to the project where it lies in it."""
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
+def _digest(record: Mapping) -> str:
+    """Returns the SHA-256 of everything in a JSON besides the digest itself."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

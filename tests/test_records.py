@@ -54,12 +54,19 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def change(path, old, new):
+    record = path.with_suffix(".json").read_text()
+    assert old in record
+    path.with_suffix(".json").write_text(record.replace(old, new))
+
+
 # What may happen to the two files of a run. Where the JSON is damaged, it is the one that the message names.
 DAMAGES = {
     "a flipped bit": lambda path: flip(path),
     "a cut CSV": lambda path: path.write_bytes(path.read_bytes()[:-30]),
     "another table": lambda path: path.write_text(path.read_text().replace(",0.5\n", ",0.6\n")),
     "an empty CSV": lambda path: path.write_text(""),
+    "the JSON has another lr": lambda path: change(path, "0.001", "0.002"),
 } | {
     f"the JSON is {text}": lambda path, text=text: path.with_suffix(".json").write_text(text)
     for text in ("", "[]", "{}", "null", '"text"', '{"csv": null}', '{"data": "real"')
@@ -72,7 +79,9 @@ def test_damaged_files_are_found_in_one_sentence_by_everyone_and_nothing_is_writ
     path = write_run(runs, "Adam", [0.5, 0.4])
     DAMAGES[damage](path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    words = f"{path.with_suffix('.json')} is not the record of a run: restore" if "JSON" in damage else f"{path} is not the table of 4 rows"
+    words = f"{path} is not the table of 4 rows"
+    if "JSON" in damage:
+        words = f"{path.with_suffix('.json')} {'was changed after' if 'lr' in damage else 'is not the record of a run: restore'}"
     for reading in (lambda: read(path), lambda: catalogue(tmp_path)):
         with pytest.raises(RecordError, match=words):
             reading()
