@@ -1,8 +1,8 @@
 """Finished runs on disk: `write` one, find them with `catalogue`.
 
-A run is two files. The CSV has a row for each member and epoch: COLUMNS, then a column for each hyper-parameter in which members differ,
-then second moments where they are recorded. The JSON beside it holds the configuration in three parts (see `partition`), the overrides of
-the command line, the provenance of every session, and the digests of both files. Questions about runs are put to the JSON, never to file names.
+A run is two files. The CSV has a row for each member and epoch: COLUMNS, then second moments where they are recorded, then a column for
+each hyper-parameter in which members differ. The JSON beside it holds the configuration in three parts (see `partition`), the overrides of
+the command line, the provenance of every session, and the digests of both files. File names are for people: nothing reads them.
 """
 
 from __future__ import annotations
