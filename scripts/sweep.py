@@ -154,7 +154,7 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
     """Yields the parts of a sweep in the order of its file, then the commands of `python -m` that follow them.
 
     Args:
-        name: of the file in conf/sweeps. It has lists of command lines of run.py under `parallel` and `one_by_one`; a mapping in a list
+        name: of the file in conf/sweeps, or the path of another one, without .yaml. It has lists of command lines of run.py under `parallel` and `one_by_one`; a mapping in a list
             stands for several, from what they share to what they add. `then` are the commands, `sweeps` other sweeps that come first.
         quick: take what is under `quick` instead, where the file has it.
         overrides: for every run.
