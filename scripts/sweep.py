@@ -154,8 +154,9 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
     """Yields the parts of a sweep in the order of its file, then the commands of `python -m` that follow them.
 
     Args:
-        name: of the file in conf/sweeps, or the path of another one, without .yaml. It has lists of command lines of run.py under `parallel` and `one_by_one`; a mapping in a list
-            stands for several, from what they share to what they add. `then` are the commands, `sweeps` other sweeps that come first.
+        name: of the file in conf/sweeps, or the path of another one, without .yaml. It has lists of command lines of run.py under
+            `parallel` and `one_by_one`; a mapping in a list stands for several, from what they share to what they add. `then` are the
+            commands, `sweeps` other sweeps that come first.
         quick: take what is under `quick` instead, where the file has it.
         overrides: for every run.
 
@@ -216,7 +217,7 @@ def main() -> None:
     parser.add_argument("--forecast", action="store_true", help="train nothing")
     options = parser.parse_intermixed_args()
     names = [argument for argument in options.arguments if "=" not in argument]
-    hydra = [argument for argument in options.arguments if argument.startswith("hydra")]
+    hydra = [argument for argument in options.arguments if argument.lstrip("+~").startswith("hydra")]
     overrides = [argument for argument in options.arguments if argument not in (*names, *hydra)]
     local = not any(argument.startswith("hydra/launcher=") for argument in hydra)
     deadline, failed = time.monotonic() + options.minutes * 60, []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import slurm
+from hydra import compose, initialize
 from slurm import ask, until
 
 from experiments.records import PROJECT, catalogue
@@ -45,6 +46,15 @@ def assert_same_runs(folder: Path) -> None:
     assert other.csv.read_bytes() == one.csv.read_bytes()
     assert len(other.facts["sessions"]) > 2
     assert checkpoints(folder) == 0
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", [path.stem for path in sorted((PROJECT / "conf/hydra/launcher").glob("*.yaml"))])
+def test_launchers_have_settings_that_submitit_knows(name):
+    known = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config").SlurmQueueConf.__dataclass_fields__
+    with initialize(version_base="1.3", config_path="../conf"):
+        launcher = compose("config", [f"hydra/launcher={name}"], return_hydra_config=True).hydra.launcher
+    assert {"timeout_min", "signal_delay_s", "max_num_timeout"} < launcher.keys() <= known.keys()
 
 
 @pytest.mark.cluster

@@ -95,7 +95,7 @@ def test_a_cluster_gets_the_shards_of_what_is_missing_at_once(monkeypatch, tmp_p
     launched = []
     monkeypatch.setattr(sweep.Part, "forecast", lambda *_: None)
     monkeypatch.setattr(sweep, "launch", lambda jobs, by_shard, arguments, _: launched.append((jobs, by_shard, arguments)))
-    settings = ["hydra/launcher=slurm", "hydra.launcher.partition=cpu"]
+    settings = ["hydra/launcher=slurm", "+hydra.launcher.account=me"]
     monkeypatch.setattr(sys, "argv", ["sweep", str(tmp_path / "small"), f"results={tmp_path}", *settings])
     with pytest.raises(SystemExit):
         sweep.main()
