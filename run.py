@@ -63,6 +63,8 @@ def run(cfg: DictConfig) -> None:
     if config["part"] is not None:
         check("part", config["part"], Rule(lambda part: part in everything, f"null or a whole number below {len(everything)}"))
         with exclusive(record.csv.with_name(f"{record.csv.stem},part={config['part']}.csv")):
+            if is_done(record, config["force"]):
+                return
             train_members(config, dataset, device, record, [config["part"]])
         if left := [part for part in everything if Checkpoint.of(record, part).passes() < config["passes"]]:
             print(f"{record}: part {config['part']} is trained, {len(left)} of {len(everything)} are not")

@@ -78,6 +78,12 @@ class Job:
         count = 1 if self.config_name == "properties" else len(shards(self.config))
         return [[*self.overrides, f"part={number}"] for number in range(count)] if count > 1 else [self.overrides]
 
+    def epochs_left(self) -> int:
+        """Returns how many epochs the shards of the members have to train yet, one after another."""
+        numbers = range(len(shards(self.config)))
+        done = max(sum(Checkpoint.of(run, number).passes() for number in numbers) for run in self.runs.values())
+        return len(numbers) * self.config["passes"] - done
+
     def forecast(self, seconds: dict[tuple, float]) -> float:
         """Returns the seconds of training that are left, from a few steps taken here; a property's are those of the tracked run.
 
@@ -96,8 +102,7 @@ class Job:
             products.use(config["products"])
             arguments = train_arguments(config, parts[0], _load(json.dumps(config["data"]), device), device)
             seconds[kind] = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*arguments)).seconds
-        done = sum(Checkpoint.of(self.runs["real"], number).passes() for number in range(len(parts)))
-        return (len(parts) * config["passes"] - done) * seconds[kind]
+        return self.epochs_left() * seconds[kind]
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,8 +154,9 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
     """Yields the parts of a sweep in the order of its file, then the commands of `python -m` that follow them.
 
     Args:
-        name: of the file in conf/sweeps. It has lists of command lines of run.py under `parallel` and `one_by_one`; a mapping in a list
-            stands for several, from what they share to what they add. `then` are the commands, `sweeps` other sweeps that come first.
+        name: of the file in conf/sweeps, or the path of another one, without .yaml. It has lists of command lines of run.py under
+            `parallel` and `one_by_one`; a mapping in a list stands for several, from what they share to what they add. `then` are the
+            commands, `sweeps` other sweeps that come first.
         quick: take what is under `quick` instead, where the file has it.
         overrides: for every run.
 
@@ -211,7 +217,7 @@ def main() -> None:
     parser.add_argument("--forecast", action="store_true", help="train nothing")
     options = parser.parse_intermixed_args()
     names = [argument for argument in options.arguments if "=" not in argument]
-    hydra = [argument for argument in options.arguments if argument.startswith("hydra")]
+    hydra = [argument for argument in options.arguments if argument.lstrip("+~").startswith("hydra")]
     overrides = [argument for argument in options.arguments if argument not in (*names, *hydra)]
     local = not any(argument.startswith("hydra/launcher=") for argument in hydra)
     deadline, failed = time.monotonic() + options.minutes * 60, []
@@ -240,6 +246,9 @@ def main() -> None:
                 one_by_one = ["hydra.launcher.n_jobs=1"] if local and not step.parallel else []
                 try:
                     launch(missing, not local, [*one_by_one, *hydra], deadline)
+                    if not local:  # a shared folder may have shown the last shards each other's checkpoints too late
+                        trained = [job for job in step.missing() if job.config_name == "config" and not job.epochs_left()]
+                        launch(trained, False, [], deadline)
                 except subprocess.TimeoutExpired:
                     sys.exit(f"{options.minutes:g} minutes are over: run the command again to resume")
         failed += [f"python run.py {' '.join(job.overrides)}" for part in parts for job in part.missing()]

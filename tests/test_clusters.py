@@ -1,12 +1,16 @@
 """Sweeps on clusters: whatever happens to their jobs, the CSVs are those of one process on one machine."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import slurm
+from hydra import compose, initialize
 from slurm import ask, until
 
 from experiments.records import PROJECT, catalogue
@@ -16,7 +20,7 @@ RUNS = (
     "experiment=fig2b optimizer=adam seed=[0,1] passes=150 evaluate_every=150 model.hidden=50 data.examples=2000 data.source=standin "
     "device=cpu threads=1 products=torch"
 )
-SECONDS = 400.0  # at most, for every step, on a busy machine
+SECONDS = 240.0  # at most, for every step, on a busy machine
 
 
 def alone(folder: Path) -> None:
@@ -45,6 +49,15 @@ def assert_same_runs(folder: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize("name", [path.stem for path in sorted((PROJECT / "conf/hydra/launcher").glob("*.yaml"))])
+def test_launchers_have_settings_that_submitit_knows(name):
+    known = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config").SlurmQueueConf.__dataclass_fields__
+    with initialize(version_base="1.3", config_path="../conf"):
+        launcher = compose("config", [f"hydra/launcher={name}"], return_hydra_config=True).hydra.launcher
+    assert {"timeout_min", "signal_delay_s", "max_num_timeout"} < launcher.keys() <= known.keys()
+
+
+@pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.skipif(not slurm.INSTALLED, reason="no Slurm: apt-get install munge slurmctld slurmd slurm-client")
 def test_slurm_jobs_resume_after_their_time_limit_and_after_preemption(tmp_path):
@@ -70,4 +83,29 @@ def test_slurm_jobs_resume_after_their_time_limit_and_after_preemption(tmp_path)
             until(hurry, SECONDS)
             output = process.stdout.read()
         assert process.returncode == 0, output
+    assert_same_runs(tmp_path)
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Yields the processes that a process has started, directly or not, with their names."""
+    lines = subprocess.run(("ps", "-eo", "pid=,ppid=,args="), capture_output=True, text=True, check=True).stdout.splitlines()
+    for child, parent, name in (line.split(maxsplit=2) for line in lines):
+        if int(parent) == pid:
+            yield int(child), name
+            yield from descendants(int(child))
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_ray_starts_the_task_of_a_killed_worker_again(tmp_path):
+    pytest.importorskip("ray", reason="no Ray: pip install '.[ray]'")
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    alone(tmp_path / "alone")
+    settings = [f"+hydra.launcher.ray.init.{one}" for one in ("num_cpus=2", "include_dashboard=false")]
+    with sweep(tmp_path, "hydra/launcher=ray", *settings, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}) as process:
+        until(lambda: checkpoints(tmp_path) == 2 or process.poll() is not None, SECONDS)
+        worker = next(pid for pid, name in descendants(process.pid) if name.startswith("ray::_run_job"))
+        os.kill(worker, signal.SIGKILL)
+        output = process.communicate()[0]
+    assert process.returncode == 0, output
     assert_same_runs(tmp_path)

@@ -69,3 +69,36 @@ def test_jobs_go_on_after_one_that_fails(monkeypatch, tmp_path, capsys, images, 
         program.cli()
     assert "optimizer.lr=-1 is invalid: expected a finite number from 0 up" in capsys.readouterr().err
     assert len(list(tmp_path.rglob("*.csv"))) == 2
+
+
+def test_jobs_that_train_a_shard_each_write_the_run_of_one_process(monkeypatch, tmp_path, capsys, images):
+    monkeypatch.setattr(program, "load", lambda **_: images)
+
+    def call(*overrides: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["run.py", "seed=[0,1]", "shard=1", "passes=2", "device=cpu", "products=torch", *overrides])
+        program.cli()
+
+    call(f"results={tmp_path}/one")
+    call(f"results={tmp_path}/jobs", "part=1")
+    assert "part 1 is trained, 1 of 2 are not" in capsys.readouterr().out
+    assert not list(tmp_path.glob("jobs/**/*.csv"))
+    call(f"results={tmp_path}/jobs", "part=0")
+    (one,), (other,) = tmp_path.glob("one/**/*.csv"), tmp_path.glob("jobs/**/*.csv")
+    assert other.read_bytes() == one.read_bytes()
+    assert sorted(path.suffix for path in other.parent.iterdir()) == [".csv", ".json"]
+    with pytest.raises(SystemExit, match="part=2 is invalid: expected null or a whole number below 2"):
+        call(f"results={tmp_path}/none", "part=2")
+
+
+def test_a_cluster_gets_the_shards_of_what_is_missing_at_once(monkeypatch, tmp_path):
+    (tmp_path / "small.yaml").write_text("parallel:\n- experiment=fig2b seed=[0,1] optimizer=adam\none_by_one:\n- property=norms\n")
+    launched = []
+    monkeypatch.setattr(sweep.Part, "forecast", lambda *_: None)
+    monkeypatch.setattr(sweep, "launch", lambda jobs, by_shard, arguments, _: launched.append((jobs, by_shard, arguments)))
+    settings = ["hydra/launcher=slurm", "+hydra.launcher.account=me"]
+    monkeypatch.setattr(sys, "argv", ["sweep", str(tmp_path / "small"), f"results={tmp_path}", *settings])
+    with pytest.raises(SystemExit):
+        sweep.main()
+    (jobs, by_shard, arguments), (late, *_) = launched
+    assert (by_shard, arguments, late) == (True, settings, [])
+    assert [line[-1] for job in jobs for line in job.shards()] == ["part=0", "part=1", f"results={tmp_path}"]
