@@ -250,7 +250,7 @@ def main() -> None:
                         trained = [job for job in step.missing() if job.config_name == "config" and not job.epochs_left()]
                         launch(trained, False, [], deadline)
                 except subprocess.TimeoutExpired:
-                    sys.exit(f"{options.minutes:g} minutes are over: run the command again to resume")
+                    sys.exit(f"--minutes={options.minutes:g} are over: run the command again to resume")
         failed += [f"python run.py {' '.join(job.overrides)}" for part in parts for job in part.missing()]
         if failed:
             sys.exit("\n".join(["error: these failed, run the command again for them:", *failed]))
