@@ -28,7 +28,7 @@ from experiments.locks import exclusive, remove_abandoned
 from experiments.progress import diverged_members, summary
 from experiments.provenance import merge_sessions, session
 from experiments.records import PROJECT, Run
-from experiments.schema import Rule, check
+from experiments.schema import Rule, check, validate_property
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.members import train_members
 from experiments.training.threads import AVAILABLE
@@ -102,6 +102,7 @@ def measure_property(cfg: DictConfig) -> None:
     config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
     for key in ("seeds", "threads", "results", "force"):
         check(key, config[key])
+    validate_property(config["property"])
     device = choose_device("cpu")
     if config["threads"] != "auto":
         torch.set_num_threads(min(config["threads"], AVAILABLE))

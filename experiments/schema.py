@@ -39,6 +39,10 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
+def _is_pair_of_betas(value) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_number(part) and 0 <= part < 1 for part in value)
+
+
 def _choice(*values: str) -> Rule:
     return Rule(lambda value: value in values, f"one of {', '.join(values)}")
 
@@ -55,10 +59,13 @@ _BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
 _NUMBER = Rule(_is_number, "a finite number")
 _COUNT = Rule(lambda value: _is_whole(value) and value > 0, "a whole number above 0")
 _FROM_0 = Rule(lambda value: _is_number(value) and value >= 0, "a finite number from 0 up")
+_ABOVE_0 = Rule(lambda value: _is_number(value) and value > 0, "a finite number above 0")
 _BELOW_1 = Rule(lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
 _UP_TO_1 = Rule(lambda value: _is_number(value) and 0 < value <= 1, "a number in (0, 1]")
 _TEXT = Rule(lambda value: isinstance(value, str), "a name")
 _SEEDS = Rule(lambda value: _is_whole(value) and value >= 0, "a whole number from 0 up", population=True)
+
+_PROPERTY_COUNTS = ("steps", "passes", "batch_size", "snapshots", "dimensions", "draws", "coordinates", "hidden", "horizons")
 
 RULES = {
     "experiment": _TEXT,
@@ -101,6 +108,17 @@ RULES = {
     "optimizer.momentum": _each(_BELOW_1),
     "optimizer.minibatches": _COUNT,
     "seeds": _SEEDS,
+    **{f"property.{key}": _COUNT for key in _PROPERTY_COUNTS},
+    "property.examples": _or(_COUNT, None, "null for all"),
+    **{f"property.{key}": _ABOVE_0 for key in ("lr", "alpha", "far", "walk", "noise", "rare")},
+    "property.l2": _FROM_0,
+    **{f"property.{key}": _BELOW_1 for key in ("beta", "beta2", "lambda_")},
+    "property.drifts": _each(_NUMBER),
+    "property.eps": _each(_FROM_0),
+    "property.one_minus_beta2": _each(_UP_TO_1),
+    **{f"property.{key}": _each(_ABOVE_0) for key in ("factors", "lrs", "norms")},
+    "property.betas": _each(Rule(_is_pair_of_betas, "a pair of numbers in [0, 1)")),
+    "property.kinds": _each(_choice("dense", "sparse", "single", "growing", "shrinking")),
 }
 
 
@@ -122,9 +140,24 @@ def check(key: str, value, rule: Rule | None = None) -> None:
     for part in value:
         if not rule.accepts(part):
             raise ConfigError(f"{key}={spelled(part)} is invalid: expected {rule.expected}")
-    if len(set(value)) < len(value):
+    if len(set(map(spelled, value))) < len(value):
         twice = next(part for place, part in enumerate(value) if part in value[:place])
         raise ConfigError(f"{key}={spelled(twice)} is invalid: expected every value of a list once")
+
+
+def validate_property(arguments: Mapping) -> None:
+    """Checks the arguments of a measured property.
+
+    Raises:
+        ConfigError: a value is invalid, or a list is expected.
+    """
+    for key, value in arguments.items():
+        if key == "_target_":
+            continue
+        rule = RULES[f"property.{key}"]
+        if rule.population and not isinstance(value, list):
+            raise ConfigError(f"property.{key}={spelled(value)} is invalid: expected a list, each {rule.expected}")
+        check(f"property.{key}", value, rule)
 
 
 def spelled(value) -> str:

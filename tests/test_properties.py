@@ -229,8 +229,19 @@ def test_the_properties_configured_are_those_judged_and_those_made():
     assert set(made.removeprefix("property=").split(",")) == set(NAMES)
 
 
-def test_mistakes_are_answered_in_one_sentence(monkeypatch):
-    for override, words in (("property=nothing", "property=nothing is unknown: choose one of"), ("property.stepz=3", "did you mean steps")):
-        monkeypatch.setattr(sys, "argv", ["run.py", "--config-name", "properties", override])
-        with pytest.raises(SystemExit, match=words), one_sentence_errors():
-            program.main()
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["property=nothing"], "property=nothing is unknown: choose one of"),
+        (["property.stepz=3"], "did you mean steps"),
+        (["property.steps=0"], "property.steps=0 is invalid: expected a whole number above 0"),
+        (["property.eps=[]"], r"property.eps=\[\] is invalid"),
+        (["property.factors=5"], "property.factors=5 is invalid: expected a list"),
+        (["property=step_bounds", "property.betas=[[0.9,1.5]]"], r"property.betas=\[0.9,1.5\] is invalid: expected a pair of numbers"),
+        (["property=moments", "property.beta2=true"], "property.beta2=true is invalid"),
+    ],
+)
+def test_mistakes_are_answered_in_one_sentence(monkeypatch, tmp_path, overrides, words):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--config-name", "properties", f"results={tmp_path}", *overrides])
+    with pytest.raises(SystemExit, match=words), one_sentence_errors():
+        program.main()
