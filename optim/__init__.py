@@ -1,4 +1,4 @@
-"""The paper's optimizers and those it compares with, as torch optimizers; schedules and averages for any of them."""
+"""The paper's optimizers and its baselines as torch optimizers, with schedules and averages for any torch optimizer."""
 
 from .adadelta import AdaDelta
 from .adagrad import AdaGrad

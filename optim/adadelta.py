@@ -12,7 +12,7 @@ from .roots import sqrt
 
 
 def adadelta(theta, g, v, d, t, alpha, rho, eps) -> tuple[Tensor, Tensor, Tensor]:
-    """One step: the ratio of the root mean squares of past steps (d) and of gradients (v) gives the step its length."""
+    """Returns (theta, v, d) after one step; v and d are moving averages of squared gradients and squared steps."""
     v = rho * v + (1 - rho) * (g * g)
     delta = sqrt(d + eps) / sqrt(v + eps) * g
     d = rho * d + (1 - rho) * (delta * delta)
@@ -21,17 +21,17 @@ def adadelta(theta, g, v, d, t, alpha, rho, eps) -> tuple[Tensor, Tensor, Tensor
 
 
 class AdaDelta(RuleOptimizer):
-    """AdaDelta: steps in the units of the parameters, so that a learning rate of 1 is the algorithm as published.
+    """AdaDelta, whose steps have the units of the parameters; lr = 1 is the published algorithm.
 
     Args:
         params: parameters, or groups of them, as for any torch optimizer.
-        lr: a factor on the step.
+        lr: factor of the step.
         rho: decay rate of both averages, in [0, 1).
-        eps: added under both roots; it also sets the length of the first steps.
-        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
+        eps: added under both roots; sets the length of the first steps.
+        weight_decay: adds weight_decay theta to the gradient; see `Options` for decoupled decay.
         options: see `Options`.
 
-    State per parameter: v is `square_avg`, d `acc_delta`, the number of steps `step`. Follows the trajectory of torch.optim.Adadelta.
+    State per parameter: `square_avg` (v), `acc_delta` (d), `step` (t). The trajectory is torch.optim.Adadelta's up to rounding.
     """
 
     torch_twin: ClassVar = torch.optim.Adadelta
@@ -49,6 +49,6 @@ class AdaDelta(RuleOptimizer):
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay), options)
 
     def formula(self, settings: dict) -> Formula:
-        """The rule above."""
+        """Returns the rule above."""
         hyperparameters = {"alpha": settings["lr"], "rho": settings["rho"], "eps": settings["eps"]}
         return Formula(adadelta, ("square_avg", "acc_delta"), hyperparameters)

@@ -1,4 +1,4 @@
-"""AdaGrad (Duchi, Hazan & Singer 2011), in the diagonal form that section 5 of the paper compares with."""
+"""AdaGrad (Duchi, Hazan & Singer 2011) in its diagonal form (section 5)."""
 
 from typing import ClassVar, Unpack
 
@@ -12,24 +12,24 @@ from .roots import sqrt
 
 
 def adagrad(theta, g, v, t, alpha, eps) -> tuple[Tensor, Tensor]:
-    """One step: theta moves along g over the root of v, the sum of all squared gradients so far."""
+    """Returns (theta, v) after one step; v is the sum of all squared gradients so far."""
     v = v + g * g
     theta = theta - alpha * g / (sqrt(v) + eps)
     return theta, v
 
 
 class AdaGrad(RuleOptimizer):
-    """AdaGrad: the limit of Adam for beta1 = 0, beta2 -> 1 and alpha_t = alpha / sqrt(t) (section 5).
+    """AdaGrad, the limit of Adam for beta1 = 0, beta2 -> 1 and alpha_t = alpha / sqrt(t) (section 5).
 
     Args:
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         eps: added to the root of v.
-        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
-        initial_accumulator_value: v before the first step, one number.
+        weight_decay: adds weight_decay theta to the gradient; see `Options` for decoupled decay.
+        initial_accumulator_value: every element of v before the first step.
         options: see `Options`.
 
-    State per parameter: v is `sum`, the number of steps `step`. Follows the trajectory of torch.optim.Adagrad.
+    State per parameter: `sum` (v), `step` (t). The trajectory is torch.optim.Adagrad's up to rounding.
     """
 
     torch_twin: ClassVar = torch.optim.Adagrad
@@ -49,12 +49,12 @@ class AdaGrad(RuleOptimizer):
         super().__init__(params, defaults, options)
 
     def formula(self, settings: dict) -> Formula:
-        """The rule above."""
+        """Returns the rule above."""
         hyperparameters = {"alpha": settings["lr"], "eps": settings["eps"]}
         return Formula(adagrad, ("sum",), hyperparameters, start=settings["initial_accumulator_value"])
 
     def check_group(self, settings: dict) -> None:
-        """Also refuses a tensor for the start of v."""
+        """Also raises TypeError if initial_accumulator_value is a tensor."""
         super().check_group(settings)
         if isinstance(start := settings["initial_accumulator_value"], Tensor):
-            raise TypeError(f"initial_accumulator_value={start!r} should be one number")
+            raise TypeError(f"initial_accumulator_value={start!r} is invalid: expected one number")

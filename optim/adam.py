@@ -14,12 +14,12 @@ from .roots import sqrt
 
 
 def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of Algorithm 1: the gradient g at step t = 1, 2, ... takes (theta, m, v) to their new values.
+    """Returns (theta, m, v) after step t = 1, 2, ... of Algorithm 1 with the gradient g.
 
-    m and v are moving averages of the gradient and of its elementwise square. Both start at zero and are therefore too
-    small at first, by the factors 1 - beta1^t and 1 - beta2^t that mhat and vhat take out again (section 3). eps is added
-    to the root of vhat, not under the root and not to the root of v. With bias_correction off, mhat = m and vhat = v.
-    lambda_ < 1 lets beta1 decay as beta1 lambda^(t-1), as the convergence theorem wants it (section 4).
+    m and v are moving averages of the gradient and of its elementwise square. Both start at zero, which biases them by the factors
+    1 - beta1^t and 1 - beta2^t; mhat and vhat correct this (section 3). eps is added to the root of vhat: not under the root, and not
+    to the root of v. Without bias_correction, mhat = m and vhat = v. The convergence theorem assumes lambda_ < 1, which decays beta1
+    as beta1 lambda^(t-1) (section 4).
     """
     beta1_t = beta1 * lambda_ ** (t - 1)
     m = beta1_t * m + (1 - beta1_t) * g
@@ -31,9 +31,9 @@ def adam(theta, g, m, v, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correcti
 
 
 def adam_reordered(theta, g, m, v, t, alpha, beta1, beta2, eps_hat, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
-    """The same with the corrections moved to the step size, which saves two divisions per element (end of section 2).
+    """Applies the bias corrections to the step size, which saves two divisions per element (end of section 2).
 
-    It equals Algorithm 1 where eps_hat = eps sqrt(1 - beta2^t). With one eps_hat for all t it does not, at the first steps.
+    Equals Algorithm 1 if eps_hat = eps sqrt(1 - beta2^t). With a constant eps_hat, the first steps differ.
     """
     beta1_t = beta1 * lambda_ ** (t - 1)
     m = beta1_t * m + (1 - beta1_t) * g
@@ -44,7 +44,7 @@ def adam_reordered(theta, g, m, v, t, alpha, beta1, beta2, eps_hat, lambda_=1.0,
 
 
 def amsgrad(theta, g, m, v, vmax, t, alpha, beta1, beta2, eps, lambda_=1.0, bias_correction=True) -> tuple[Tensor, ...]:
-    """Adam with the largest v so far, vmax, in the place of v (Reddi, Kale & Kumar 2018; corrected for bias as in torch)."""
+    """Divides by the root of vmax, the largest v so far (Reddi, Kale & Kumar 2018), with bias correction as in torch."""
     beta1_t = beta1 * lambda_ ** (t - 1)
     m = beta1_t * m + (1 - beta1_t) * g
     v = beta2 * v + (1 - beta2) * (g * g)
@@ -56,7 +56,7 @@ def amsgrad(theta, g, m, v, vmax, t, alpha, beta1, beta2, eps, lambda_=1.0, bias
 
 
 class Adam(RuleOptimizer):
-    """Adam: steps of about alpha, scaled by estimates of the gradient's first and second moments (section 2).
+    """Adam: steps of about alpha, from estimates of the gradient's first and second moments (section 2).
 
     ::
 
@@ -64,29 +64,31 @@ class Adam(RuleOptimizer):
         v_t = beta2 v_(t-1) + (1 - beta2) g_t^2          vhat_t = v_t / (1 - beta2^t)
         theta_t = theta_(t-1) - alpha mhat_t / (sqrt(vhat_t) + eps)
 
-    g_t is the gradient at step t = 1, 2, ..., theta_t the parameters after it; m_0 = v_0 = 0; products, roots and quotients are
-    taken element by element.
+    g_t is the gradient at step t = 1, 2, ..., theta_t are the parameters after it, and m_0 = v_0 = 0. All operations are elementwise.
 
-    Takes the place of torch.optim.Adam: the same arguments, the same trajectory to rounding. It differs in that half precision is
-    calculated in float32, and 1 - beta^t always in float64.
+    Drop-in replacement for torch.optim.Adam: same arguments, same trajectory up to rounding. Unlike torch, it computes half precision
+    in float32, and 1 - beta^t always in float64.
 
     Args:
         params: parameters, named parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
         betas: decay rates (beta1, beta2) of the averages m and v, in [0, 1).
         eps: added to the root of vhat.
-        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
-        amsgrad: divide by the root of the largest v so far (the state vmax).
+        weight_decay: adds weight_decay theta to the gradient; see `Options` for decoupled decay.
+        amsgrad: divide by the root of vmax, the largest v so far.
         beta1: the first of betas, by name.
         beta2: the second of betas, by name.
-        eps_hat: if given, the order at the end of section 2: eps_hat, added to the root of the uncorrected v, in the place of eps.
-        beta1_decay: lambda of section 4: step t uses beta1 lambda^(t-1) in m_t (the correction keeps beta1^t), in (0, 1].
-        bias_correction: divide m and v by 1 - beta^t. Without it Adam is RMSProp with momentum on the gradient (section 5).
+        eps_hat: selects the reordered update at the end of section 2: replaces eps, and is added to the root of the uncorrected v.
+        beta1_decay: lambda of section 4, in (0, 1]: m_t uses beta1 lambda^(t-1); the bias correction keeps beta1^t.
+        bias_correction: divide m and v by 1 - beta^t. Without it, Adam is RMSProp with momentum on the gradient (section 5).
         options: see `Options`.
 
-    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, under torch's names and of
-    its shape: m is `exp_avg`, v `exp_avg_sq`, vmax `max_exp_avg_sq` (with amsgrad); the number of steps t is `step`, a float64 tensor.
-    Raises ValueError or TypeError for a value out of range.
+    Each number may be a tensor with one value, or with one value per member of a population. State per parameter, with torch's names
+    and the parameter's shape: `exp_avg` (m), `exp_avg_sq` (v), `max_exp_avg_sq` (vmax, with amsgrad); `step` (t) is a float64 scalar.
+
+    Raises:
+        ValueError: a value is out of range.
+        TypeError: a value has the wrong type.
     """
 
     torch_twin: ClassVar = torch.optim.Adam
@@ -113,7 +115,7 @@ class Adam(RuleOptimizer):
         super().__init__(params, {**defaults, "eps_hat": eps_hat, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
 
     def formula(self, settings: dict) -> Formula:
-        """Algorithm 1, or one of its two variants."""
+        """Returns Algorithm 1, or one of its two variants."""
         beta1, beta2 = settings["betas"]
         hyperparameters = {"alpha": settings["lr"], "beta1": beta1, "beta2": beta2, "lambda_": settings["beta1_decay"]}
         hyperparameters["bias_correction"] = settings["bias_correction"]
@@ -125,7 +127,7 @@ class Adam(RuleOptimizer):
         return Formula(adam, ("exp_avg", "exp_avg_sq"), hyperparameters)
 
     def check_group(self, settings: dict) -> None:
-        """Also refuses amsgrad in the cheaper order, which nobody has defined."""
+        """Also raises ValueError for amsgrad with eps_hat, a combination that no publication defines."""
         super().check_group(settings)
         if settings["amsgrad"] and settings["eps_hat"] is not None:
-            raise ValueError(f"amsgrad=True and eps_hat={settings['eps_hat']} exclude each other: give eps")
+            raise ValueError(f"amsgrad=True and eps_hat={settings['eps_hat']} are mutually exclusive: use eps")

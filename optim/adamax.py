@@ -13,27 +13,26 @@ from .options import BETAS, CommonOptions, Hyperparameter, Options
 
 
 def adamax(theta, g, m, u, t, alpha, beta1, beta2, eps=0.0, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of Algorithm 2: the gradient g at step t = 1, 2, ... takes (theta, m, u) to their new values.
+    """Returns (theta, m, u) after step t = 1, 2, ... of Algorithm 2 with the gradient g.
 
     u is the exponentially weighted infinity norm of the gradients so far (equation 12); it needs no bias correction.
 
-    Our one departure from the paper: where every gradient so far was exactly zero, Algorithm 2 divides 0 by 0. There the
-    update is 0. The paper has no eps, so that tiny gradients get full steps of about alpha; where one is given, it stands
-    where torch has it.
+    Departs from the paper in one case: where all gradients so far are zero, Algorithm 2 divides 0 by 0; here the update is 0.
+    The paper has no eps, so tiny gradients get full steps of about alpha. A nonzero eps is added to |g|, as in torch.
     """
     beta1_t = beta1 * lambda_ ** (t - 1)
     m = beta1_t * m + (1 - beta1_t) * g
     u = torch.maximum(beta2 * u, g.abs() + eps)
-    ratio = torch.where(u == 0, 0, m / torch.where(u == 0, 1, u))  # never 0 / 0, whose derivative is none
+    ratio = torch.where(u == 0, 0, m / torch.where(u == 0, 1, u))  # avoids 0 / 0: its derivative is NaN
     theta = theta - alpha / (1 - bias_correction * beta1**t) * ratio
     return theta, m, u
 
 
 def lp_adam(theta, g, m, v, t, alpha, beta1, beta2, p, lambda_=1.0, bias_correction=True) -> tuple[Tensor, Tensor, Tensor]:
-    """One step with the p-norm of past gradients: p = 2 is Adam at eps = 0, p -> infinity AdaMax (equations 6 to 11).
+    """Returns (theta, m, v) after one step with the p-norm of past gradients (equations 6 to 11).
 
-    v is the average of |g|^p with decay rate beta2^p, for which p is finite and not large: |g|^p soon leaves the range of
-    numbers. Where v is 0 the update is 0.
+    p = 2 is Adam with eps = 0; p -> infinity is AdaMax. v is the moving average of |g|^p with decay rate beta2^p. Large p overflow or
+    underflow |g|^p. Where v is 0, the update is 0.
     """
     beta1_t = beta1 * lambda_ ** (t - 1)
     m = beta1_t * m + (1 - beta1_t) * g
@@ -45,7 +44,7 @@ def lp_adam(theta, g, m, v, t, alpha, beta1, beta2, p, lambda_=1.0, bias_correct
 
 
 class AdaMax(RuleOptimizer):
-    """AdaMax: Adam with the infinity norm in place of the root of the second moment (section 7.1).
+    """AdaMax: Adam with the infinity norm instead of the root of the second moment (section 7.1).
 
     ::
 
@@ -53,30 +52,32 @@ class AdaMax(RuleOptimizer):
         u_t = max(beta2 u_(t-1), |g_t|)
         theta_t = theta_(t-1) - alpha / (1 - beta1^t) m_t / u_t
 
-    g_t is the gradient at step t = 1, 2, ..., theta_t the parameters after it; m_0 = u_0 = 0; maxima and quotients are taken
-    element by element.
+    g_t is the gradient at step t = 1, 2, ..., theta_t are the parameters after it, and m_0 = u_0 = 0. All operations are elementwise.
 
-    Takes the place of torch.optim.Adamax, with the same arguments. It differs in its default eps = 0, as in the paper (torch:
-    1e-8, added to |g_t|, which shrinks the steps of tiny gradients); where u = 0, the update is 0. With eps equal to torch's
-    the trajectory is the same to rounding.
+    Drop-in replacement for torch.optim.Adamax with the same arguments. The default eps is 0, as in the paper, and where u = 0 the
+    update is 0; torch adds 1e-8 to |g_t|, which shrinks the steps of tiny gradients. With torch's eps, the trajectory is the same up
+    to rounding.
 
     Args:
         params: parameters, named parameters, or groups of them, as for any torch optimizer.
-        lr: the step size alpha. The paper bounds a step by alpha (section 7.1); exactly it is alpha (1 - beta1) / (1 - beta1 / beta2),
-            1.009 alpha at the default betas, which slowly falling gradients attain.
+        lr: the step size alpha. The paper bounds a step by alpha (section 7.1). The exact bound is alpha (1 - beta1) / (1 - beta1 / beta2),
+            1.009 alpha at the default betas; slowly falling gradients attain it.
         betas: decay rates (beta1, beta2) of the average m and of the norm u, in [0, 1).
         eps: added to |g|.
-        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
+        weight_decay: adds weight_decay theta to the gradient; see `Options` for decoupled decay.
         beta1: the first of betas, by name.
         beta2: the second of betas, by name.
-        beta1_decay: lambda of section 4: step t uses beta1 lambda^(t-1) in m_t (the correction keeps beta1^t), in (0, 1].
+        beta1_decay: lambda of section 4, in (0, 1]: m_t uses beta1 lambda^(t-1); the bias correction keeps beta1^t.
         bias_correction: divide m by 1 - beta1^t.
         foreach: see `Options`.
         options: see `Options`.
 
-    Numbers may be tensors, of one value or of one value per member of a population. State per parameter, under
-    torch's names and of its shape: m is `exp_avg`, u `exp_inf`; the number of steps t is `step`, a float64 tensor.
-    Raises ValueError or TypeError for a value out of range.
+    Each number may be a tensor with one value, or with one value per member of a population. State per parameter, with torch's names
+    and the parameter's shape: `exp_avg` (m), `exp_inf` (u); `step` (t) is a float64 scalar.
+
+    Raises:
+        ValueError: a value is out of range.
+        TypeError: a value has the wrong type.
     """
 
     torch_twin: ClassVar = torch.optim.Adamax
@@ -103,7 +104,7 @@ class AdaMax(RuleOptimizer):
         )
 
     def formula(self, settings: dict) -> Formula:
-        """Algorithm 2."""
+        """Returns Algorithm 2."""
         beta1, beta2 = settings["betas"]
         hyperparameters = {
             "alpha": settings["lr"],
@@ -126,17 +127,20 @@ class LpAdam(RuleOptimizer):
     Args:
         params: parameters, named parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
-        betas: decay rates (beta1, beta2), in [0, 1); v decays with beta2^p, so that p = 2 is Adam with beta2 squared and eps = 0.
-        p: the norm, from 1 up.
-        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
+        betas: decay rates (beta1, beta2), in [0, 1). v decays with beta2^p, so p = 2 is Adam with beta2 squared and eps = 0.
+        p: order of the norm, at least 1.
+        weight_decay: adds weight_decay theta to the gradient; see `Options` for decoupled decay.
         beta1: the first of betas, by name.
         beta2: the second of betas, by name.
         beta1_decay: lambda of section 4, in (0, 1].
         bias_correction: divide m by 1 - beta1^t and v by 1 - beta2^(p t).
         options: see `Options`.
 
-    State per parameter, of its shape: m is `exp_avg`, v `exp_avg_pow`; the number of steps t is `step`, a float64 tensor.
-    Raises ValueError or TypeError for a value out of range.
+    State per parameter, of the parameter's shape: `exp_avg` (m), `exp_avg_pow` (v); `step` (t) is a float64 scalar.
+
+    Raises:
+        ValueError: a value is out of range.
+        TypeError: a value has the wrong type.
     """
 
     def __init__(
@@ -157,7 +161,7 @@ class LpAdam(RuleOptimizer):
         super().__init__(params, {**defaults, "beta1_decay": beta1_decay, "bias_correction": bias_correction}, options)
 
     def formula(self, settings: dict) -> Formula:
-        """Equations 6 to 11 for a finite p."""
+        """Returns equations 6 to 11 for a finite p."""
         beta1, beta2 = settings["betas"]
         hyperparameters = {"alpha": settings["lr"], "beta1": beta1, "beta2": beta2, "p": settings["p"], "lambda_": settings["beta1_decay"]}
         return Formula(lp_adam, ("exp_avg", "exp_avg_pow"), {**hyperparameters, "bias_correction": settings["bias_correction"]})

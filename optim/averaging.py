@@ -1,4 +1,4 @@
-"""Averages of the parameters over the steps, which generalise better than the last iterate where gradients are noisy (section 7.2)."""
+"""Averages of the parameters over the steps; with noisy gradients they generalise better than the last iterate (section 7.2)."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ from .plans import HALF
 
 
 class TemporalAverage(ABC):
-    """Follows an optimizer: every step of it enters the average. `swapped_in` lends the average to the parameters.
+    """Averages an optimizer's parameters after every step. `swapped_in` sets the parameters to the average.
 
-    The average of parameters in half precision is kept in float32. Parameters that are added to the optimizer later join at
-    their first step, with an average of their own steps; those that leave it leave the average. Tensors of integers keep their
-    own values. Nothing waits for the device, and a CUDA graph that captures the step captures the average with it.
+    Averages of half-precision parameters are float32. Parameters added to the optimizer later are averaged from their first step on;
+    removed parameters leave the average. Integer tensors are not averaged. An update never synchronises with the device, and a CUDA
+    graph that captures the step captures the update too.
 
-    An average that nobody holds any more is freed, and follows no longer. It is pickled and copied together with its optimizer.
-    For statistics of BatchNorm, average `buffers=model.buffers()` too, or call torch.optim.swa_utils.update_bn while the average
-    is swapped in.
+    The average stops following the optimizer once it is garbage-collected. Pickling or copying it includes its optimizer. For
+    BatchNorm statistics, pass `buffers=model.buffers()`, or call torch.optim.swa_utils.update_bn while the average is swapped in.
 
     Args:
         optimizer: any torch optimizer.
-        buffers: tensors that are averaged with its parameters.
+        buffers: further tensors to average.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, buffers: Iterable[Tensor] = ()):
         self._optimizer, self._buffers = optimizer, list(buffers)
         self.thetas: list[Tensor] = []
         self.thetabars: list[Tensor] = []
-        self._steps: list[Tensor] = []  # of each theta; one tensor for those that joined together
-        self._kept: list[Tensor] | None = None
-        self._join()
-        self._follow()
+        self._steps: list[Tensor] = []  # per theta; thetas that joined together share a tensor
+        self._saved: list[Tensor] | None = None  # the parameters while the average is swapped in
+        self._sync_parameters()
+        self._register_hooks()
 
-    def _follow(self) -> None:
-        """Hears of the optimizer's steps as long as somebody else holds this average."""
-        refuse, update = weakref.WeakMethod(self._refuse_if_swapped_in), weakref.WeakMethod(self.update)
+    def _register_hooks(self) -> None:
+        """Hooks into the optimizer's steps through weak references, so that the hooks do not keep this average alive."""
+        check, update = weakref.WeakMethod(self._check_swapped_out), weakref.WeakMethod(self.update)
         hooks = [
-            self._optimizer.register_step_pre_hook(lambda *_: (method := refuse()) and method()),
+            self._optimizer.register_step_pre_hook(lambda *_: (method := check()) and method()),
             self._optimizer.register_step_post_hook(lambda *_: (method := update()) and method()),
         ]
 
@@ -59,10 +58,10 @@ class TemporalAverage(ABC):
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._follow()
+        self._register_hooks()
 
-    def _join(self) -> None:
-        """Makes the tensors that are averaged those that the optimizer has now, and the buffers."""
+    def _sync_parameters(self) -> None:
+        """Updates the list of averaged tensors to the optimizer's current parameters and the buffers."""
         now = [theta for group in self._optimizer.param_groups for theta in group["params"]] + self._buffers
         now = [theta for theta in now if theta.is_floating_point() or theta.is_complex()]
         if len(now) == len(self.thetas) and all(map(lambda one, other: one is other, now, self.thetas)):
@@ -85,13 +84,13 @@ class TemporalAverage(ABC):
 
     @abstractmethod
     def _weight(self, t: Tensor) -> float | Tensor:
-        """How far the average goes towards the parameters in step t."""
+        """Returns the weight of the parameters of step t in the average."""
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the parameters into the average; each step of the optimizer does so."""
-        self._join()
-        found_inf = getattr(self._optimizer, "found_inf", None)  # set by GradScaler: not 0 where the step was left out
+        """Adds the current parameters to the average; runs after each step of the optimizer."""
+        self._sync_parameters()
+        found_inf = getattr(self._optimizer, "found_inf", None)  # set by GradScaler: nonzero if the step was skipped
         weights = {}
         for t in {id(t): t for t in self._steps}.values():
             t += 1 if found_inf is None else (found_inf == 0).to(t)
@@ -106,34 +105,34 @@ class TemporalAverage(ABC):
 
     @torch.no_grad()
     def swap_in(self) -> None:
-        """Puts the average in the place of the parameters, which are kept.
+        """Saves the parameters and sets them to the average.
 
         Raises:
-            RuntimeError: it is there already, or there has been no step.
+            RuntimeError: the average is swapped in already, or there has been no step.
         """
-        self._refuse_if_swapped_in()
+        self._check_swapped_out()
         if self.t == 0:
             raise RuntimeError("there is no average before the first step")
-        self._kept = [theta.clone() for theta in self.thetas]
+        self._saved = [theta.clone() for theta in self.thetas]
         for theta, thetabar in zip(self.thetas, self.thetabars, strict=True):
             theta.copy_(thetabar)
 
     @torch.no_grad()
     def swap_out(self) -> None:
-        """Puts the parameters back.
+        """Restores the parameters.
 
         Raises:
-            RuntimeError: they are in their place.
+            RuntimeError: the average is not swapped in.
         """
-        if self._kept is None:
+        if self._saved is None:
             raise RuntimeError("the average is not swapped in")
-        for theta, kept in zip(self.thetas, self._kept, strict=True):
-            theta.copy_(kept)
-        self._kept = None
+        for theta, saved in zip(self.thetas, self._saved, strict=True):
+            theta.copy_(saved)
+        self._saved = None
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """The average in the place of the parameters, for the length of a `with` block."""
+        """Sets the parameters to the average within a `with` block."""
         self.swap_in()
         try:
             yield
@@ -145,45 +144,45 @@ class TemporalAverage(ABC):
         self._finalizer()
 
     def state_dict(self) -> dict:
-        """The averages, in the order of the parameters and then the buffers, and the number of steps that entered each."""
+        """Returns the averages, parameters before buffers, and the number of steps in each."""
         return {"steps": self._steps, "thetabars": self.thetabars}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes over (as copies) what `state_dict` returned.
+        """Copies what `state_dict` returned.
 
         Raises:
-            ValueError: it belongs to other parameters.
+            ValueError: the averages have other shapes than the parameters.
         """
-        self._join()
+        self._sync_parameters()
         theirs, ours = ([tuple(tensor.shape) for tensor in tensors] for tensors in (state_dict["thetabars"], self.thetabars))
         if theirs != ours:
-            raise ValueError(f"the loaded averages have shapes {theirs}, the parameters {ours}")
+            raise ValueError(f"the loaded averages have shapes {theirs}: expected those of the parameters, {ours}")
         for old, new in zip(self.thetabars, state_dict["thetabars"], strict=True):
             old.copy_(new)
         shared = {step.item(): step.to(self.t.device, copy=True) for step in state_dict["steps"]}
         self._steps = [shared[step.item()] for step in state_dict["steps"]]
 
-    def _refuse_if_swapped_in(self) -> None:
-        if self._kept is not None:
-            raise RuntimeError("the average is swapped in: swap_out() before the next step")
+    def _check_swapped_out(self) -> None:
+        if self._saved is not None:
+            raise RuntimeError("the average is swapped in: call swap_out() before the next step")
 
 
 class ExponentialAverage(TemporalAverage):
     """thetabar_t = beta thetabar_(t-1) + (1 - beta) theta_t from thetabar_0 = 0; thetahat_t = thetabar_t / (1 - beta^t).
 
-    thetahat is kept as such, by thetahat_t = thetahat_(t-1) + (1 - beta) / (1 - beta^t) (theta_t - thetahat_(t-1)), which leaves
-    parameters that do not move exactly as they are.
+    Stores thetahat and updates it by thetahat_t = thetahat_(t-1) + (1 - beta) / (1 - beta^t) (theta_t - thetahat_(t-1)). The average
+    of constant parameters is therefore exact.
 
     Args:
         optimizer: any torch optimizer.
-        beta: decay rate, in [0, 1); the paper writes beta2.
-        bias_correction: average to thetahat, not to thetabar, which is too close to zero at first.
+        beta: decay rate, in [0, 1); beta2 in the paper.
+        bias_correction: whether the average is thetahat. Without it, the average is thetabar, which is biased towards zero at first.
         buffers: see `TemporalAverage`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, beta: float = 0.999, bias_correction: bool = True, buffers: Iterable[Tensor] = ()):
         if not 0 <= beta < 1:
-            raise ValueError(f"beta={beta} should lie in [0, 1)")
+            raise ValueError(f"beta={beta} is invalid: expected a number in [0, 1)")
         super().__init__(optimizer, buffers)
         self.beta, self.bias_correction = beta, bias_correction
 

@@ -1,4 +1,4 @@
-"""What takes time to make is kept between runs, in the user's cache folder, and used only if nobody else can have written it."""
+"""A cache of compiled code in the user's cache folder. Only files that no other user can have written are loaded."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-_PREFIX = "adam-paper-"  # of temporary folders, before the process id
+_PREFIX = "adam-paper-"  # of temporary folders; the process id follows
 
 
 def cached(key: str, suffix: str, make: Callable[[Path], Path], load: Callable[[Path], T]) -> T:
-    """Loads the file that belongs to a key, made anew unless it is there, whole, and only the user can have written it.
+    """Loads the cached file for a key; makes it if it is missing, damaged, or writable by another user.
 
-    A file's name holds the digest of its content. Where there is no folder to keep it in, it is made for this process only.
+    A file's name contains the digest of its content. Without a writable cache folder, each process makes its own file.
 
     Args:
         key: everything that the content depends on.
-        suffix: of the file's name.
-        make: gets an empty folder and returns the path of the file that it has put there.
-        load: gets the path of a file that is there at least until it returns.
+        suffix: suffix of the file name.
+        make: writes a file into the empty folder that it is given, and returns its path.
+        load: reads the file, which may be removed once `load` returns.
+
+    Returns:
+        What `load` returns.
     """
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = _folder()
     for path in folder.glob(f"{name}-*{suffix}") if folder else ():
-        if _is_right(path, name, suffix):
+        if _is_trusted(path, name, suffix):
             return load(path)
         path.unlink(missing_ok=True)
     _remove_abandoned()
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as temporary:
         made = make(Path(temporary))
-        return load(_keep(made, folder / _name(name, made.read_bytes(), suffix)) if folder else made)
+        return load(_store(made, folder / _name(name, made.read_bytes(), suffix)) if folder else made)
 
 
 def processor() -> str:
-    """Returns what processors differ in, for keys: name and instruction set; an empty string where the system does not say."""
+    """Returns the processor's name and instruction set for use in keys, or an empty string if the system does not report them."""
     path, names = Path("/proc/cpuinfo"), ("model name", "flags", "Features")
     lines = path.read_text().splitlines() if path.exists() else []
     return "\n".join(next((line for line in lines if line.startswith(name)), "") for name in names)
@@ -47,19 +50,19 @@ def processor() -> str:
 
 def _remove_abandoned() -> None:
     """Removes the temporary folders of processes that were killed."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            os.kill(int(left.name.removeprefix(_PREFIX).partition("-")[0]), 0)
+            os.kill(int(folder.name.removeprefix(_PREFIX).partition("-")[0]), 0)
         except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
-        except (ValueError, OSError):  # not ours
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, OSError):  # another program's or another user's
             pass
 
 
-def _is_right(path: Path, name: str, suffix: str) -> bool:
+def _is_trusted(path: Path, name: str, suffix: str) -> bool:
     try:
-        return _is_ours(path) and path.name == _name(name, path.read_bytes(), suffix)
-    except FileNotFoundError:  # another process has found it wrong
+        return _is_private(path) and path.name == _name(name, path.read_bytes(), suffix)
+    except FileNotFoundError:  # another process has removed it as damaged
         return False
 
 
@@ -68,27 +71,27 @@ def _name(name: str, content: bytes, suffix: str) -> str:
 
 
 def _folder() -> Path | None:
-    """The user's cache folder, open to nobody else; None: it cannot be had."""
+    """Returns the user's private cache folder, or None if it is not writable or has another owner."""
     try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or "")  # a relative path is to be ignored, says the XDG specification
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "")  # the XDG specification ignores relative paths
         folder = (root if root.is_absolute() else Path.home() / ".cache") / "adam-paper"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(folder, writable=True):
+        if not _is_private(folder, writable=True):
             return None
-        folder.chmod(0o700)  # one that is open is closed: each file in it is checked
-    except (OSError, RuntimeError):  # no right to write there; no home directory
+        folder.chmod(0o700)  # `_is_trusted` rejects files that others wrote before
+    except (OSError, RuntimeError):  # no permission; no home directory
         return None
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
-def _is_ours(path: Path, writable: bool = False) -> bool:
-    """Whether the user owns a file or folder, which is no link, and (unless `writable`) nobody else may write it."""
+def _is_private(path: Path, writable: bool = False) -> bool:
+    """Returns whether the user owns the path, it is no link, and (unless `writable`) no other user may write it."""
     status = path.lstat()
     return not stat.S_ISLNK(status.st_mode) and status.st_uid == os.getuid() and (writable or not status.st_mode & 0o022)
 
 
-def _keep(made: Path, path: Path) -> Path:
-    """Puts a copy of a file in the cache, at once and for the user alone; returns where it is, which is `made` on a full disk."""
+def _store(made: Path, path: Path) -> Path:
+    """Copies a file atomically into the cache, readable by the user alone. Returns the path of the copy, or `made` if that fails."""
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
         part.write_bytes(made.read_bytes())
@@ -97,6 +100,6 @@ def _keep(made: Path, path: Path) -> Path:
     except OSError:
         part.unlink(missing_ok=True)
         return made
-    for left in path.parent.glob("*.part"):  # by a process that was killed here
-        left.unlink(missing_ok=True)
+    for abandoned in path.parent.glob("*.part"):  # by a process killed while it copied
+        abandoned.unlink(missing_ok=True)
     return path

@@ -1,6 +1,6 @@
-"""One pass over memory on a CPU: an update rule as one loop of C, for all parameters together.
+"""The fused path on a CPU: an update rule compiled to one C loop over all parameters.
 
-Compiling takes 0.2 s, once on a machine (`optim.cache`). Without a C compiler optimizers say so once and run the rule on tensors.
+Compilation takes 0.2 s, once per machine (`optim.cache`). Without a C compiler, optimizers warn once and run the rule on tensors.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from .trace import Code, Signature, trace
 
 _SOURCE = """
 {header}
-/* Where a share ends inside a parameter: at a whole cache line, which no two threads write and no vector straddles. */
+/* The end of a thread's share inside a parameter, rounded down to a cache line: no two threads write one line, and no vector straddles
+   two. */
 static long long cut(long long place, long long size) {{ return place >= size ? size : place > 0 ? place / {line} * {line} : 0; }}
 
-/* Of each parameter, `rows` has the number of elements, of members and the key of its noise, and the addresses of step (the t
-   before this step), theta, state and g; of each hyper-parameter, `values` has the address where it is a tensor and 1 if that has
-   a value per member. */
+/* `rows` has, for each parameter: numbers of elements and members, noise key, addresses of step (t before this step), theta, state, g.
+   `values` has, for each hyper-parameter: the address if it is a tensor, else 0; 1 if it has one value per member, else 0. */
 void step(long long parameters, const long long *rows, const long long *values, const double *numbers, long long total, int threads)
 {{
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int part = 0; part < threads; part++) {{
-    /* This part's share of all elements, wherever parameters and members begin and end. */
+    /* Shares divide all elements evenly, across the borders of parameters and members. */
     const long long first = total * part / threads, last = total * (part + 1) / threads;
     long long offset = 0;
     for (long long p = 0; p < parameters && offset < last; p++) {{
@@ -63,9 +63,9 @@ void step(long long parameters, const long long *rows, const long long *values, 
 }}
 """
 
-# Elements per thread from which another thread pays.
+# Elements per thread below which another thread costs more than it saves.
 _ELEMENTS_PER_THREAD = 32_768
-# Elements that fill whole cache lines in every dtype: 64 bytes of the shortest.
+# Elements that fill whole cache lines of 64 bytes in every dtype, including the 2-byte ones.
 _LINE = 32
 _CPU = torch.device("cpu")
 _address = struct.Struct("q").pack
@@ -73,7 +73,7 @@ _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-
 
 
 def source(code: Code, signature: Signature) -> str:
-    """The C source of one step."""
+    """Returns the C source of one step."""
     loads = "\n".join(
         f"const double h{k} = values[{2 * k}] ? ((const double *)values[{2 * k}])[values[{2 * k + 1}] * member] : numbers[{k}];"
         for k in range(len(signature.hyperparameters))
@@ -83,7 +83,7 @@ def source(code: Code, signature: Signature) -> str:
 
 @functools.cache
 def kernel(signature: Signature) -> Callable | None:
-    """The compiled step, or None where there is no C compiler that can make it: a function like `apply`, without its first argument."""
+    """Returns `apply` with its first argument bound to the compiled step, or None if the C source cannot be compiled."""
     try:
         function = load(source(trace(signature), signature)).step
     except (OSError, AttributeError, subprocess.CalledProcessError) as error:
@@ -98,21 +98,21 @@ def kernel(signature: Signature) -> Callable | None:
 @functools.cache
 def _warn_once(reason: str) -> None:
     warnings.warn(
-        f"optimizers run the slow way on a CPU, at 2 to 4 times the time of torch's, because no C code can be compiled ({reason}): "
-        "install a C compiler, or name one in CC",
+        f"optimizers take 2 to 4 times as long as torch's on a CPU, because no C code can be compiled ({reason}): "
+        "install a C compiler, or set CC",
         stacklevel=2,
     )
 
 
 def apply(function: Callable, step: Step, plans: list[ParamPlan]) -> None:
-    """Counts the step and replaces theta and state of every parameter by what the rule makes of them.
+    """Increments t and updates theta and state of every parameter in place.
 
     Args:
         function: the compiled step.
-        step: what the parameters have in common.
+        step: the settings of the group.
         plans: the parameters.
     """
-    if step.found_inf is not None and step.found_inf.item():  # of a model that lies on several devices
+    if step.found_inf is not None and step.found_inf.item():  # of a model on several devices
         return
     hyperparameters = step.hyperparameters_on(_CPU).values()
     numbers, values = list(hyperparameters), bytes(16 * len(hyperparameters))
@@ -130,10 +130,10 @@ def apply(function: Callable, step: Step, plans: list[ParamPlan]) -> None:
     few = _after_fork or total < 2 * _ELEMENTS_PER_THREAD
     threads = 1 if few else min(torch.get_num_threads(), total // _ELEMENTS_PER_THREAD)
     function(len(plans), b"".join(rows), values, struct.pack(f"{len(numbers)}d", *numbers), total, threads)
-    increment_version(changed)  # autograd must know, as it does after torch's own in-place operations
+    increment_version(changed)  # lets autograd detect the in-place changes, as for torch's own operations
 
 
-# A forked child has none of the threads that OpenMP believes it has, and would wait for them for ever.
+# A forked child lacks the threads of its parent's OpenMP pool and would wait for them for ever.
 _after_fork = False
 
 
@@ -147,11 +147,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def load(text: str) -> ctypes.CDLL:
-    """The shared library made from C source, compiled unless it has been before on a processor like this.
+    """Returns the shared library for C source, from the cache if it was compiled before on such a processor.
 
     Raises:
         OSError: there is no C compiler.
-        subprocess.CalledProcessError: it refuses the source.
+        subprocess.CalledProcessError: the compiler fails.
     """
     compiler = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
     if not compiler:
@@ -161,7 +161,7 @@ def load(text: str) -> ctypes.CDLL:
         code, library = folder / "step.c", folder / "step.so"
         code.write_text(text)
         command = [*compiler, *_FLAGS, str(code), "-o", str(library), "-lm"]
-        if subprocess.run([*command, "-fopenmp"], capture_output=True).returncode:  # some compilers come without OpenMP
+        if subprocess.run([*command, "-fopenmp"], capture_output=True).returncode:  # some compilers lack OpenMP
             subprocess.run(command, check=True, capture_output=True)
         return library
 

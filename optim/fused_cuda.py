@@ -1,8 +1,8 @@
-"""One pass over memory on a GPU: an update rule as one CUDA kernel, for many parameters in a launch.
+"""The fused path on a GPU: an update rule compiled to one CUDA kernel, with up to 40 parameters per launch.
 
-The kernel's table of tensors travels with the launch, in its arguments: nothing is copied to the device, nothing waits for it,
-and a CUDA graph captures it. NVRTC, which torch brings along, compiles the kernel in well under a second, once on a machine
-(`optim.cache`). Where that fails optimizers run the rule on tensors.
+The table of tensors is an argument of the launch. A step therefore copies nothing to the device, never synchronises, and can be
+captured by a CUDA graph. NVRTC, which torch ships, compiles the kernel in well under a second, once per machine (`optim.cache`). If
+that fails, optimizers run the rule on tensors.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .cache import cached
 from .plans import ParamPlan, Step
 from .trace import Code, Signature, trace
 
-# Parameters in a launch. With the most state and hyper-parameters of any rule their table stays below the 4 KiB of arguments.
+# Parameters per launch. The largest table of any rule must fit into the 4 KiB of a launch's arguments.
 CAPACITY = 40
-# Elements that a block of threads takes; a block belongs to one member of one parameter.
+# Elements per block of threads; a block works on one member of one parameter.
 CHUNK = 4096
 THREADS = 256
 
@@ -36,9 +36,9 @@ struct table {{
   long long lengths[{capacity}];          /* elements of a member */
   int first_blocks[{capacity} + 1];
   unsigned int keys[{capacity}];
-  const double *values[{hyperparameters}]; /* where a hyper-parameter is a tensor */
-  double numbers[{hyperparameters}];       /* where it is a number */
-  int strides[{hyperparameters}];          /* 1 where there is a value per member */
+  const double *values[{hyperparameters}]; /* hyper-parameters that are tensors, else 0 */
+  double numbers[{hyperparameters}];       /* hyper-parameters that are numbers */
+  int strides[{hyperparameters}];          /* 1 for one value per member, else 0 */
   const float *found_inf;
 }};
 
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__({threads}) step(const __grid_consta
   const double t = *table.times[p];
   const unsigned int key = mix((unsigned int)(long long)t * 0x9e3779b9u + table.keys[p]);
 {loads}
-  /* One thread calculates what all of them need. */
+  /* One thread computes the numbers that all threads share. */
   __shared__ double shared[{numbers} + 1];
   if (threadIdx.x == 0) {{
 {scalars}
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__({threads}) step(const __grid_consta
 
 
 def source(code: Code, signature: Signature) -> str:
-    """The CUDA source of one step."""
+    """Returns the CUDA source of one step."""
     count = len(signature.hyperparameters)
     return _SOURCE.format(
         capacity=CAPACITY,
@@ -92,7 +92,7 @@ def source(code: Code, signature: Signature) -> str:
 
 @functools.cache
 def _table(tensors: int, hyperparameters: int) -> type[ctypes.Structure]:
-    """The C structure of that name."""
+    """Returns the ctypes type of `struct table`."""
     count = max(hyperparameters, 1)
     fields = {
         "tensors": (ctypes.c_void_p * tensors) * CAPACITY,
@@ -111,13 +111,13 @@ def _table(tensors: int, hyperparameters: int) -> type[ctypes.Structure]:
 def tables(
     hyperparameters: dict, plans: list[ParamPlan], times: list[Tensor], found_inf: Tensor | None
 ) -> Iterator[tuple[ctypes.Structure, int]]:
-    """Yields a table for each launch, and its number of blocks.
+    """Yields the table and the number of blocks of each launch.
 
     Args:
-        hyperparameters: a number each, or a float64 tensor on the device of shape [] or [members].
+        hyperparameters: numbers, or float64 tensors on the device of shape [] or [members].
         plans: the parameters.
-        times: the number t of this step for each, float64 on the device, shape [].
-        found_inf: not 0 where the step is to be left out, float32 on the device, shape [].
+        times: the t of each parameter, float64 on the device, shape [].
+        found_inf: nonzero skips the step; float32 on the device, shape []. None: never skip.
     """
     members = next((len(h) for h in hyperparameters.values() if isinstance(h, Tensor) and h.ndim), 1)
     shared: dict[str, list] = {
@@ -145,29 +145,29 @@ def tables(
 
 @functools.cache
 def kernel(signature: Signature, device: torch.device) -> Callable | None:
-    """The compiled step, or None where NVRTC or the driver cannot be had: a function like `apply`, without its first two arguments."""
+    """Returns `apply` with its first two arguments bound to the compiled step, or None without NVRTC or driver."""
     try:
-        torch.zeros((), device=device)  # binds the device to this thread, which loading a module does not
+        torch.zeros((), device=device)  # makes the device current on this thread, as loading a module requires
         with torch.cuda.device(device):
             driver, function = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
             module, (major, minor) = ctypes.c_void_p(), torch.cuda.get_device_capability(device)
             _call(driver.cuModuleLoadData, ctypes.byref(module), _cubin(source(trace(signature), signature), f"sm_{major}{minor}"))
             _call(driver.cuModuleGetFunction, ctypes.byref(function), module, b"step")
-    except OSError:  # no NVRTC, no driver, no folder for the cache
+    except OSError:  # no NVRTC, driver or writable folder
         return None
     except RuntimeError as error:
-        warnings.warn(f"optimizers run on lists of tensors, because their CUDA code cannot be had: {error}", stacklevel=2)
+        warnings.warn(f"optimizers take the foreach path, because their CUDA code cannot be compiled or loaded: {error}", stacklevel=2)
         return None
     return functools.partial(apply, driver.cuLaunchKernel, function)
 
 
 def apply(launch: Callable, function: ctypes.c_void_p, step: Step, plans: list[ParamPlan]) -> None:
-    """Rekeys theta and state of every parameter by what the rule makes of them, on the current stream.
+    """Increments t and updates theta and state of every parameter in place, on the current stream.
 
     Args:
         launch: the driver's cuLaunchKernel.
         function: the compiled kernel.
-        step: what the parameters have in common.
+        step: the settings of the group.
         plans: the parameters, all on one device.
     """
     device = plans[0].theta.device
@@ -181,19 +181,19 @@ def apply(launch: Callable, function: ctypes.c_void_p, step: Step, plans: list[P
             launched = functools.partial(_call, launch, function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
             try:
                 launched()
-            except _NoContext:  # a thread that has done nothing on the device so far
+            except _NoContext:  # this thread's first use of the device
                 torch.zeros((), device=device)
                 launched()
-    # Autograd must know that they have changed, as it does after torch's own in-place operations.
+    # Lets autograd detect the in-place changes, as for torch's own operations.
     torch.autograd.graph.increment_version([tensor for plan in plans for tensor in (plan.theta, *plan.tensors)])
 
 
 def _cubin(text: str, architecture: str) -> bytes:
-    """Machine code for the source, compiled by NVRTC unless it has been before.
+    """Returns the machine code of CUDA source, from the cache if NVRTC compiled it before.
 
     Raises:
-        OSError: there is no NVRTC, or no writable cache.
-        RuntimeError: it does not compile.
+        OSError: there is no NVRTC, or no writable folder.
+        RuntimeError: the source does not compile.
     """
     options = (f"--gpu-architecture={architecture}", "--fmad=false")
     library = _nvrtc()
@@ -222,7 +222,11 @@ def _cubin(text: str, architecture: str) -> bytes:
 
 @functools.cache
 def _nvrtc() -> ctypes.CDLL:
-    """The run-time compiler of torch's own version of CUDA."""
+    """Returns the run-time compiler of torch's CUDA version.
+
+    Raises:
+        OSError: torch is built without CUDA, or the library is missing.
+    """
     if torch.version.cuda is None:
         raise OSError("torch is built without CUDA")
     name = f"libnvrtc.so.{torch.version.cuda.partition('.')[0]}"

@@ -1,13 +1,12 @@
-"""The machine that runs every update rule of this package.
+"""`RuleOptimizer`, the `torch.optim.Optimizer` that applies every update rule of this package.
 
 A rule is a pure function of tensors that reads like the paper's pseudo-code::
 
     rule(theta, g, *state, t, **hyperparameters) -> (theta, *state)
 
-It is written for one model and knows nothing of parameter groups, gradients or storage. `RuleOptimizer` is the
-`torch.optim.Optimizer` that applies it, on one of three paths (`optim.paths`): compiled to one pass over memory for all
-parameters (`optim.fused_cpu`, `optim.fused_cuda`), on lists of tensors, or on the tensors of one parameter after another
-(`optim.tensors`). Each subclass says by which formula a group of parameters moves, and adds nothing else.
+It is written for one model, without parameter groups, gradients or storage. `RuleOptimizer` applies it on one of three paths
+(`optim.paths`): fused, compiled to one pass over memory for all parameters (`optim.fused_cpu`, `optim.fused_cuda`); foreach, on lists
+of tensors; plain, on one parameter after another (both `optim.tensors`). Each subclass adds only the `Formula` of a parameter group.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from .plans import ParamPlan, Step, give_back
 
 Loss = TypeVar("Loss")
 
-# Types of numbers; asking isinstance(h, Tensor) of one costs more than the rest of what a step does with it.
+# For a number, isinstance(h, Tensor) costs more than everything else that a step does with it.
 _NUMBERS = frozenset((float, int, bool))
 
 
 class Formula(NamedTuple):
-    """How a group of parameters moves.
+    """The update of a parameter group.
 
     Attributes:
-        rule: see above.
-        state_names: names of its state in `optimizer.state`, those of torch's optimizers.
-        hyperparameters: by the letters of the rule.
+        rule: see the module's docstring.
+        state_names: torch's names for the rule's state, the keys of `optimizer.state[theta]`.
+        hyperparameters: arguments of the rule by name.
         start: every element of the state before the first step.
     """
 
@@ -51,37 +50,37 @@ class Formula(NamedTuple):
 class RuleOptimizer(torch.optim.Optimizer):
     """Applies a pure update rule to every parameter that has a gradient.
 
-    Any hyper-parameter may be a tensor of shape [members], best on the device of the parameters. These then hold that many
-    models stacked along their leading axis, and each member is updated with its own value, exactly as if it were trained alone.
-    (torch's schedulers take a learning rate that is one number only; `InverseSqrt` takes both.)
+    Any hyper-parameter may be a tensor of shape [members], ideally on the device of the parameters. Each parameter is then a stack of
+    members along its leading axis. Each member is updated with its own value, exactly as if it were trained alone. (torch's schedulers
+    support a single learning rate only; `InverseSqrt` and `Exponential` support both.)
 
-    Complex parameters move as pairs of real ones, DTensors as their local shards. In half precision each step is calculated in
-    float32, and the state is float32. Gradients are left as they are.
+    Complex parameters are updated as pairs of real numbers, DTensors as their local shards. Half precision is computed in float32,
+    with float32 state. Gradients are not modified.
 
     Args:
         params: parameters, named parameters, or groups of them.
-        defaults: of the subclass's own keys, for groups that do not have them.
+        defaults: the subclass's own keys and their values in groups that lack them.
         options: see `Options`.
 
     Raises:
-        ValueError: a value is out of range, there is not one value for each member, or two paths are asked for at once.
-        TypeError: a value is of the wrong type, or an option unknown.
-        RuntimeError: (in a step) a gradient is sparse, or fused=True cannot be had.
+        ValueError: a value is out of range, the numbers of members differ, or two options are mutually exclusive.
+        TypeError: a value has the wrong type, or an option is unknown.
+        RuntimeError: (in a step) a gradient is sparse, or fused=True is impossible.
     """
 
-    # The optimizer of torch that this one takes the place of: groups and state have its keys and names.
+    # The torch optimizer that the class replaces; groups and state have its keys and names.
     torch_twin: ClassVar[type[torch.optim.Optimizer] | None] = None
-    # Arguments that the twin does not know, and their defaults. A group has them, and options that the twin does not know, only
-    # where they were given another value: distributed checkpoints of the twin are read key by key.
+    # Arguments that the twin lacks, and their defaults. Groups hold these, and options that the twin lacks, only with other values
+    # than the default: distributed checkpoints of the twin are read key by key.
     extras: ClassVar[dict] = {}
-    # Settings of the twin of which the rule is one case, and their values there: a group has them, and must have these.
+    # Settings of the twin that the rule fixes. Groups hold them; any other value is an error.
     constants: ClassVar[dict] = {}
-    # Names of state that a checkpoint may lack (it then starts at 0) or have without need.
+    # State that a checkpoint may lack (it then starts at 0), and may contain although the settings do not use it.
     optional_state: ClassVar[frozenset[str]] = frozenset()
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls) -> None:
-        """Shows in the signature the options that the constructor takes."""
+        """Lists the constructor's options in the class's signature."""
         signature = inspect.signature(cls.__init__)
         taken = signature.parameters.get("options")
         if taken is None or taken.kind is not inspect.Parameter.VAR_KEYWORD:
@@ -98,7 +97,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for name, value in options.items():
             if name not in DEFAULTS:
                 known = ", ".join(name for name in type(self).__signature__.parameters if name != "params")
-                raise TypeError(f"{type(self).__name__} takes no {name}={value!r}: it takes {known}")
+                raise TypeError(f"{name}={value!r} is unknown to {type(self).__name__}: expected one of {known}")
         settings = normalized({**DEFAULTS, **self.constants, **with_betas(defaults, defaults.get("betas")), **options})
         self.check_group(settings)
         hidden = self._hidden()
@@ -106,37 +105,37 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     @classmethod
     def _hidden(cls) -> dict:
-        """Arguments that the twin does not know, and their defaults, with which groups do not have them."""
+        """Returns the arguments that the twin lacks, and their defaults; groups omit arguments that have their default."""
         arguments = {**DEFAULTS, **cls.extras}
         twins = inspect.signature(cls.torch_twin).parameters if cls.torch_twin else arguments
         return {key: default for key, default in arguments.items() if key not in twins}
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether torch.amp.GradScaler may leave unscaling, and skipping a step, to the step itself: as in torch for fused=True.
+        """Whether torch.amp.GradScaler may leave unscaling and skipping to the step itself, as in torch for fused=True.
 
-        Not across processes: a sharded scaler tells the others of an overflow only if it unscales.
+        False across processes: a sharded scaler reports overflows to the other processes only if it unscales.
         """
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         return bool(self.defaults.get("fused")) and not (distributed and torch.distributed.get_world_size() > 1)
 
     def formula(self, settings: dict) -> Formula:
-        """How the parameters of a group with these settings move."""
+        """Returns the update of a group with these settings."""
         raise NotImplementedError
 
     def settings(self, group: dict) -> dict:
-        """Returns the group with the defaults of what it leaves out."""
+        """Returns the group with defaults for the keys that it omits."""
         return {**DEFAULTS, **self.extras, **group}
 
     def check_group(self, settings: dict) -> None:
-        """Raises ValueError or TypeError where a value of a group (see `settings`) is not as it should be."""
+        """Raises ValueError or TypeError if a value of a group (see `settings`) is invalid."""
         check(settings)
         for key, value in self.constants.items():
             if settings.get(key, value) != value:
-                raise ValueError(f"{key}={settings[key]!r} is invalid: {type(self).__name__} is the case of {key}={value!r}")
+                raise ValueError(f"{key}={settings[key]!r} is invalid: {type(self).__name__} requires {key}={value!r}")
 
     def add_param_group(self, param_group: dict) -> None:
-        """Adds a group of parameters, after checking its hyper-parameters (torch calls this for the first groups too)."""
+        """Checks the hyper-parameters of a group and adds it; torch calls this for the first groups too."""
         if isinstance(param_group, dict):
             joined = with_betas(param_group, self.defaults.get("betas"))
             known = normalized(self._known({**self.defaults, **joined}))
@@ -147,28 +146,28 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def _known(self, group: dict) -> dict:
-        """The settings of a group without keys that belong to somebody else."""
+        """Returns the settings of a group without foreign keys, such as a scheduler's."""
         return {key: value for key, value in self.settings(group).items() if key in self.defaults or key in DEFAULTS or key in self.extras}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes the state of an optimizer of the same class, or of its counterpart in torch.optim.
+        """Loads the state of an optimizer of the same class, or of its counterpart in torch.optim.
 
-        Named parameters are matched by name. A setting of the rule that the checkpoint does not mention had its default there, and
-        has it here from now on: a warning says so if it was another. Groups keep all other keys that the loaded ones lack.
-        Tensors are copied; unlike torch, state takes the dtype `state_dtype` says, and keeps its own where that is finer.
+        Named parameters are matched by name. A setting of the rule that the checkpoint omits had its default there. The default
+        replaces the current value, with a warning if they differ. Groups keep all other keys that the checkpoint omits. Tensors are
+        copied. Unlike in torch, state is converted to `state_dtype`; without `state_dtype`, it never loses precision.
 
         Raises:
-            ValueError: it is the state of another optimizer, or groups, names or shapes do not match; nothing has been loaded.
+            ValueError: the state is of another optimizer, or groups, names or shapes do not match; nothing has been loaded.
         """
         own = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
         loaded: dict[Tensor, dict] = {}
         replaced: list[str] = []
 
         def convert(_, final: dict) -> dict | None:
-            """Sees what other hooks have made of the state_dict."""
+            """Converts the state_dict after all other pre-hooks."""
             sizes = [[len(group["params"]) for group in groups] for groups in (self.param_groups, final["param_groups"])]
             if sizes[0] != sizes[1]:
-                return None  # which torch is about to refuse
+                return None  # torch raises the error
             required = [key for key in self.defaults if key not in DEFAULTS and key not in self.extras]
             groups = [state.matched_by_name(*pair) for pair in zip(final["param_groups"], own, strict=True)]
             for group, theirs, before in zip(self.param_groups, groups, own, strict=True):
@@ -199,14 +198,14 @@ class RuleOptimizer(torch.optim.Optimizer):
                 hook.remove()
 
     def _take_defaults(self, own: dict, loaded: dict) -> Iterator[str]:
-        """Gives settings of the rule that a loaded group does not mention their default; yields what to warn of."""
+        """Resets settings of the rule that a loaded group omits to their defaults; yields a warning for each that changes."""
         for key in (*self.extras, "maximize", "decoupled_weight_decay"):
             if key in own and key not in loaded:
                 value, default = own.pop(key), {**DEFAULTS, **self.extras}[key]
                 if key not in self._hidden():
                     own[key] = default
                 if isinstance(value, Tensor) or value != default:
-                    yield f"the loaded state is of {key}={default!r}, which replaces {key}={value!r}: set it in the groups to go on with it"
+                    yield f"the loaded state has {key}={default!r}, which replaces {key}={value!r}: set it in the groups to keep it"
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -215,7 +214,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Loss]) -> Loss: ...
 
     def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
-        """Makes one step of the rule; returns the closure's loss, if a closure is given."""
+        """Takes one step of the rule. Returns the closure's loss, or None without a closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -241,20 +240,20 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def keep_members(self, kept: Tensor) -> None:
-        """Goes on with some members of a population: parameters, state and hyper-parameters of the others are let go.
+        """Drops the parameters, state and hyper-parameters of all other members of a population.
 
-        Every parameter must be a stack of members. Averages of the optimizer do not notice.
+        Every parameter must be a stack of members. Averages that follow the optimizer are not updated.
 
         Args:
-            kept: their indices, int64, shape [kept].
+            kept: indices of the members to keep, int64, shape [kept].
 
         Raises:
-            ValueError: the parameters are not stacks of as many members; nothing has changed.
+            ValueError: parameters have different numbers of members; nothing has changed.
         """
 
         sizes = {theta.shape[:1] for group in self.param_groups for theta in group["params"]}
         if len(sizes) != 1 or torch.Size() in sizes:
-            raise ValueError(f"parameters of one population should agree in their first axis, they have {sorted(map(tuple, sizes))}")
+            raise ValueError(f"the parameters have leading axes {sorted(map(tuple, sizes))}: expected the same number of members in each")
         members = next(iter(sizes))
 
         def keep(value):
@@ -270,7 +269,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                     self.state[theta] = {key: keep(value) for key, value in self.state[theta].items()}
 
     def paths(self) -> Counter[str]:
-        """How many parameters with gradients a step would move on each path: "fused", "foreach" or "plain"."""
+        """Returns how many parameters with gradients a step would update on each path: "fused", "foreach" or "plain"."""
         counts: Counter[str] = Counter()
         for group in self.param_groups:
             settings = self.settings(group)
@@ -280,7 +279,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         return counts
 
     def _step_settings(self, settings: dict, scale: Tensor | None, found_inf: Tensor | None) -> Step:
-        """What the parameters of a group have in common in this step."""
+        """Returns the settings of a group in this step."""
         rule, state_names, hyperparameters, _ = self.formula(settings)
         decay = settings.get("weight_decay", 0.0)
         if isinstance(decay, Tensor) or decay:
@@ -289,7 +288,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         if scale is not None:
             hyperparameters["scale"] = scale
         tracing = paths.is_tracing()
-        with_options = paths.with_options.__wrapped__ if tracing else paths.with_options  # torch.compile warns of caches
+        with_options = paths.with_options.__wrapped__ if tracing else paths.with_options  # torch.compile warns about functools.cache
         rule = with_options(rule, scale is not None, settings["maximize"], decay or None)
         capturable, differentiable = settings["capturable"], settings["differentiable"]
         numbers = _NUMBERS.issuperset(map(type, hyperparameters.values()))
@@ -303,7 +302,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         return Step(rule, state_names, hyperparameters, members, numbers, tracing, capturable, differentiable, stochastic, found_inf)
 
     def _group_by_path(self, settings: dict, step: Step, first: int = 0) -> dict[Callable, list[ParamPlan]]:
-        """The parameters of a group by the path that moves them; the first of them has that place in the optimizer."""
+        """Groups parameters that have gradients by path; `first` is the place of the group's first parameter in the optimizer."""
         cached = self._cached_plans(settings, step, first)
         by_path, states = defaultdict(list), self.state
         for place, theta in enumerate(settings["params"], first):
@@ -321,22 +320,22 @@ class RuleOptimizer(torch.optim.Optimizer):
         return by_path
 
     def _cached_plans(self, settings: dict, step: Step, first: int) -> dict[int, ParamPlan]:
-        """The plans of earlier steps with the same settings, by the place of their parameter."""
+        """Returns the plans of earlier steps with the same settings, by the parameter's place in the optimizer."""
         if step.differentiable or step.traced:
             return {}
         shared = (step.rule, *step.hyperparameters, settings["fused"], settings["foreach"], step.stochastic_rounding, step.members)
-        plans = self.__dict__.setdefault("_plans", {})  # not in copies and pickles
+        plans = self.__dict__.setdefault("_plans", {})  # omitted from copies and pickles
         if first not in plans or plans[first][0] != shared:
             plans[first] = shared, {}
         return plans[first][1]
 
     def _plan(self, settings: dict, step: Step, place: int, theta: Tensor, values: dict) -> ParamPlan:
-        """Sets a parameter up: its state, if it has none yet, and its path."""
+        """Creates missing state of a parameter and chooses its path."""
         members = step.members
         if members is not None and theta.shape[:1] != members:
             raise ValueError(
                 f"a hyper-parameter has {members[0]} values, one per member, "
-                f"but a parameter of shape {tuple(theta.shape)} is not such a stack"
+                f"but a parameter of shape {tuple(theta.shape)} has another leading axis"
             )
         state.complete(values, theta, step.state_names, settings["state_dtype"], self.formula(settings).start)
         stack = [paths.local(tensor) for tensor in (theta, *(values[name] for name in step.state_names))]

@@ -1,4 +1,4 @@
-"""The paths by which a step moves a parameter, and the choice among them."""
+"""The choice of the path on which a step updates a parameter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = {tensors.apply_lists: "foreach", tensors.apply_each: "plain"}  # any oth
 
 
 def is_tracing() -> bool:
-    """Whether somebody records the operations on tensors (torch.compile, make_fx, fake tensors), which compiled code would hide."""
+    """Returns whether torch.compile, make_fx, fake tensors or another dispatch mode must see each operation; compiled code hides them."""
     return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
@@ -28,8 +28,8 @@ def choose_path(settings: dict, step: Step, stack: list[Tensor]) -> Callable:
     """Returns the function that updates a parameter.
 
     Args:
-        settings: of the parameter's group.
-        step: what the parameters of the group have in common.
+        settings: see `RuleOptimizer.settings`.
+        step: the group's settings in this step.
         stack: the parameter and its state.
 
     Raises:
@@ -46,7 +46,7 @@ def choose_path(settings: dict, step: Step, stack: list[Tensor]) -> Callable:
             return path
     if settings["fused"] and not step.traced:
         raise RuntimeError(
-            f"fused=True needs a compiler, and parameters that are dense in memory, on a CPU or CUDA device: "
+            f"fused=True needs a compiler, and dense parameters on a CPU or CUDA device: "
             f"one of shape {tuple(theta.shape)} with strides {theta.stride()} is {theta.dtype} on {theta.device}"
         )
     lists = settings["foreach"] if settings["foreach"] is not None else theta.device.type == "cuda" and not step.differentiable
@@ -65,7 +65,7 @@ def _compiled(*description) -> Callable | None:
 
 @functools.cache
 def with_options(rule: Callable, scaled: bool, maximize: bool, decay: str | None) -> Callable:
-    """The rule behind what happens to the gradient, and to theta, before it."""
+    """Returns the rule preceded by unscaling and negation of the gradient and by weight decay, each if requested."""
     if not (scaled or maximize or decay):
         return rule
 
@@ -84,10 +84,14 @@ def with_options(rule: Callable, scaled: bool, maximize: bool, decay: str | None
 
 
 def members_of(hyperparameters: dict[str, float | Tensor]) -> torch.Size | None:
-    """The shape [members] of hyper-parameters that have a value for each."""
+    """Returns the shape [members] of hyper-parameters with one value per member; None: there are none.
+
+    Raises:
+        ValueError: two hyper-parameters have different numbers of members.
+    """
     shapes = {h.shape for h in hyperparameters.values() if isinstance(h, Tensor) and h.ndim}
     if len(shapes) > 1:
-        raise ValueError(f"hyper-parameters have {' and '.join(str(len_) for (len_,) in sorted(shapes))} values: one per member each")
+        raise ValueError(f"hyper-parameters have {' and '.join(str(len_) for (len_,) in sorted(shapes))} values: expected one per member")
     return next(iter(shapes), None)
 
 
@@ -96,14 +100,14 @@ def _is_distributed(tensor: Tensor) -> TypeGuard[DTensor]:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The numbers that a rule calculates with: the local shard of a DTensor, pairs of real numbers for complex ones."""
+    """Returns the tensor that a rule computes with: the local shard of a DTensor, complex numbers as pairs of real ones."""
     if _is_distributed(tensor):
         tensor = tensor.to_local()
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def noise_key(place: int, theta: Tensor) -> int:
-    """Seeds the noise of stochastic rounding for the parameter with that place, or for this process's shard of it."""
+    """Returns the seed of stochastic rounding for the parameter at this place in the optimizer, or for the local shard of a DTensor."""
     if not _is_distributed(theta):
         return place
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -114,10 +118,10 @@ def noise_key(place: int, theta: Tensor) -> int:
 
 
 def _same_layout(stack: list[Tensor], members: torch.Size | None) -> bool:
-    """Whether one loop over memory can run over parameter and state."""
+    """Returns whether one loop over memory can update parameter and state."""
     theta, dtype = stack[0], stack[-1].dtype
     if any(x.__class__ not in (Tensor, torch.nn.Parameter) or x.device != theta.device or x.is_neg() or x.is_conj() for x in stack):
-        return False  # tensors that only look like numbers in memory, or lie elsewhere
+        return False  # memory does not hold the plain values, or is on another device
     if any(x.dtype is not dtype for x in stack[1:]):
         return False
     dense = sum((size - 1) * stride for size, stride in zip(theta.shape, theta.stride(), strict=True)) + 1 == theta.numel()
@@ -127,18 +131,17 @@ def _same_layout(stack: list[Tensor], members: torch.Size | None) -> bool:
 
 
 def match_layout(g: Tensor, theta: Tensor, plan: ParamPlan) -> Tensor:
-    """The gradient of a parameter as its path takes it: for compiled code, in memory like the parameter.
+    """Returns the gradient as the parameter's path needs it: for compiled code, in the parameter's memory layout and dtype.
 
     Raises:
-        ValueError: shape or device are not those of the parameter.
+        ValueError: the parameter has another shape or device.
     """
     if _is_distributed(g) and _is_distributed(theta) and g.placements != theta.placements:
         g = g.redistribute(placements=theta.placements)
     g, theta = local(g.resolve_conj()), plan.theta
     if g.shape != theta.shape or g.device != theta.device:
         raise ValueError(
-            f"a gradient has shape {tuple(g.shape)} on {g.device}, its parameter {tuple(theta.shape)} on {theta.device}: "
-            "they should be alike"
+            f"a gradient has shape {tuple(g.shape)} on {g.device}, its parameter {tuple(theta.shape)} on {theta.device}: expected the same"
         )
     if plan.path in NAMES:
         return g

@@ -1,4 +1,4 @@
-"""What a step knows about a group of parameters (`Step`) and about each of them (`ParamPlan`)."""
+"""The settings of a parameter group in one step (`Step`), and the cached layout and path of each parameter (`ParamPlan`)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ HALF = (torch.bfloat16, torch.float16)
 class ParamPlan:
     """The cached layout and path of one parameter.
 
-    A plan that outlives a step holds addresses, never tensors: what the user drops or moves away is freed at once.
+    Between steps a plan holds addresses, never tensors, so memory that the user releases is freed at once.
 
     Attributes:
-        path: the function that updates it.
-        simple: whether compiled code moves it, and it is an ordinary contiguous tensor. Others are planned anew in every step.
-        size: (for compiled code, like addresses and row) number of elements.
+        path: the function that updates the parameter.
+        simple: whether the path is compiled and the parameter is an ordinary contiguous tensor. Other plans last for one step.
+        size: number of elements (on compiled paths, like addresses and row).
         addresses: of step, theta and state.
-        row: what `optim.fused_cpu` reads of it, but for the gradient's address: size, members, key and addresses, each in 8 bytes.
-        key: seeds the noise of stochastic rounding; distinct for every parameter of the optimizer and every shard of it.
-        state: its entry in `optimizer.state`, during a step only, as all that follow.
-        theta: the parameter; a complex one as pairs of real ones, a distributed one as its local shard, like its gradient and state.
-        tensors: its state in the order of the rule.
-        g: its gradient.
+        row: size, members, key and addresses as 8-byte integers for `optim.fused_cpu`, which appends the gradient's address.
+        key: seed of stochastic rounding; distinct for each parameter of the optimizer and each shard of a DTensor.
+        state: the parameter's entry in `optimizer.state`. This and the following are set during a step only.
+        theta: the parameter; complex numbers as pairs of real ones, a DTensor as its local shard. The same holds for g and tensors.
+        tensors: the state, in the order of the rule.
+        g: the gradient.
     """
 
     __slots__ = (
@@ -47,7 +47,7 @@ class ParamPlan:
             self.row = struct.pack(f"{3 + len(self.addresses)}q", self.size, members, key, *self.addresses)
 
     def borrow(self, theta: Tensor, state: dict, names: tuple[str, ...]) -> bool:
-        """Takes parameter and state for a step, if the plan still describes them: either may lie elsewhere by now."""
+        """Holds parameter and state for a step; returns False if they have been replaced or moved since the plan was made."""
         if not self.simple or theta.shape != self.shape or theta.dtype is not self.dtype or not theta.is_contiguous():
             return False
         step, shape, dtype, addresses = state.get("step"), self.shape, self.state_dtype, self.addresses
@@ -67,19 +67,19 @@ class ParamPlan:
         return True
 
     def takes(self, g: Tensor) -> bool:
-        """Whether compiled code can read a gradient as it is."""
+        """Returns whether compiled code can read the gradient without conversion."""
         if not self.simple or g.__class__ is not Tensor or g.dtype is not self.dtype or g.shape != self.shape:
             return False
         return g.is_contiguous() and g.device == self.device and not g.is_neg()
 
     @property
     def operands(self) -> list[Tensor]:
-        """theta, g and the state, in a dtype to calculate in."""
+        """theta, g and the state; half precision as float32."""
         return [tensor.to(torch.float32) if tensor.dtype in HALF else tensor for tensor in (self.theta, self.g, *self.tensors)]
 
 
 def give_back(by_path: dict[Callable, list[ParamPlan]]) -> None:
-    """Lets go of parameters, states and gradients after a step."""
+    """Releases parameters, states and gradients after a step."""
     for plans in by_path.values():
         for plan in plans:
             del plan.theta, plan.tensors, plan.state, plan.g
@@ -87,19 +87,19 @@ def give_back(by_path: dict[Callable, list[ParamPlan]]) -> None:
 
 @dataclass
 class Step:
-    """What the parameters of a group have in common in a step.
+    """The settings of a parameter group in one step.
 
     Attributes:
         rule: (theta, g, *state, t, **hyperparameters) -> (theta, *state).
         state_names: the keys of the state.
-        hyperparameters: by the letters of the rule: numbers, tensors of shape [] or, with one value per member, [members].
-        members: shape of the hyper-parameters with one value per member; None: there are none.
+        hyperparameters: arguments of the rule by name: numbers, or tensors of shape [] or [members].
+        members: shape [members] of the hyper-parameters with one value per member; None: there are none.
         numbers: whether all hyper-parameters are known to be numbers.
-        traced: somebody records the operations on tensors, t among them; see `paths.is_tracing`.
-        capturable: t is kept on the device.
-        differentiable: state is replaced, not overwritten: what autograd has saved stays as it was.
-        stochastic_rounding: of parameters in bfloat16.
-        found_inf: not 0 where the step is to be left out, on the device, shape [].
+        traced: whether operations are recorded, which makes t a tensor; see `paths.is_tracing`.
+        capturable: whether t stays on the device.
+        differentiable: whether state is replaced instead of overwritten, because autograd may have saved it.
+        stochastic_rounding: whether bfloat16 parameters are rounded at random.
+        found_inf: nonzero skips the step; on the device, shape []. None: the step is not skipped.
     """
 
     rule: Callable[..., tuple]
@@ -114,7 +114,7 @@ class Step:
     found_inf: Tensor | None = None
 
     def hyperparameters_on(self, device: torch.device) -> dict[str, float | Tensor]:
-        """The hyper-parameters, tensors among them on that device and in float64."""
+        """Returns the hyper-parameters, with tensors in float64 on the device."""
         if self.numbers:
             return self.hyperparameters
         return {
@@ -122,7 +122,7 @@ class Step:
         }
 
     def count(self, plans: list[ParamPlan], on_device: bool = False) -> list[float | Tensor]:
-        """Counts the step, unless it is left out, and returns each parameter's t: a number, or a float64 tensor of shape []."""
+        """Increments t unless the step is skipped. Returns each parameter's t: a number, or a float64 tensor of shape []."""
         on_device = on_device or self.capturable or self.found_inf is not None
         if on_device:
             for plan in plans:

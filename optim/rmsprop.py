@@ -1,4 +1,4 @@
-"""RMSProp (Tieleman & Hinton 2012), with the momentum on the rescaled gradient that section 5 of the paper mentions."""
+"""RMSProp (Tieleman & Hinton 2012), with optional momentum on the rescaled gradient (section 5)."""
 
 from typing import ClassVar, Unpack
 
@@ -12,14 +12,14 @@ from .roots import sqrt
 
 
 def rmsprop(theta, g, v, t, alpha, rho, eps) -> tuple[Tensor, Tensor]:
-    """One step: v averages the squared gradient. Nothing is bias-corrected."""
+    """Returns (theta, v) after one step; v is the moving average of the squared gradient, without bias correction."""
     v = rho * v + (1 - rho) * (g * g)
     theta = theta - alpha * g / (sqrt(v) + eps)
     return theta, v
 
 
 def rmsprop_with_momentum(theta, g, v, d, t, alpha, rho, momentum, eps) -> tuple[Tensor, Tensor, Tensor]:
-    """The same with momentum: d gathers the rescaled gradient."""
+    """Returns (theta, v, d) after one step with momentum; d accumulates the rescaled gradient."""
     v = rho * v + (1 - rho) * (g * g)
     d = momentum * d + g / (sqrt(v) + eps)
     theta = theta - alpha * d
@@ -27,19 +27,19 @@ def rmsprop_with_momentum(theta, g, v, d, t, alpha, rho, momentum, eps) -> tuple
 
 
 class RMSProp(RuleOptimizer):
-    """RMSProp, with momentum if wanted.
+    """RMSProp, with optional momentum.
 
     Args:
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
-        rho: decay rate of the average v of the squared gradient, in [0, 1); in groups and checkpoints it has torch's name, alpha.
-        momentum: decay rate of the sum d of rescaled gradients, in [0, 1).
+        rho: decay rate of v, the average squared gradient, in [0, 1). Groups and checkpoints use torch's name, alpha.
+        momentum: decay rate of d, the sum of rescaled gradients, in [0, 1).
         eps: added to the root of v.
-        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
+        weight_decay: adds weight_decay theta to the gradient; see `Options` for decoupled decay.
         options: see `Options`.
 
-    State per parameter: v is `square_avg`, d `momentum_buffer` (with momentum, from 0 when that is switched on), the number of steps
-    `step`. Follows the trajectory of torch.optim.RMSprop, not centered.
+    State per parameter: `square_avg` (v), `momentum_buffer` (d; created as 0 once momentum is above 0), `step` (t). The trajectory is
+    torch.optim.RMSprop's with centered=False, up to rounding.
     """
 
     torch_twin: ClassVar = torch.optim.RMSprop
@@ -60,17 +60,17 @@ class RMSProp(RuleOptimizer):
         super().__init__(params, dict(lr=lr, alpha=rho, momentum=momentum, eps=eps, weight_decay=weight_decay), options)
 
     def add_param_group(self, param_group: dict) -> None:
-        """Also takes rho, as the constructor does."""
+        """Also accepts rho, as the constructor does."""
         if isinstance(param_group, dict) and "rho" in param_group:
             param_group["alpha"] = param_group.pop("rho")
         super().add_param_group(param_group)
 
     def check_group(self, settings: dict) -> None:
-        """Names rho as the constructor does."""
+        """Also checks alpha under the constructor's name, rho."""
         super().check_group({**settings, "rho": settings["alpha"]})
 
     def formula(self, settings: dict) -> Formula:
-        """One of the rules above."""
+        """Returns the rule above with momentum, or the one without."""
         hyperparameters = {"alpha": settings["lr"], "rho": settings["alpha"], "eps": settings["eps"]}
         momentum = settings["momentum"]
         if not isinstance(momentum, Tensor) and momentum == 0:

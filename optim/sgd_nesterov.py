@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with Nesterov momentum, in torch's form: that of Sutskever et al. 2013 while alpha is constant."""
+"""Stochastic gradient descent with Nesterov momentum in torch's form, which equals Sutskever et al. (2013) while alpha is constant."""
 
 from typing import ClassVar, Unpack
 
@@ -11,7 +11,7 @@ from .options import Hyperparameter, Options
 
 
 def sgd_nesterov(theta, g, d, t, alpha, momentum) -> tuple[Tensor, Tensor]:
-    """One step: d gathers gradients; theta moves along the d of the step to come, g + momentum d, not along d itself."""
+    """Returns (theta, d) after one step; d accumulates gradients, and theta moves along g + momentum d, which looks one step ahead."""
     d = momentum * d + g
     theta = theta - alpha * (g + momentum * d)
     return theta, d
@@ -23,11 +23,11 @@ class SGDNesterov(RuleOptimizer):
     Args:
         params: parameters, or groups of them, as for any torch optimizer.
         lr: the step size alpha.
-        momentum: decay rate of the sum d of gradients, in [0, 1).
-        weight_decay: times theta, added to the gradient; see `Options` for the decoupled one.
+        momentum: decay rate of d, the sum of gradients, in [0, 1).
+        weight_decay: adds weight_decay theta to the gradient; see `Options` for decoupled decay.
         options: see `Options`.
 
-    State per parameter: d is `momentum_buffer`, the number of steps `step`. Follows the trajectory of torch.optim.SGD(nesterov=True).
+    State per parameter: `momentum_buffer` (d), `step` (t). The trajectory is that of torch.optim.SGD(nesterov=True) up to rounding.
     """
 
     torch_twin: ClassVar = torch.optim.SGD
@@ -46,7 +46,7 @@ class SGDNesterov(RuleOptimizer):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay), options)
 
     def state_dict(self) -> dict:
-        """As torch's, without the number of steps, unless stochastic rounding needs it."""
+        """Omits `step`, which torch.optim.SGD does not have, unless stochastic rounding needs it."""
         state_dict = super().state_dict()
         if not any(self.settings(group)["stochastic_rounding"] for group in state_dict["param_groups"]):
             state_dict["state"] = {
@@ -55,5 +55,5 @@ class SGDNesterov(RuleOptimizer):
         return state_dict
 
     def formula(self, settings: dict) -> Formula:
-        """The rule above."""
+        """Returns the rule above."""
         return Formula(sgd_nesterov, ("momentum_buffer",), {"alpha": settings["lr"], "momentum": settings["momentum"]})

@@ -1,7 +1,6 @@
-"""The state of a parameter: what is created, under which names, and what a checkpoint may bring.
+"""The state of a parameter: its creation, and its validation and conversion when loaded.
 
-Names are those of torch's optimizers, so that either side reads the other's checkpoints: `step`, a float64 tensor, is the t of
-the rules.
+Names are torch's, so torch and this package read each other's checkpoints. `step`, a float64 tensor, is the t of the rules.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ from torch import Tensor
 
 from .plans import HALF
 
-# What optimizers (ours, torch's, and ours before they took torch's names) call their state, to tell whose checkpoint this is.
+# State names of our optimizers, of torch's, and of earlier versions of ours; they identify the optimizer of a checkpoint.
 _NAMES = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "exp_avg_pow", "sum", "square_avg", "momentum_buffer", "acc_delta"}
 _NAMES |= {"grad_avg", "mu_product", "mu", "eta", "ax", "prev", "step_size", "row_var", "col_var", "variance"}
 _NAMES |= {"m", "v", "u", "d", "vmax", "t"}
 
 
 def state_dtype(theta: Tensor, wanted: torch.dtype | None) -> torch.dtype:
-    """The dtype of a parameter's state: float32 for half precision, in which averages of squares underflow or stand still."""
+    """Returns the dtype of a parameter's state: by default float32 for half precision, in which averages of squares underflow or stall."""
     if theta.is_complex():
         return theta.dtype
     return wanted or (torch.float32 if theta.dtype in HALF else theta.dtype)
 
 
 def complete(state: dict, theta: Tensor, names: Collection[str], dtype: torch.dtype | None, start: float = 0.0) -> None:
-    """Adds what the state of a parameter lacks, filled with `start`, and makes `step` a float64 tensor of one element."""
+    """Adds missing state, filled with `start`, and converts `step` to a float64 tensor of one element."""
     step = state.get("step", 0)
     if not isinstance(step, Tensor):
         state["step"] = torch.tensor(float(step), dtype=torch.float64)
@@ -40,20 +39,20 @@ def complete(state: dict, theta: Tensor, names: Collection[str], dtype: torch.dt
 
 
 def without_gaps(state: dict) -> dict:
-    """A loaded state without empty dictionaries, which a flattened distributed checkpoint has for what is not in it."""
+    """Returns a loaded state without empty dictionaries, which flattened distributed checkpoints contain for absent entries."""
     return {name: value for name, value in state.items() if not isinstance(value, dict) or value}
 
 
 def check_loaded(group: dict, states: list[dict], required: Collection[str], names: Collection[str], optional: Collection[str], who: str):
-    """Raises ValueError if a loaded group is of another optimizer, which only its names tell.
+    """Raises ValueError if the names in a loaded group are those of another optimizer.
 
     Args:
-        group: as loaded.
-        states: of its parameters, as loaded.
-        required: the keys that every group of this optimizer has.
-        names: of the state that the optimizer needs.
-        optional: of the state that it takes but can do without.
-        who: the name of the optimizer.
+        group: the loaded group.
+        states: the loaded states of its parameters.
+        required: keys that every group of this optimizer has.
+        names: names of the state that this optimizer needs.
+        optional: names of the state that this optimizer accepts but does not need.
+        who: the name of this optimizer.
     """
     missing = [key for key in required if key not in group]
     if missing:
@@ -69,10 +68,10 @@ def check_loaded(group: dict, states: list[dict], required: Collection[str], nam
 
 
 def converted(state: dict, theta: Tensor, settings: dict, names: Collection[str]) -> dict:
-    """Copies of a loaded state: tensors on the device of theta and in the dtype of its state, or in their own if that is finer.
+    """Returns copies of a loaded state on theta's device, in the `state_dtype` of the settings or, without it, without loss of precision.
 
     Raises:
-        ValueError: the names are right, but not what stands there.
+        ValueError: a value has the wrong type or shape.
     """
     ours = {}
     for name, value in state.items():
@@ -81,7 +80,7 @@ def converted(state: dict, theta: Tensor, settings: dict, names: Collection[str]
         elif name not in names:
             ours[name] = value.to(theta.device, copy=True) if isinstance(value, Tensor) else value
         elif not (isinstance(value, Tensor) and value.dtype.is_floating_point != theta.is_complex()):
-            raise ValueError(f"the loaded state {name} is invalid: expected a tensor of numbers like those of the parameter")
+            raise ValueError(f"the loaded state {name} is invalid: expected a tensor, real or complex like its parameter")
         elif value.shape != theta.shape:
             raise ValueError(f"the loaded state {name} has shape {tuple(value.shape)}, its parameter {tuple(theta.shape)}")
         else:
@@ -92,7 +91,7 @@ def converted(state: dict, theta: Tensor, settings: dict, names: Collection[str]
 
 
 def matched_by_name(group: dict, own: dict) -> dict:
-    """A loaded group with its parameters in the order of one's own names, where both have names.
+    """Returns a loaded group with its parameters in the order of the names in `own`, if both have names.
 
     Raises:
         ValueError: the names differ.
@@ -101,6 +100,6 @@ def matched_by_name(group: dict, own: dict) -> dict:
     if theirs is None or ours is None or list(theirs) == list(ours) or len(theirs) != len(ours):
         return group
     if differing := sorted(set(ours) ^ set(theirs)):
-        raise ValueError(f"the loaded parameters have other names: {', '.join(differing[:4])} only on one side")
+        raise ValueError(f"the loaded parameters have other names: {', '.join(differing[:4])} exist on one side only")
     numbers = dict(zip(theirs, group["params"], strict=True))
     return {**group, "params": [numbers[name] for name in ours], "param_names": list(ours)}

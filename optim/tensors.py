@@ -1,4 +1,4 @@
-"""Update rules on tensors, without a compiler: one parameter after another, or all of them as lists."""
+"""The paths without a compiler: plain, one parameter after another, and foreach, on lists of tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .plans import ParamPlan, Step
 
 
 def apply_each(step: Step, plans: list[ParamPlan]) -> None:
-    """Replaces theta and state by what the rule makes of them, one parameter after another."""
+    """Increments t and updates theta and state, one parameter after another."""
     for plan, t in zip(plans, step.count(plans), strict=True):
         operands = plan.operands
         if step.differentiable:
@@ -23,11 +23,11 @@ def apply_each(step: Step, plans: list[ParamPlan]) -> None:
 
 
 def apply_lists(step: Step, plans: list[ParamPlan]) -> None:
-    """The same on lists of tensors: an operation of the rule is a launch or a few for all parameters."""
-    alike = defaultdict(list)
+    """Increments t and updates theta and state of all parameters together; an operation of the rule takes one launch or a few."""
+    groups = defaultdict(list)
     for plan, t in zip(plans, step.count(plans), strict=True):
-        alike[plan.theta.device, plan.theta.dtype, None if isinstance(t, Tensor) else t].append((plan, t))
-    for (device, _, number), pairs in alike.items():
+        groups[plan.theta.device, plan.theta.dtype, None if isinstance(t, Tensor) else t].append((plan, t))
+    for (device, _, number), pairs in groups.items():
         columns = zip(*(plan.operands for plan, _ in pairs), strict=True)
         times = TensorList([t for _, t in pairs]) if number is None else number
         results = step.rule(*map(TensorList, columns), times, **_values(step, device))
@@ -50,10 +50,10 @@ def _store(step: Step, plan: ParamPlan, t: float | Tensor, results: Sequence[Ten
 
 
 def round_at_random(values: Tensor, t: float | Tensor, key: int, stride: tuple[int, ...]) -> Tensor:
-    """float32 rounded to bfloat16, up or down with the probability that makes it right on average.
+    """Returns float32 values rounded to bfloat16, up or down at random without bias.
 
-    The random bits are a function of the element's number (in memory, as `stride` says, where that is dense), of t and of the
-    parameter's key, so that a run can be repeated and resumed, on any path: `optim.trace` has the same in C.
+    The random bits are a function of t, the parameter's key and the element's position: in memory if `stride` is dense, else in the
+    shape. Runs can therefore be repeated and resumed on any path. `optim.trace` has the same function in C.
     """
     numbers = torch.arange(values.numel(), device=values.device)
     dense = sum((size - 1) * step for size, step in zip(values.shape, stride, strict=True)) + 1 == values.numel()
@@ -66,19 +66,19 @@ def round_at_random(values: Tensor, t: float | Tensor, key: int, stride: tuple[i
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Scrambles 32-bit integers, held in int64."""
+    """Hashes 32-bit integers, held in int64."""
     x = ((x ^ x >> 16) * 0x21F0AAAD) & 0xFFFFFFFF
     x = ((x ^ x >> 15) * 0x735A2D97) & 0xFFFFFFFF
     return x ^ x >> 15
 
 
 def _values(step: Step, device: torch.device) -> dict:
-    """The hyper-parameters as a rule on tensors takes them."""
+    """Returns the hyper-parameters on the device, those with one value per member as PerMember."""
     return {letter: PerMember(h) if isinstance(h, Tensor) and h.ndim else h for letter, h in step.hyperparameters_on(device).items()}
 
 
 class TensorList:
-    """Tensors that an update rule can calculate with as if they were one."""
+    """Tensors that update rules use like a single one."""
 
     def __init__(self, tensors):
         self.tensors = list(tensors)
@@ -97,14 +97,14 @@ class TensorList:
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
-        """Called for torch.maximum and torch.where, and for tensor (operator) TensorList."""
+        """Handles torch.maximum, torch.where and tensor (operator) TensorList."""
         lists = [argument.tensors for argument in args if isinstance(argument, cls)]
         if function is torch.maximum and len(lists) == 2:
             return cls(torch._foreach_maximum(*lists))
         return cls([function(*(next(values) if isinstance(a, cls) else a for a in args)) for values in map(iter, zip(*lists, strict=True))])
 
     def _with(self, other, name: str, reflected: bool):
-        """self (operator) other, or the other way round: as one call for the whole list where torch has that."""
+        """Returns self (operator) other, or other (operator) self if reflected; in one call for the whole list where torch has one."""
         number = isinstance(other, (int, float))
         if self._plain and (number or (isinstance(other, TensorList) and other._plain)):
             if number and reflected:
@@ -122,7 +122,7 @@ class TensorList:
 
     @property
     def _plain(self) -> bool:
-        """Whether these are tensors all, not numbers per member."""
+        """Whether the list holds tensors only, no PerMember."""
         return all(isinstance(tensor, Tensor) for tensor in self.tensors)
 
 

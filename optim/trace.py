@@ -1,10 +1,9 @@
-"""An update rule written down as C: what `optim.fused_cpu` and `optim.fused_cuda` put into their loops.
+"""The translation of update rules to C, for `optim.fused_cpu` and `optim.fused_cuda`.
 
-The rule is called with symbols instead of tensors. What it does to them is written down in two parts: arithmetic of
-hyper-parameters and t alone, in double precision and once per parameter and member, and arithmetic of elements, in the
-parameters' precision (half precision calculates in float), as the body of one loop. The numbers come out as from the rule
-itself: the same operations in the same order, each rounded to that precision, except that a division of elements by one
-number is a multiplication by its reciprocal.
+The rule is called with symbols that record its operations instead of tensors. Arithmetic of hyper-parameters and t alone runs in
+double precision, once per parameter and member. Arithmetic of elements runs in the parameters' precision (half precision: float), as
+the body of one loop. Operations, their order and their rounding are those of the rule, except that a division of elements by one
+number becomes a multiplication by its reciprocal.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-# How a dtype lies in memory, and in what its elements are calculated.
+# C types of the supported dtypes in memory.
 STORAGE = {torch.float64: "double", torch.float32: "float", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
-# C that both compilers take: no headers on a GPU, plain C on a CPU.
+# Definitions for both compilers: NVRTC has no headers, a CPU's compiler gets plain C.
 HEADER = """
 #ifdef __CUDACC__
 #define FUNCTION static __device__ inline
@@ -54,7 +53,7 @@ FUNCTION float load_float16(float16 x) {{ union half u; u.bits = x; return u.val
 FUNCTION float16 store_float16(float x) {{ union half u; u.value = x; return u.bits; }}
 #endif
 
-/* Random bits for stochastic rounding: see round_at_random in optim/tensors.py, which does the same. */
+/* Random bits for stochastic rounding, the same as in round_at_random of optim/tensors.py. */
 FUNCTION unsigned int mix(unsigned int x)
 {{
   x ^= x >> 16; x *= 0x21f0aaadu; x ^= x >> 15; x *= 0x735a2d97u; return x ^ x >> 15;
@@ -69,7 +68,7 @@ FUNCTION bfloat16 store_bfloat16_at_random(float x, unsigned int noise)
 
 @dataclass(frozen=True)
 class Signature:
-    """What a compiled step is made for; steps that agree in it share their code.
+    """What the code of a compiled step depends on.
 
     Attributes:
         rule: (theta, g, *state, t, **hyperparameters) -> (theta, *state).
@@ -90,11 +89,14 @@ class Signature:
 
 @dataclass(frozen=True)
 class Code:
-    """C that does one step: definitions, the numbers calculated from t and hyper-parameters, and the loop's body.
+    """The C code of one step.
 
-    `scalars` define the doubles d0, d1, ... (`numbers` of them) from t and the hyper-parameters h0, h1, ...; `pointers` define
-    x0, x1, ... (theta, state, g) from a table `tensors` of addresses; `elements` read and write their element i, and for
-    stochastic rounding make use of an unsigned int `key`.
+    Attributes:
+        header: definitions.
+        scalars: computes the doubles d0, d1, ... from t and the hyper-parameters h0, h1, ...
+        numbers: number of these doubles.
+        pointers: sets x0, x1, ... (theta, state, g) from a table `tensors` of addresses.
+        elements: reads and writes element i of each; stochastic rounding uses an unsigned int `key`.
     """
 
     header: str
@@ -105,17 +107,17 @@ class Code:
 
 
 class _Program:
-    """What a rule does, as lines of C: `scalars` before the loop over elements, `elements` in it."""
+    """The lines of C that a rule records: `scalars` before the loop over elements, `elements` in it."""
 
     def __init__(self):
         self.scalars: list[str] = []
         self.elements: list[str] = []
 
     def emit(self, template: str, *operands) -> _Symbol:
-        """Appends the operation; it is one of scalars if all its operands are."""
+        """Appends an operation, to `scalars` if all its operands are scalars, and returns its result."""
         scalar = all(not isinstance(operand, _Symbol) or operand.scalar for operand in operands)
         texts = [operand.text if isinstance(operand, _Symbol) else repr(float(operand)) for operand in operands]
-        if not scalar:  # as in torch, a number takes the precision of the elements that it meets
+        if not scalar:  # as in torch, numbers take the precision of the elements
             texts = [
                 text if isinstance(operand, _Symbol) and not operand.scalar else f"(real){text}"
                 for text, operand in zip(texts, operands, strict=True)
@@ -127,7 +129,7 @@ class _Program:
 
 
 class _Symbol:
-    """A number or an element that the rule calculates with."""
+    """A number or an element in the arithmetic of a rule."""
 
     def __init__(self, program: _Program, text: str, scalar: bool):
         self.program, self.text, self.scalar = program, text, scalar
@@ -143,7 +145,7 @@ class _Symbol:
 
     def __truediv__(self, other) -> _Symbol:
         if isinstance(other, _Symbol) and other.scalar and not self.scalar:
-            reciprocal = self.program.emit("{} / {}", 1, other)  # a division per element is what takes longest, where memory does not
+            reciprocal = self.program.emit("{} / {}", 1, other)  # unless memory bounds the step, divisions do
             return self.program.emit("{} * {}", self, reciprocal)
         return self.program.emit("{} / {}", self, other)
 
@@ -163,7 +165,7 @@ for _name, _template in {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "
 
 
 def trace(signature: Signature) -> Code:
-    """What the rule does, as C."""
+    """Returns the C code of one step of the rule."""
     program = _Program()
     # In the order of the table: theta, state, g.
     kinds = [STORAGE[signature.theta], *[STORAGE[signature.state]] * signature.states, STORAGE[signature.theta]]

@@ -84,7 +84,7 @@ def test_what_makes_no_sense_is_refused():
     for act in (average.swap_in, optimizer.step):
         with pytest.raises(RuntimeError, match="the average is swapped in"):
             act()
-    with pytest.raises(ValueError, match=r"beta=1 should lie in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"beta=1 is invalid: expected a number in \[0, 1\)"):
         optim.ExponentialAverage(optimizer, beta=1)
 
 
