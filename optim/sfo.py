@@ -1,13 +1,13 @@
 """SFO, the sum-of-functions optimizer of Sohl-Dickstein, Poole & Ganguli (2014, arXiv 1311.2115). Section 6.2 compares Adam with it.
 
-The objective is a sum F(x) = f_1(x) + ... + f_N(x), with one f_i for each minibatch. A minibatch is always the same examples.
-SFO keeps a quadratic model of each f_i. It is anchored at x_i, where f_i was last evaluated, with gradient g_i::
+The objective is a sum F(x) = f_1(x) + ... + f_N(x) over N fixed minibatches. SFO keeps a quadratic model of each f_i, anchored at x_i,
+where f_i was last evaluated, with gradient g_i::
 
     f_i(x) ~ f_i(x_i) + g_i (x - x_i) + (x - x_i) H_i (x - x_i) / 2
 
-A step evaluates the minibatch that is most out of date, moves its anchor, and then minimises the sum of the models of the active
-minibatches. BFGS builds H_i from the pairs (change of x, change of g_i) between evaluations of f_i. All models live in the
-coordinates of one low-dimensional subspace, which recent gradients span. Coordinates are float64 on the CPU.
+A step evaluates the minibatch whose model is most out of date, moves its anchor, and then minimises the sum of the models of the active
+minibatches. BFGS builds H_i from the pairs (change of x, change of g_i) between evaluations of f_i. All models use the coordinates of
+one low-dimensional subspace, which recent gradients span. Coordinates are float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 _CONDITION = 1e6  # the largest ratio of eigenvalues of an H_i
-_UNSEEN = 0.25  # quantile of the past curvatures for unseen directions: at 0.5 SFO is slower per pass, at 0.15 networks diverged
-_LONGEST = 10.0  # a step is at most this many times the mean length of all before it
-_SHORTER = 0.25  # after a rejected step, the next is at most this share of it; the limit then grows tenfold in N steps
-_RECENT = 3  # evaluations whose range says how far the cost of a minibatch may exceed its model
-_COLUMNS = 2**16  # of the basis are transformed at a time, so that compaction needs no second basis
+_UNSEEN = 0.25  # quantile of past curvatures for unseen directions: 0.5 is slower per epoch, with 0.15 networks diverged
+_LONGEST = 10.0  # longest step, in mean lengths of all previous steps
+_SHORTER = 0.25  # longest step after a rejection, as a share of the rejected one; the limit then grows tenfold in N steps
+_RECENT = 3  # recent costs of a minibatch, whose range bounds how far the next may exceed the model
+_COLUMNS = 2**16  # columns of the basis transformed at a time, so that compaction needs no second basis
 
-# What changes from step to step, besides the models, the basis and the random numbers.
+# State that changes from step to step, besides the models, the basis and the random generator.
 _PROGRESS = ("x", "waiting", "evaluations", "rejected", "_since_activation", "_steps", "_path", "_limit", "_retrying", "_before")
 
 
 class Subspace:
-    """An orthonormal basis that grows with the vectors put into it, up to a capacity.
+    """An orthonormal basis that grows with the vectors added to it, up to a capacity.
 
     Args:
         capacity: the largest number of dimensions.
@@ -57,7 +57,7 @@ class Subspace:
 
     @property
     def precision(self) -> float:
-        """The relative rounding of the basis."""
+        """Machine epsilon of the basis."""
         return torch.finfo(self.basis.dtype).eps
 
     @property
@@ -66,17 +66,17 @@ class Subspace:
         return self.dimensions == self.capacity < self.basis.shape[1]
 
     def coordinates(self, vector: Tensor) -> Tensor:
-        """Returns the coordinates [capacity] of a vector [size], NaN if it is not finite. The basis grows if it can and must."""
+        """Returns the coordinates [capacity] of a vector [size], NaN if it is not finite. Extends the basis if needed and possible."""
         used = self.basis[: self.dimensions]
         coordinates = torch.zeros(self.capacity, dtype=torch.float64, device="cpu")
         rest = vector.clone()
         for _ in range(3):
             part = used @ rest
             rest.addmv_(used.T, part, alpha=-1)
-            part = torch.cat([part, rest.norm().unsqueeze(0)]).to("cpu", torch.float64)  # the only wait for the device
+            part = torch.cat([part, rest.norm().unsqueeze(0)]).to("cpu", torch.float64)  # the only synchronisation
             part, length = part[:-1], part[-1].item()
             coordinates[: self.dimensions] += part
-            if length > 0.1 * part.norm():  # a shorter rest holds more rounding, which is not orthogonal yet
+            if length > 0.1 * part.norm():  # in a shorter rest, rounding errors spoil orthogonality: repeat
                 break
         if not math.isfinite(length):
             return coordinates.fill_(math.nan)
@@ -103,7 +103,7 @@ class Subspace:
         units = kept / kept.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
         _, lengths, directions = torch.linalg.svd(units[:, :old], full_matrices=False)
         directions = directions[lengths > 1e-13 * lengths[0]]
-        # Rounding adds up from compaction to compaction, so the old basis is orthonormal only roughly: B B^T = gram.
+        # Rounding accumulates over compactions, so the old basis B is only roughly orthonormal: B B^T = gram.
         gram = torch.zeros(old, old, dtype=torch.float64, device=self.basis.device)
         for part in self.basis[:old].split(_COLUMNS, dim=1):
             gram += part @ part.T
@@ -156,8 +156,8 @@ class Model:
         moves, changes: the pairs of its history, oldest first, shape [pairs, capacity].
         beta: the curvature in directions that the history does not span.
         hessian: H_i, shape [capacity, capacity].
-        x_i, f_i, g_i: the anchor, the cost and the gradient there; NaN before the first evaluation.
-        values: the last costs of the minibatch, at most _RECENT, those after rejected steps too.
+        x_i, f_i, g_i: the anchor, and the cost and gradient there; NaN before the first evaluation.
+        values: the last _RECENT costs of the minibatch, including those of rejected steps.
     """
 
     moves: Tensor
@@ -182,7 +182,7 @@ class Model:
         return not math.isnan(self.f_i)
 
     def is_exceeded(self, value: float, x: Tensor, precision: float) -> bool:
-        """Whether the cost at x exceeds the model by more than twice the predicted change, the recent range of costs, and rounding."""
+        """Returns whether the cost at x exceeds the model by more than twice the predicted change, the recent range and rounding."""
         move = x - self.x_i
         predicted = (self.g_i @ move + move @ self.hessian @ move / 2).item()
         tolerated = max(2 * abs(predicted), max(self.values) - min(self.values), 100 * precision * abs(value))
@@ -207,7 +207,7 @@ class Model:
         self.x_i, self.f_i, self.g_i = x, value, g
 
     def change_basis(self, matrix: Tensor, origin: Tensor, dimensions: int) -> None:
-        """Maps all vectors to new coordinates with that origin, and drops the pairs that the new subspace does not hold."""
+        """Maps all vectors to new coordinates and a new origin, and drops pairs that lie mostly outside the new subspace."""
         moves, changes = self.moves @ matrix.T, self.changes @ matrix.T
         kept = (moves.norm(dim=1) > 0.5 * self.moves.norm(dim=1)) & (changes.norm(dim=1) > 0.5 * self.changes.norm(dim=1))
         self.moves, self.changes = moves[kept], changes[kept]
@@ -219,8 +219,8 @@ class Model:
 class MinibatchChooser(Protocol):
     """An optimizer that chooses the minibatch of each step itself.
 
-    It also has the attribute `chooses_minibatches = True`. A training loop divides the examples into `minibatches` minibatches once. It
-    calls `step(closure)` as often per epoch; `closure(i)` evaluates minibatch i.
+    It also has the attribute `chooses_minibatches = True`. A training loop divides the examples once into `minibatches` minibatches, and
+    calls `step(closure)` that many times per epoch; `closure(i)` evaluates minibatch i.
     """
 
     minibatches: int
@@ -231,15 +231,15 @@ class MinibatchChooser(Protocol):
 
 
 def chooses_minibatches(optimizer: torch.optim.Optimizer | type) -> TypeGuard[MinibatchChooser]:
-    """Whether an optimizer, or a class of optimizers, chooses the minibatch of each step itself: see `MinibatchChooser`."""
+    """Returns whether an optimizer or optimizer class chooses the minibatch of each step itself; see `MinibatchChooser`."""
     return getattr(optimizer, "chooses_minibatches", False)
 
 
 class SFO(torch.optim.Optimizer):
-    """Minimises a sum of functions, one for each minibatch. Each step evaluates one of them, which the optimizer chooses.
+    """Minimises a sum of functions, one per minibatch. Each step evaluates one minibatch, which the optimizer chooses.
 
-    The functions must be deterministic: minibatch i is always the same examples with the same noise. There is no learning rate.
-    Memory is about 3 N numbers per parameter for N minibatches; the SFO paper advises sqrt(examples) / 10 of them.
+    The functions must be deterministic: minibatch i always has the same examples and the same noise. There is no learning rate.
+    N minibatches need memory for about 3 N numbers per parameter; the SFO paper recommends N = sqrt(examples) / 10.
 
     ::
 
@@ -252,15 +252,15 @@ class SFO(torch.optim.Optimizer):
         for _ in range(epochs * 25):
             optimizer.step(closure)
 
-    Two rules are ours, because the SFO paper leaves them open. A step is rejected if the next cost is not finite, or far above its model;
-    a retry that stays finite is kept. Another minibatch becomes active after a rejection, when the mean gradient of the active ones is
-    smaller than its standard error, or after as many steps as there are active ones.
+    The SFO paper leaves two rules open. Ours are: A step is rejected if the next cost is not finite or far above its model; a retry is
+    accepted if it is finite. Another minibatch becomes active after a rejection, when the mean gradient of the active minibatches is
+    smaller than its standard error, or after as many steps as there are active minibatches.
 
     Args:
         params: parameters of one dtype on one device, in one group.
         minibatches: N.
-        history: pairs from which each H_i is built.
-        seed: of the order in which minibatches become active, and of the metric that chooses the next one.
+        history: maximum number of pairs that build an H_i.
+        seed: seed of the order in which minibatches become active, and of the metric that chooses the next one.
 
     Raises:
         ValueError: a number is out of range, or there are several groups, dtypes or devices.
@@ -296,35 +296,35 @@ class SFO(torch.optim.Optimizer):
 
     @property
     def active(self) -> list[int]:
-        """The minibatches whose models count."""
+        """The minibatches whose models enter the sum."""
         return list(self.models)
 
     def add_param_group(self, param_group: dict) -> None:
-        """Takes the first group and refuses others: one subspace holds all parameters (torch calls this in the constructor too)."""
+        """Adds the first group, in the constructor; raises ValueError for others, because one subspace holds all parameters."""
         if self.param_groups:
             raise ValueError("SFO takes one group of parameters")
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[int], Tensor]) -> Tensor:  # type: ignore[override]  # torch's closures take no minibatch
-        """Evaluates one minibatch, and moves to where the sum of all models is lowest.
+        """Evaluates one minibatch and moves towards the minimum of the sum of the models.
 
         Args:
-            closure: takes the number of a minibatch, clears the gradients, computes its cost and gradients, returns the cost.
-                The first step calls it twice.
+            closure: clears the gradients, computes the cost and the gradients of the minibatch whose number it gets, and returns the
+                cost. The first step calls it twice.
 
         Returns:
-            The cost that was evaluated, before the step.
+            The cost before the step.
         """
         i = self._choose()
         loss, g = self._evaluate(closure, i)
         if self.evaluations == 1:
             self._probe(closure, i, g)
-        with torch.autocast(g.device.type, enabled=False):  # coordinates need every digit
+        with torch.autocast(g.device.type, enabled=False):  # coordinates need full precision
             self._update(self.models[i], loss.item(), g)
         return loss
 
     def state_dict(self) -> dict:
-        """Returns a copy of everything that the next step depends on, besides the parameters."""
+        """Returns a copy of everything that the next step depends on, except the parameters."""
         progress = {name: getattr(self, name) for name in ("minibatches", *_PROGRESS)}
         return super().state_dict() | {
             "basis": self.subspace.basis[: self.subspace.dimensions].clone(),
@@ -334,10 +334,10 @@ class SFO(torch.optim.Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict) -> None:
-        """Copies what `state_dict` returned; the parameters must be those of then.
+        """Copies what `state_dict` returned; the parameters must be those that went with it.
 
         Raises:
-            ValueError: the state is of another number of minibatches or parameters; nothing has been loaded.
+            ValueError: the state has another number of minibatches or parameters; nothing has been loaded.
         """
         if state_dict.get("minibatches") != self.minibatches:
             raise ValueError(
@@ -357,7 +357,7 @@ class SFO(torch.optim.Optimizer):
             self._before = self._before[0].to(self.subspace.basis), self._before[1]
 
     def __getstate__(self) -> dict:
-        """Adds what torch does not know of to what pickle and deepcopy take."""
+        """Adds the attributes that torch's `__getstate__` omits."""
         own = ("minibatches", "history", "subspace", "models", "random", "_params", *_PROGRESS)
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
@@ -371,7 +371,7 @@ class SFO(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _probe(self, closure: Callable[[int], Tensor], i: int, g: Tensor) -> None:
-        """Finds the curvature along the very first gradient, by a second evaluation close by."""
+        """Sets the initial curvature from a second evaluation of the first minibatch, a short way along its gradient."""
         before, length = self._flat_parameters(), g.norm().item()
         if not 0 < length < math.inf:
             return
@@ -385,7 +385,7 @@ class SFO(torch.optim.Optimizer):
                 model.build_hessian(self.subspace.dimensions)
 
     def _choose(self) -> int:
-        """Returns a minibatch without evaluation, or the one farthest from its anchor, by the metric of its own H_i or of their sum."""
+        """Returns a minibatch not evaluated yet, or the one farthest from its anchor in the metric of its own H_i or of their sum."""
         for i, model in self.models.items():
             if not model.anchored:
                 return i
@@ -397,16 +397,16 @@ class SFO(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _update(self, model: Model, value: float, gradient: Tensor) -> None:
-        """Takes one evaluation into its model, or rejects the step that led to it; then moves."""
+        """Updates the model with one evaluation, or rejects the step that led to it; then moves."""
         g = self._coordinates(gradient)
         finite = math.isfinite(value) and bool(g.isfinite().all())
         if self._before is None and not finite:
-            return  # not finite from the start: there is nowhere to go
+            return  # not finite from the start: no point to return to
         precision, accepted = self.subspace.precision, finite
         if finite and model.anchored:
             accepted = self._retrying or not model.is_exceeded(value, self.x, precision)
             model.add_pair(self.x, g, precision, self.history, self.subspace.dimensions)
-        if finite:  # noted after rejections too: where costs are noise, not every step is rejected
+        if finite:  # after rejections too, so that noisy costs widen the tolerance
             model.values = [*model.values, value][-_RECENT:]
         if accepted:
             model.move_anchor(self.x.clone(), g, value)
@@ -431,7 +431,7 @@ class SFO(torch.optim.Optimizer):
         return self.subspace.coordinates(vector)
 
     def _should_activate(self) -> bool:
-        """Whether to add a minibatch: the gradients of the active ones nearly cancel, or each had its turn since the last was added."""
+        """Returns whether the gradients of the active minibatches nearly cancel, or each had its turn since the last activation."""
         known = [model.g_i for model in self.models.values() if model.anchored]
         if len(known) < len(self.models) or len(known) < 2:
             return False
@@ -441,14 +441,14 @@ class SFO(torch.optim.Optimizer):
         return self._since_activation >= len(known) or bool(mean.square().sum() < error)
 
     def _activate(self) -> None:
-        """Adds a minibatch, with the median curvature of the others until it has been evaluated twice."""
+        """Activates a minibatch with the median curvature of the others, which holds until it has been evaluated twice."""
         if self.waiting:
             beta = statistics.median([model.beta for model in self.models.values()]) if self.models else 1.0
             self.models[self.waiting.pop()] = Model.flat(self.subspace.capacity, beta)
         self._since_activation = 0
 
     def _reject_step(self) -> None:
-        """Goes back to before the last step, limits the next ones, and adds a minibatch."""
+        """Undoes the last step, limits the next ones, and activates a minibatch."""
         assert self._before is not None  # only a step can be rejected
         parameters, x = self._before
         self.rejected += 1

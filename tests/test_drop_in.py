@@ -744,7 +744,7 @@ def test_torch_compile_takes_the_whole_step(optimizer, choice):
         (optim.Adam, {"beta1": 1.0}, ValueError, r"beta1=1.0 is invalid: expected a number in \[0, 1\)"),
         (optim.Adam, {"betas": (0.9, 1.0)}, ValueError, r"beta2=1.0 is invalid: expected a number in \[0, 1\)"),
         (optim.Adam, {"betas": 0.9}, ValueError, "betas=0.9 is invalid: expected a pair of numbers"),
-        (optim.Adam, {"betas": (0.5, 0.9), "beta1": 0.5}, ValueError, r"betas=\(0.5, 0.9\) conflicts with beta1=0.5, beta2=None: use either"),
+        (optim.Adam, {"betas": (0.5, 0.9), "beta1": 0.5}, ValueError, r"betas=\(0.5, 0.9\) conflicts with beta1=0.5, beta2=None"),
         (optim.Adam, {"beta2": torch.tensor([0.9, -0.1])}, ValueError, "beta2"),
         (optim.Adam, {"beta1_decay": 0.0}, ValueError, r"beta1_decay=0.0 is invalid: expected a number in \(0, 1\]"),
         (optim.Adam, {"weight_decay": -0.1}, ValueError, "weight_decay=-0.1 is invalid: expected a number at least 0"),
@@ -758,7 +758,7 @@ def test_torch_compile_takes_the_whole_step(optimizer, choice):
         (optim.RMSProp, {"lr": "fast"}, TypeError, "lr='fast' is invalid: expected a number"),
         (optim.RMSProp, {"lr": None}, TypeError, "lr=None is invalid: expected a number"),
         (optim.SGDNesterov, {"lr": float("nan")}, ValueError, "lr=nan"),
-        (optim.SGDNesterov, {"nesterov": True}, TypeError, "nesterov=True is unknown to SGDNesterov: expected one of lr, momentum, weight_decay"),
+        (optim.SGDNesterov, {"nesterov": True}, TypeError, "nesterov=True is unknown to SGDNesterov: expected one of lr, momentum"),
     ],
 )
 def test_wrong_arguments_are_named(optimizer, arguments, error, words):
