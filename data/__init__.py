@@ -1,1 +1,1 @@
-"""The paper's data sets, as tensors on the device where training runs: `data.loading.load`."""
+"""The paper's data sets as tensors on the training device: see `data.loading.load`."""

@@ -17,13 +17,13 @@ MD5 = {f"{CIFAR10.base_folder}/{name}": md5 for name, md5 in (*CIFAR10.train_lis
 
 
 def load_cifar10(root: Path) -> Dataset:
-    """Reads root/cifar-10-batches-py; missing files are unpacked or downloaded first.
+    """Reads root/cifar-10-batches-py, after unpacking or downloading missing files.
 
     Returns:
         Inputs of shape [images, 3072]: red, green and blue planes of 32 rows of 32 pixels.
 
     Raises:
-        DataUnavailable: it is missing and cannot be downloaded.
+        DataUnavailable: files are missing and cannot be downloaded.
         DataError: a file is corrupt.
     """
     provide({root / name: md5 for name, md5 in MD5.items()}, root / CIFAR10.filename, MIRRORS, CIFAR10.tgz_md5)

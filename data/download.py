@@ -1,6 +1,6 @@
-"""Downloads with progress, resumption, checksums, mirrors and bounded time; archives are unpacked file by file.
+"""Downloads with progress, resumption, checksums, mirrors and time limits, and unpacks archives file by file.
 
-libcurl transfers the bytes. Unlike requests, and pooch on top of it, it bounds the speed, also that of headers, and the total time.
+Uses libcurl because it limits minimum speed (of headers too) and total time. requests, and pooch on top of it, do not.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from data.files import atomic_write, locked_part
 
 
 class Limits(NamedTuple):
-    """When a transfer is given up.
+    """The limits at which a transfer is aborted.
 
-    With two mirrors a download ends at most 45 s after the last useful byte: `stall` at the first, `connect` + `stall` at the second.
+    With two mirrors, a download ends at most 45 s after the last useful byte: `stall` at the first, `connect` + `stall` at the second.
 
     Attributes:
-        connect: seconds for the connection, TLS included.
+        connect: seconds to connect, including TLS.
         stall: seconds below `speed`.
         speed: bytes per second.
         total: seconds for one transfer.
-        size: bytes of the largest file; the largest of our archives has 170 MB.
+        size: bytes of one file; our largest archive has 170 MB.
     """
 
     connect: int = 15
@@ -55,13 +55,13 @@ class DataUnavailable(DataError):
 
 
 def provide(files: Mapping[Path, str], archive: Path, urls: Sequence[str], md5: str) -> None:
-    """Makes sure that files exist and are intact; missing ones are unpacked from an archive, which is downloaded if necessary.
+    """Verifies files, after unpacking missing ones from an archive, which is downloaded if necessary.
 
     Args:
         files: the md5 of each file. A tar archive holds them under their paths relative to its folder, a gzip archive holds one.
-        archive: where the archive is, or is downloaded to; `*.tar.gz` or `*.gz`.
-        urls: the archive's mirrors.
-        md5: the archive's.
+        archive: path of the archive, `*.tar.gz` or `*.gz`.
+        urls: URLs of the archive on its mirrors.
+        md5: the archive's md5.
 
     Raises:
         DataUnavailable: the archive cannot be downloaded.
@@ -79,7 +79,7 @@ def provide(files: Mapping[Path, str], archive: Path, urls: Sequence[str], md5: 
                 advice = (
                     "free some space"
                     if error.errno in (errno.ENOSPC, errno.EDQUOT)
-                    else "make the folder writable, or copy the data to a folder that is and name it by data.root or ADAM_DATA"
+                    else "make the folder writable, or copy the data to a writable folder and set data.root or ADAM_DATA to it"
                 )
                 raise DataError(f"cannot unpack {archive} to {path} ({error.strerror or error}): {advice}") from error
     for path, expected in files.items():
@@ -96,10 +96,10 @@ def verify(path: Path, md5: str) -> None:
 def fetch(path: Path, urls: Sequence[str], md5: str, limits: Limits | None = None) -> None:
     """Downloads a file unless it exists, from the first mirror that delivers the right content.
 
-    An interrupted download resumes where it stopped, at the same mirror or at another.
+    Interrupted downloads resume from the last byte, at the same mirror or another.
 
     Raises:
-        DataUnavailable: no mirror delivers it, or it cannot be stored.
+        DataUnavailable: no mirror delivers the file, or it cannot be stored.
     """
     if path.exists():
         return
@@ -123,14 +123,14 @@ def fetch(path: Path, urls: Sequence[str], md5: str, limits: Limits | None = Non
                     part.unlink()
             raise DataUnavailable(f"cannot download {path.name}: {'; '.join(problems)}")
     except OSError as error:
-        raise DataUnavailable(f"cannot store {path} ({error.strerror or error}): make room, or name another folder by data.root") from error
+        raise DataUnavailable(f"cannot store {path} ({error.strerror or error}): make room, or set data.root to another folder") from error
 
 
 def _members(archive: Path, paths: Sequence[Path]) -> Iterator[tuple[Path, IO[bytes] | gzip.GzipFile]]:
     if archive.name.endswith(".tar.gz"):
         with tarfile.open(archive) as tar:
             for path in paths:
-                yield path, cast(IO[bytes], tar.extractfile(path.relative_to(archive.parent).as_posix()))  # None for folders alone
+                yield path, cast(IO[bytes], tar.extractfile(path.relative_to(archive.parent).as_posix()))  # None for folders only
     else:
         with gzip.open(archive) as source:
             yield paths[0], source
@@ -142,9 +142,9 @@ def _md5(path: Path) -> str:
 
 
 def _download(url: str, file: BinaryIO, md5: str, limits: Limits) -> str | None:
-    """Completes the file from this mirror; returns what went wrong, or None."""
+    """Completes the file from this mirror; returns the problem, or None."""
     resumed = os.fstat(file.fileno()).st_size
-    if resumed and _md5(Path(file.name)) == md5:  # the process was killed before it moved the file
+    if resumed and _md5(Path(file.name)) == md5:  # a process was killed after the download, before it renamed the file
         return None
     code, problem = _transfer(url, file, resumed, limits)
     if code not in (pycurl.E_OK, pycurl.E_RANGE_ERROR, pycurl.E_FILESIZE_EXCEEDED):
@@ -152,12 +152,15 @@ def _download(url: str, file: BinaryIO, md5: str, limits: Limits) -> str | None:
     if code == pycurl.E_OK and _md5(Path(file.name)) == md5:
         return None
     file.truncate(0)
-    # The resumed bytes may have been wrong, or the mirror cannot resume: start again.
+    # The resumed bytes were wrong, or the mirror cannot resume: start again.
     return _download(url, file, md5, limits) if resumed else problem or f"wrong content (md5 is not {md5})"
 
 
 def _transfer(url: str, file: BinaryIO, offset: int, limits: Limits) -> tuple[int, str]:
-    """Appends the content of `url` from byte `offset` on to the file; returns libcurl's error code, 0 for none, and message.
+    """Appends the content of `url` from byte `offset` on to the file.
+
+    Returns:
+        libcurl's error code, 0 for success, and its message.
 
     Raises:
         OSError: the file cannot be written.
@@ -184,9 +187,9 @@ def _transfer(url: str, file: BinaryIO, offset: int, limits: Limits) -> tuple[in
         curl.setopt(option, value)
     multi.add_handle(curl)
     running = 1
-    # disable=None: no progress bar unless somebody watches a terminal.
+    # disable=None shows the progress bar only on a terminal.
     with contextlib.closing(curl), tqdm(initial=offset, unit="B", unit_scale=True, disable=None) as bar:
-        # The loop is ours because exceptions in libcurl's callbacks, Ctrl-C included, would be lost.
+        # curl.perform() would swallow exceptions in callbacks, including Ctrl-C.
         while running:
             _, running = multi.perform()
             bar.total = offset + max(0, curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)) or None

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, even if the process that writes them is killed.
+"""Atomic writes: a file appears complete or not at all, even if its writer is killed.
 
 Each file is written to a temporary file `.STEM.part.SUFFIX` beside it, under a lock that the system releases when the process ends.
-Processes that write the same file take turns. The next writer reuses a temporary file that a killed process left.
+Processes that write the same file take turns. The next writer reuses the temporary file of a killed process.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 
 def part_path(path: Path) -> Path:
-    """Returns the temporary file for `path`. It keeps the suffix because some writers choose their format by it."""
+    """Returns the temporary path for `path`, with the same suffix because some writers derive the format from it."""
     return path.with_name(f".{path.stem}.part{path.suffix}")
 
 
@@ -34,14 +34,14 @@ def locked_part(path: Path) -> Iterator[BinaryIO]:
             if _is_linked(file, part_path(path)):
                 yield file
                 return
-            # The previous holder moved or removed this file while we waited: open a new one.
+            # The previous holder moved or removed this file while we waited; open a new one.
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path to write to, and moves it to `path` when the block ends without an error.
+    """Yields a temporary path to write to, and renames it to `path` if the block succeeds.
 
-    A loss of power leaves the old file or the new one: the content is on disk before the name changes.
+    After a power failure, `path` is the old file or the new one: the content is on disk before the name changes.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -62,7 +62,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems cannot
+        with contextlib.suppress(OSError):  # some network file systems cannot sync folders
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -25,14 +25,15 @@ FEATURES = ("binary", "counts")
 
 
 def load_imdb(root: Path, words: int = 10_000, features: str = "binary") -> Dataset:
-    """Reads root/aclImdb; missing files are unpacked or downloaded first.
+    """Reads root/aclImdb, after unpacking or downloading missing files.
 
     Args:
+        root: the data root.
         words: the number of features, the most frequent words first.
-        features: `binary` (a word occurs or does not) or `counts`.
+        features: `binary` (1 if a word occurs) or `counts`.
 
     Raises:
-        DataUnavailable: it is missing and cannot be downloaded.
+        DataUnavailable: files are missing and cannot be downloaded.
         DataError: a file is corrupt.
     """
     provide({root / name: md5 for name, md5 in MD5.items()}, root / "aclImdb_v1.tar.gz", URLS, ARCHIVE_MD5)
@@ -46,13 +47,13 @@ def load_imdb(root: Path, words: int = 10_000, features: str = "binary") -> Data
 def balanced_order(targets: np.ndarray) -> np.ndarray:
     """Returns a fixed random order of the examples in which classes alternate in proportion to their sizes.
 
-    Example j of a class of n is sorted by the key (j + 1/2) / n, so a prefix holds each class's share to within about one example.
-    The order within a class is random because the file lists reviews of the same film together.
+    Example j of a class of n has the sort key (j + 1/2) / n, so each prefix has every class's share to within about one example. The
+    order within a class is random, because the file lists reviews of the same film together.
 
     Args:
         targets: classes, shape [examples].
     """
-    shuffled = np.random.RandomState(2011).permutation(len(targets))  # its numbers are the same in every version of NumPy
+    shuffled = np.random.RandomState(2011).permutation(len(targets))  # RandomState is the same in every version of NumPy
     keys = np.empty(len(targets))
     for group in np.unique(targets):
         members = shuffled[targets[shuffled] == group]

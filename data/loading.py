@@ -1,4 +1,4 @@
-"""The registry of data sets, and the one way to load them."""
+"""The registry of data sets, and `load`, which loads them."""
 
 import inspect
 import os
@@ -21,12 +21,12 @@ from data.whitening import Whitening
 
 
 class Entry(NamedTuple):
-    """How a data set is loaded.
+    """The functions that load a data set.
 
     Attributes:
-        real: reads it from a data root, given its options.
-        standin: makes the embedded stand-in, given its options.
-        options: checks the options, which are its arguments. `Whitening` also keeps them, to be applied after loading.
+        real: reads the data from a data root; gets the options.
+        standin: generates the embedded stand-in; gets the options.
+        options: validates the options, which are its arguments. `Whitening` also stores them and is applied after loading.
     """
 
     real: Callable[..., Dataset]
@@ -43,12 +43,12 @@ SOURCES = ("auto", "real", "standin")
 
 
 def data_root(root: str | None = None) -> Path:
-    """Returns the folder that holds data sets: `root`, else the environment variable ADAM_DATA, else data/downloads in the project."""
+    """Returns the folder of the data sets: `root`, else the environment variable ADAM_DATA, else data/downloads in the project."""
     return Path(root or os.environ.get("ADAM_DATA") or Path(__file__).parent / "downloads").expanduser()
 
 
 def check_options(name: str, source: str = "auto", root: str | None = None, examples: int | None = None, **options) -> Whitening | None:
-    """Checks the arguments of `load` before anything is read; returns the whitening to apply, if any.
+    """Validates the arguments of `load` before anything is read; returns the whitening to apply, if any.
 
     Raises:
         ValueError: an unknown key or an invalid value.
@@ -68,15 +68,15 @@ def check_options(name: str, source: str = "auto", root: str | None = None, exam
 def load(
     name: str, source: str = "auto", root: str | None = None, examples: int | None = None, device: torch.device | None = None, **options
 ) -> Dataset:
-    """Loads a data set, downloading it first if necessary. Whitening is computed on the device.
+    """Loads a data set, after downloading it if necessary. Computes whitening on the device.
 
     Args:
         name: `mnist`, `imdb` or `cifar10`.
-        source: `real`, `standin` for the embedded stand-in, or `auto`: the real data if they exist or can be downloaded, and
-            otherwise, with a warning, the stand-in.
+        source: `real`, `standin` (the embedded stand-in), or `auto`: the real data if they exist or can be downloaded, else the stand-in,
+            with a warning.
         root: the data root; see `data_root`.
-        examples: the number of training examples, from the first on; None: all.
-        device: where the data are placed; None: the CPU.
+        examples: use only the first training examples, this many; None: all.
+        device: the device of the returned data; None: the CPU.
         options: `words` and `features` of imdb; `whitening`, `regulariser` and `contrast` of cifar10, see `data.whitening`.
 
     Raises:

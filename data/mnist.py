@@ -1,4 +1,4 @@
-"""MNIST (LeCun, Cortes & Burges): 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes."""
+"""MNIST (LeCun, Cortes & Burges): 60,000 + 10,000 grey-scale images of 28 x 28 pixels, 10 classes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from data.download import provide
 from data.rows import DenseRows
 from data.types import Dataset, Split
 
-# md5 of the unpacked files; torchvision has those of the archives.
+# md5 of the unpacked files; torchvision only has those of the archives.
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -19,10 +19,10 @@ MD5 = {
 
 
 def load_mnist(root: Path) -> Dataset:
-    """Reads root/MNIST/raw; missing files are unpacked or downloaded first.
+    """Reads root/MNIST/raw, after unpacking or downloading missing files.
 
     Raises:
-        DataUnavailable: it is missing and cannot be downloaded.
+        DataUnavailable: files are missing and cannot be downloaded.
         DataError: a file is corrupt.
     """
     folder = root / "MNIST" / "raw"
@@ -33,6 +33,6 @@ def load_mnist(root: Path) -> Dataset:
 
 
 def _split(folder: Path, part: str) -> Split:
-    # The class MNIST would prefer unverified files that an older torchvision left in the same root.
+    # torchvision's class MNIST would prefer the unverified files that older versions of it left in the same root.
     pixels = read_image_file(folder / f"{part}-images-idx3-ubyte")
     return Split(DenseRows(pixels.flatten(1), scale=1 / 255), read_label_file(folder / f"{part}-labels-idx1-ubyte"))

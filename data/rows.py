@@ -1,7 +1,6 @@
-"""The rows of a data set. Minibatches are gathered on the device that holds them.
+"""The rows of a data set, dense or sparse, from which minibatches are gathered on the device.
 
-A minibatch has a leading axis of streams: one for each seed that trains at the same time, or one that all members of a population
-share.
+The leading axis of a minibatch is the streams: one per seed of a population, or a single one that all members share.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from torch import Tensor
 
 
 class DenseRows:
-    """A matrix of small integers or float32 whose rows are returned as float32.
+    """A dense matrix that stores uint8, int16 or float32 and returns rows as float32.
 
     Args:
         values: uint8, int16 or float32, shape [examples, features].
-        scale: factor applied to the values, 1/255 for pixels.
+        scale: factor applied to the returned values, 1/255 for pixels.
     """
 
     def __init__(self, values: Tensor, scale: float = 1.0):
@@ -44,14 +43,14 @@ class DenseRows:
         return next(self.split(index, index.shape[1]))
 
     def split(self, index: Tensor, batch: int) -> Iterator[Tensor]:
-        """Yields the rows at `index` [streams, rows] as float32 [streams, batch, features], so many at a time."""
+        """Yields the rows at `index` [streams, rows] as float32 [streams, batch, features], `batch` rows per stream at a time."""
         rows = self.values.index_select(0, index.flatten()).view(*index.shape, -1)
-        for part in rows.split(batch, 1):  # converted one by one, so that each is still in the cache when it is used
+        for part in rows.split(batch, 1):  # converted one by one, so that each is still in the CPU's cache when it is used
             yield part.to(torch.float32).mul_(self.scale)
 
 
 class SparseRows:
-    """A sparse matrix of small non-negative integers whose rows are returned as float32.
+    """A sparse matrix of small non-negative integers that returns rows as float32.
 
     Args:
         matrix: shape [examples, features].
@@ -70,7 +69,7 @@ class SparseRows:
         return SparseRows(self.matrix[:examples])
 
     def to(self, device: torch.device) -> SparseRows | DenseRows:
-        """Returns the same rows on another device. An accelerator gets dense rows of 1 byte a feature, which are faster there."""
+        """Returns the same rows on another device: dense on accelerators, where 1 or 2 bytes per feature are faster than sparse rows."""
         if device.type == "cpu":
             return self
         values = self.matrix.data.astype(np.uint8 if self.matrix.data.max(initial=0) < 256 else np.int16)

@@ -1,6 +1,6 @@
-"""Embedded stand-ins for machines without the real data: the same shapes and types, generated from a fixed seed.
+"""Embedded stand-ins for machines without the real data: same shapes and types, generated from a fixed seed.
 
-They let every command, test and figure run offline. Results on them are never compared with the paper.
+With them, every command, test and figure runs offline. Their results are never compared with the paper.
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ from data.types import Dataset, Split
 def digit_images(train: int = 60_000, test: int = 10_000) -> Dataset:
     """Returns images of MNIST's shape, generated from scikit-learn's 1,797 digits of 8 x 8 pixels.
 
-    Each image is a small digit, enlarged to 24 x 24 pixels, shifted by up to two pixels and with noise of standard deviation
-    0.05. Training and test images are generated from different digits.
+    Each image is a digit enlarged to 24 x 24 pixels and shifted by up to two pixels, with noise of standard deviation 0.05. Training and
+    test images use different digits.
     """
     rng = np.random.default_rng(20150507)
     small, labels = load_digits(return_X_y=True)
@@ -31,7 +31,7 @@ def digit_images(train: int = 60_000, test: int = 10_000) -> Dataset:
 def _enlarge(large: np.ndarray, labels: np.ndarray, sources: np.ndarray, rng: np.random.Generator) -> Split:
     images = np.zeros((len(sources), 28, 28), dtype=np.uint8)
     shifts = rng.integers(0, 5, size=(len(sources), 2))
-    for dy, dx in np.ndindex(5, 5):  # vectorised over the images of a shift
+    for dy, dx in np.ndindex(5, 5):  # vectorised over the images with the same shift
         group = np.flatnonzero((shifts == (dy, dx)).all(axis=1))
         noisy = large[sources[group]] + rng.normal(0, 0.05, size=(len(group), 24, 24))
         images[group, dy : dy + 24, dx : dx + 24] = (255 * noisy).clip(0, 255)
@@ -41,7 +41,7 @@ def _enlarge(large: np.ndarray, labels: np.ndarray, sources: np.ndarray, rng: np
 def colour_images(train: int = 50_000, test: int = 10_000) -> Dataset:
     """Returns images of CIFAR-10's shape: a digit of `digit_images` in a random colour over a random crop of a photograph.
 
-    The photographs are scikit-learn's two. Training and test images use different halves of them, and different digits.
+    The photographs are scikit-learn's two. Training and test images use different halves of them and different digits.
     """
     rng = np.random.default_rng(20150507)
     digits = digit_images(train, test)
@@ -66,7 +66,8 @@ def _paint(digits: Split, photographs: np.ndarray, rng: np.random.Generator) -> 
 def bag_of_words(words: int = 10_000, features: str = "binary", train: int = 25_000, test: int = 25_000) -> Dataset:
     """Returns reviews of IMDB's shape: words with Zipf frequencies, labelled by a sparse logistic teacher.
 
-    A review has about 125 distinct words, 500 words carry sentiment, and half of the reviews are positive. Options as in `load_imdb`.
+    A review has about 125 distinct words, 500 words carry sentiment, and half of the reviews are positive. See `load_imdb` for the
+    options.
     """
     rng = np.random.default_rng(20150507)
     frequencies = 1 / (np.arange(words) + 10)

@@ -1,4 +1,4 @@
-"""Files of tensors that end in their own SHA-256: a flipped bit, a cut end or a foreign file is found before anything is used."""
+"""Files of tensors that end in their SHA-256, which detects flipped bits, truncation and foreign files before the content is used."""
 
 import hashlib
 from pathlib import Path
@@ -9,11 +9,11 @@ import torch
 
 
 class DamagedFile(OSError):
-    """The content of a file is not what was written to it. The message is one sentence that names the file."""
+    """A file's content has changed since it was written. The message is one sentence that names the file."""
 
 
 class _HashingWriter:
-    """Hashes what is written to a file, so that no byte is read again."""
+    """Hashes a file while it is written, so that no byte is read again."""
 
     def __init__(self, file: BinaryIO):
         self._file, self.sha256 = file, hashlib.sha256()
@@ -27,7 +27,7 @@ class _HashingWriter:
 
 
 def save_tensors(value: Any, path: Path) -> None:
-    """Writes what torch.save would write, and then the digest of it.
+    """Writes `value` as torch.save does, followed by the digest.
 
     Raises:
         OSError: the file cannot be written.
@@ -36,21 +36,21 @@ def save_tensors(value: Any, path: Path) -> None:
         writer = _HashingWriter(file)
         try:
             torch.save(value, cast(IO[bytes], writer))
-        except RuntimeError as error:  # torch's words for an error of the writer
+        except RuntimeError as error:  # torch wraps errors of the writer
             raise error.__context__ or OSError(str(error)) from None
         file.write(writer.sha256.digest())
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu", lazily: bool = False) -> Any:
-    """Returns what `save_tensors` wrote, after a check of its digest.
+    """Checks the digest of a file and returns what `save_tensors` wrote.
 
     Args:
-        path: of the file.
-        device: where the tensors are placed.
-        lazily: whether tensors stay on disk until they are used.
+        path: the file.
+        device: the device of the tensors.
+        lazily: whether to memory-map tensors, which are then read when used.
 
     Raises:
-        DamagedFile: the digest does not match, or the file holds something else than tensors and plain values.
+        DamagedFile: the digest does not match, or the file holds anything but tensors and plain values.
         OSError: the file cannot be read.
     """
     size = hashlib.sha256().digest_size
@@ -59,5 +59,5 @@ def load_tensors(path: Path, device: torch.device | str = "cpu", lazily: bool = 
         raise DamagedFile(f"{path} is damaged: its content does not match its digest")
     try:
         return torch.load(path, map_location=device, weights_only=True, mmap=lazily)
-    except Exception as error:  # whoever recomputes the digest can make torch.load raise anything
+    except Exception as error:  # a manipulated file with a valid digest can raise anything
         raise DamagedFile(f"{path} is damaged: torch cannot load it") from error

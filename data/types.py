@@ -1,4 +1,4 @@
-"""The types of a data set: `Split`, `Dataset`, and the check of an option's value."""
+"""The types of a data set, `Split` and `Dataset`, and the validation of options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.rows import DenseRows, SparseBatch, SparseRows
 
-_GATHER = 2**22  # values at once
+_GATHER = 2**22  # values per gather
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Split:
 
     @property
     def dense(self) -> DenseRows:
-        """The inputs of a data set of images.
+        """The inputs, narrowed to dense rows.
 
         Raises:
             TypeError: the inputs are sparse.
@@ -45,16 +45,16 @@ class Split:
         return self.inputs.take(index), self.targets[index]
 
     def minibatches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor | SparseBatch, Tensor]]:
-        """Yields inputs and classes as `take` returns them, `batch_size` examples at a time; the last minibatch may be shorter.
+        """Yields minibatches as `take` returns them; the last one may be smaller.
 
         Args:
             order: indices of the examples, shape [streams, examples].
-            batch_size: examples per stream.
+            batch_size: examples per stream and minibatch.
         """
         if isinstance(self.inputs, SparseRows):
             yield from map(self.take, order.split(batch_size, 1))
             return
-        # One gather for many minibatches; each is converted when its turn comes and then found in the cache by what works on it.
+        # One gather serves many minibatches. Each is converted when it is yielded, so the model finds it in the CPU's cache.
         at_once = max(1, _GATHER // (order.shape[0] * batch_size * self.inputs.shape[1]))
         for block in order.split(batch_size * at_once, 1):
             yield from zip(self.inputs.split(block, batch_size), self.targets[block].split(batch_size, 1), strict=True)
@@ -75,13 +75,13 @@ class Dataset:
     Attributes:
         name: `mnist`, `imdb` or `cifar10`.
         source: `real` or `standin`.
-        train: the training examples, in a fixed order with balanced prefixes: among the first k examples, the count of each
-            class is within 1.5 sqrt(k) of k times its share, as in a random order. `data.examples` and `shuffle=false` rely on
-            it. MNIST and CIFAR-10 keep their official order, which is balanced (0.91 and 0.98 sqrt(k)). IMDB's file is sorted
-            by class and therefore reordered (`data.imdb.balanced_order`).
+        train: the training examples, in a fixed order with balanced prefixes: among the first k examples, the count of each class is
+            within 1.5 sqrt(k) of k times its share, as in a random order. `data.examples` and `shuffle=false` rely on this. The official
+            orders of MNIST and CIFAR-10 are balanced (0.91 and 0.98 sqrt(k)). IMDB's is sorted by class and replaced by
+            `data.imdb.balanced_order`.
         test: the test examples.
         classes: number of classes.
-        checksums: the md5 of every file read.
+        checksums: md5 of every file read, by name.
     """
 
     name: str
@@ -97,13 +97,13 @@ class Dataset:
 
 
 def check_option(key: str, value: object, valid: bool, expected: str) -> None:
-    """Raises ValueError with one sentence unless `valid`.
+    """Raises ValueError unless `valid`.
 
     Args:
         key: the key inside `data`.
-        value: the value at fault.
-        valid: whether the value is right.
-        expected: the values that are right.
+        value: its value.
+        valid: whether the value is valid.
+        expected: description of the valid values.
     """
     if not valid:
         text = value if isinstance(value, (str, float)) else json.dumps(value, default=str)  # true and null, as YAML spells them

@@ -1,9 +1,9 @@
-"""Whitening of images: contrast normalisation of each image, then ZCA over all pixels. Section 6.3 says only "whitened".
+"""Whitening of images: contrast normalisation of each image, then ZCA over all pixels. Section 6.3 only says "whitened".
 
 ZCA (Bell & Sejnowski 1997; with a regulariser as in Krizhevsky 2009) subtracts the mean of the training set and multiplies by the
-symmetric matrix W = V diag(1 / sqrt(lambda + regulariser)) V^T, where V diag(lambda) V^T is the covariance of the training set. It is
-fitted on the training set alone. The covariance of the whitened training set has the same eigenvectors and the eigenvalues
-lambda / (lambda + regulariser). Without a regulariser it is the identity.
+symmetric matrix W = V diag(1 / sqrt(lambda + regulariser)) V^T, where V diag(lambda) V^T is the covariance of the training set. The
+whitened training set has a covariance with the same eigenvectors and the eigenvalues lambda / (lambda + regulariser): without a
+regulariser, the identity. Test images get the same mean and matrix.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from data.tensor_files import load_tensors, save_tensors
 from data.types import Dataset, Split, check_option
 
 KINDS = ("zca", "centred", "none")
-_ROWS = 10_000  # images per product, to bound the memory of their float64 copy
-_SMALLEST_CONTRAST = 1e-3  # standard deviation of pixels in [0, 1]; images with less are divided by this
+_ROWS = 10_000  # images per product, which bounds the memory of their float64 copy
+_SMALLEST_CONTRAST = 1e-3  # lower bound of the divisor, a standard deviation of pixels in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Whitening:
 
     Attributes:
         whitening: `zca`, `centred` (the mean image subtracted) or `none`.
-        regulariser: added to the eigenvalues of the covariance. Pixels are in [0, 1], or have variance 1 with `contrast`.
+        regulariser: added to the eigenvalues of the covariance of pixels, which are in [0, 1], or have variance 1 with `contrast`.
         contrast: whether each image is first scaled to mean 0 and variance 1 over its pixels.
 
     Raises:
@@ -51,11 +51,11 @@ class Whitening:
         check_option("contrast", self.contrast, isinstance(self.contrast, bool), "true or false")
 
     def __call__(self, dataset: Dataset, cache: Path | None = None) -> Dataset:
-        """Returns the data set with whitened inputs: float32, of the same shape and on the same device.
+        """Returns the data set with whitened inputs: float32, same shape and device.
 
         Args:
-            dataset: inputs are dense rows of pixels.
-            cache: the folder that keeps fitted matrices, each for its options, images and version of torch. None: no cache.
+            dataset: a data set whose inputs are dense rows of pixels.
+            cache: folder of fitted matrices, keyed by options, images and torch's version. None: no cache.
         """
         if self.whitening == "none" and not self.contrast:
             return dataset
@@ -80,20 +80,20 @@ class Whitening:
     def _cached(self, folder: Path | None, images: str, centred: Tensor) -> Tensor:
         key, path = f"{self} {images} torch {torch.__version__}", folder and folder / f"zca-{self.regulariser}-{self.contrast}-{images}.pt"
         with contextlib.suppress(OSError):  # absent, unreadable or damaged
-            if path and _is_right(saved := load_tensors(path, centred.device), key, centred.shape[1]):
+            if path and _is_valid(saved := load_tensors(path, centred.device), key, centred.shape[1]):
                 return saved["matrix"]
         covariance = torch.zeros(centred.shape[1], centred.shape[1], dtype=torch.float64, device=centred.device)
         for part in centred.split(_ROWS):
             covariance.addmm_(part.double().T, part.double(), alpha=1 / len(centred))
         matrix = zca(covariance, self.regulariser).float()
         if path:
-            with contextlib.suppress(OSError), atomic_write(path) as part:  # read-only or full: the matrix is fitted in every run
+            with contextlib.suppress(OSError), atomic_write(path) as part:  # read-only or full: every run fits the matrix
                 save_tensors({"key": key, "matrix": matrix}, part)
         return matrix
 
 
-def _is_right(saved: object, key: str, features: int) -> bool:
-    """Returns whether a file of the cache holds the matrix of these options and images."""
+def _is_valid(saved: object, key: str, features: int) -> bool:
+    """Returns whether a cached file holds the matrix for this key."""
     matrix = saved.get("matrix") if isinstance(saved, dict) and saved.get("key") == key else None
     return isinstance(matrix, Tensor) and matrix.shape == (features, features) and matrix.dtype == torch.float32
 
@@ -101,7 +101,7 @@ def _is_right(saved: object, key: str, features: int) -> bool:
 def zca(covariance: Tensor, regulariser: float) -> Tensor:
     """Returns the symmetric matrix [features, features], float64, that whitens data of this covariance.
 
-    Without a regulariser, directions without variance are set to 0 instead of divided by 0.
+    Without a regulariser, directions without variance map to 0 instead of being divided by 0.
     """
     values, vectors = torch.linalg.eigh(covariance)
     values = values.clamp(min=0) + regulariser
@@ -111,7 +111,7 @@ def zca(covariance: Tensor, regulariser: float) -> Tensor:
 
 @contextlib.contextmanager
 def _full_precision() -> Iterator[None]:
-    """Computes float32 products in full precision whatever `precision` is: rounding would spoil directions of little variance."""
+    """Computes float32 products in full precision whatever `precision` is, because rounding would distort directions of low variance."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
