@@ -102,7 +102,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit():
     iterates(second, resumed, 5)
     with average.swapped_in(), other.swapped_in():
         assert torch.equal(theta, resumed)
-    with pytest.raises(ValueError, match=r"shapes \[\(2,\)\], the parameters \[\(3,\)\]"):
+    with pytest.raises(ValueError, match=r"shapes \[\(2,\)\]: expected those of the parameters, \[\(3,\)\]"):
         optim.PolyakRuppert(optim.Adam([torch.ones(3, requires_grad=True)])).load_state_dict(average.state_dict())
 
 
