@@ -42,7 +42,7 @@ def one_sentence_errors() -> Iterator[None]:
             raise
         sys.exit(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: started again, the run goes on from its last finished pass; a property starts over")
+        sys.exit("interrupted: rerun the command to resume after the last finished epoch; a property starts over")
 
 
 @contextlib.contextmanager

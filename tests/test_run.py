@@ -471,7 +471,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
     sessions = itertools.count()
     monkeypatch.setattr(members, "session", lambda device: {**session(device), "started": f"session {next(sessions)}"})
-    with pytest.raises(SystemExit, match="interrupted: started again, the run goes on from its last finished pass"):
+    with pytest.raises(SystemExit, match="interrupted: rerun the command to resume after the last finished epoch"):
         command(*overrides)
     assert command(*overrides) == [path]
     assert [one["started"] for one in read(path).facts["sessions"]] == ["session 0", "session 1"]
