@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_EAGER = 3  # steps before recording, in which libraries and the optimizer allocate what they keep
+_EAGER = 3  # steps before recording: libraries and the optimizer initialise lazily
 
 
 class StepGraphs:
