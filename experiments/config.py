@@ -93,7 +93,7 @@ def _choose_row(config: dict, name: str, given: Sequence[str]) -> dict:
     if settings not in tables:
         raise ConfigError(f"settings={settings} is unknown to {experiment}: choose one of {', '.join(tables)}")
     if settings != DEFAULTS and name not in tables[settings]:
-        raise ConfigError(f"settings={settings} has nothing for {name} in {experiment}: choose one of {', '.join(tables[settings])}")
+        raise ConfigError(f"settings={settings} has no row for {name} in {experiment}: choose one of {', '.join(tables[settings])}")
     path = f"hyperparameters.{settings}.{name}"
     for key in given:
         if key.startswith("hyperparameters.") and not f"{key}.".startswith(f"{path}.") and not f"{path}.".startswith(f"{key}."):
@@ -270,7 +270,7 @@ def adapt_optimizer(config: dict) -> None:
         return
     closure = inspect.signature(target.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty and not optim.chooses_minibatches(target):
-        raise ConfigError(f"optimizer._target_={settings['_target_']} is invalid: it needs a closure in every step")
+        raise ConfigError(f"optimizer._target_={settings['_target_']} is invalid: expected an optimizer that steps without a closure")
     betas = inspect.signature(target).parameters.get("betas")
     if betas is None:
         return

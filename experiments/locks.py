@@ -42,7 +42,7 @@ def exclusive(csv: Path) -> Iterator[None]:
         _remove_leftovers(csv)
     except KeyboardInterrupt:
         if lease.compromise:
-            raise OSError(f"another process has taken {csv} over while this one was suspended: run again to join it") from None
+            raise OSError(f"another process took over {csv} while this one was suspended: run again to join it") from None
         raise
     finally:
         lease.release()

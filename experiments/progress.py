@@ -18,7 +18,7 @@ def announce(name: str, members: int, passes: int, done: float, seconds: float) 
     """
     if seconds > 60:
         rest = f"; {done:.0%} is done, the rest" if done else ""
-        print(f"{name}: {members} member{'s' * (members > 1)}, {passes} passes{rest}: about {duration(seconds)} here", flush=True)
+        print(f"{name}: {members} member{'s' * (members > 1)}, {passes} epochs{rest}: about {duration(seconds)} here", flush=True)
 
 
 def summary(table: pd.DataFrame, seconds: float) -> str:
@@ -26,7 +26,7 @@ def summary(table: pd.DataFrame, seconds: float) -> str:
     last = table[table["pass"] == table["pass"].max()]
     best = last.sort_values("cost").iloc[0]
     return (
-        f"{len(last)} members, {best['pass']:.0f} passes, {seconds:.1f} s of training, {len(diverged_members(table))} diverged; "
+        f"{len(last)} members, {best['pass']:.0f} epochs, {seconds:.1f} s of training, {len(diverged_members(table))} diverged; "
         f"best cost {best['cost']:.4f}, its test cost {best.get('test_cost', math.nan):.4f}"
     )
 

@@ -42,8 +42,8 @@ class Workers(LokyBackend):
         except TerminatedWorkerError as error:
             # loky calls this before it kills the remaining workers: only the culprit is dead.
             killed = {pid for pid, worker in self._workers._processes.items() if worker.exitcode is not None}
-            jobs = " and ".join(map(display_path, runs_of(killed, self._results))) or "a job that had hardly begun"
-            signal = " or ".join(re.findall(r"SIG[A-Z]+", str(error))) or "an exit of its own"
+            jobs = " and ".join(map(display_path, runs_of(killed, self._results))) or "a job that was starting"
+            signal = " or ".join(re.findall(r"SIG[A-Z]+", str(error))) or "an exit"
             raise ChildProcessError(
                 f"the process that was training {jobs} was ended by {signal}, which the system sends when memory is short: run the same "
                 "command again and all jobs resume; hydra.launcher.n_jobs=1 needs the least memory"

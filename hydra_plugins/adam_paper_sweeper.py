@@ -66,7 +66,7 @@ class ExhaustiveSweeper(Sweeper):
         if failures:
             print(*failures, sep="\n", file=sys.stderr)
             raise SweepError(
-                f"{len(failures)} of {len(jobs)} jobs failed: see above; run the command again for those, finished runs are kept"
+                f"{len(failures)} of {len(jobs)} jobs failed: see above; rerun the command to retry them, finished runs are kept"
             )
         return returns
 

@@ -250,10 +250,10 @@ def main() -> None:
                         trained = [job for job in step.missing() if job.config_name == "config" and not job.epochs_left()]
                         launch(trained, False, [], deadline)
                 except subprocess.TimeoutExpired:
-                    sys.exit(f"--minutes={options.minutes:g} are over: run the command again to resume")
+                    sys.exit(f"--minutes={options.minutes:g} are over: rerun the command to resume")
         failed += [f"python run.py {' '.join(job.overrides)}" for part in parts for job in part.missing()]
         if failed:
-            sys.exit("\n".join(["error: these failed, run the command again for them:", *failed]))
+            sys.exit("\n".join(["error: these failed, rerun the command to retry them:", *failed]))
 
 
 if __name__ == "__main__":

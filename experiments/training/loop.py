@@ -147,7 +147,7 @@ def _steps_of_a_sum_of_functions(
     """Takes the steps of one epoch, as `steps`, with an optimizer that chooses among fixed minibatches, such as SFO."""
     order = torch.randperm(len(split), generator=generator(state.seeds[0], "order of data")).to(state.device)
     if optimizer.minibatches > len(split):
-        raise ValueError(f"optimizer.minibatches={optimizer.minibatches} should be at most {len(split)}, the number of examples")
+        raise ValueError(f"optimizer.minibatches={optimizer.minibatches} is invalid: expected at most {len(split)}, the number of examples")
     parts = order.tensor_split(optimizer.minibatches)
     for _ in parts:
         seen: list[tuple[Tensor, int]] = []

@@ -40,7 +40,7 @@ def train_members(
     announce(name, sum(part.members for part in parts), passes, done / total, (total - done) * threads.seconds)
     tables, seconds, first = [], [0.0] * passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
-    with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
+    with tqdm(total=total, initial=done, desc=name, unit="epoch", position=position, disable=None) as bar:
         for part, checkpoint in zip(parts, checkpoints, strict=True):
             table, spent = train(*job(part), bar, checkpoint, threads)
             tables.append(table.assign(member=table["member"] + first))

@@ -139,11 +139,11 @@ class TrainState:
         """Raises ValueError for an inconsistent state that would otherwise load."""
         passes, rows, seconds, threads = (state[name] for name in ("passes", "rows", "seconds", "threads"))
         if not 0 < passes <= self.plan.passes or len(seconds) != passes or not all(isinstance(value, float) for value in seconds):
-            raise ValueError(f"it holds the seconds of {len(seconds)} epochs: expected {passes} of {self.plan.passes}")
+            raise ValueError(f"it has the seconds of {len(seconds)} epochs: expected {passes} of {self.plan.passes}")
         places = [(number, member) for number in range(1, passes + 1) for member in range(self.members)]
         numbers = all(type(value) in (int, float) for row in rows for value in row.values())
         if not numbers or [(row["pass"], row["member"]) for row in rows] != places:
-            raise ValueError(f"it holds other rows than those of {self.members} members and {passes} epochs")
+            raise ValueError(f"its rows are invalid: expected those of {self.members} members and {passes} epochs")
         diverged = {row["member"] for row in rows if not math.isfinite(row["cost"])} if self._can_drop else set()
         if state["alive"] != [member for member in range(self.members) if member not in diverged]:
             raise ValueError(f"its members in training are {state['alive']}, but those diverged are {sorted(diverged)}")

@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("experiments", nargs="+")
     parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
-    parser.add_argument("--keep", action="store_true", help="keep the lines of other candidates that the tables have")
+    parser.add_argument("--keep", action="store_true", help="keep rows of other candidates in existing tables")
     arguments = parser.parse_args()
     with one_sentence_errors():
         for experiment in arguments.experiments:
