@@ -1,4 +1,4 @@
-"""Trains one optimizer on one of the paper's experiments and writes the costs as CSV: see `python run.py --help`."""
+"""Trains one optimizer on one of the paper's experiments and writes its costs to a CSV; see `python run.py --help`."""
 
 import experiments.process  # isort: skip  # before torch
 
@@ -36,7 +36,7 @@ from experiments.training.threads import AVAILABLE
 
 @hydra.main(version_base="1.3", config_path=str(PROJECT / "conf"), config_name="config")
 def main(cfg: DictConfig) -> None:
-    """Hydra's entry: composes the configuration, then runs it."""
+    """Runs the configuration that Hydra composed."""
     with job_errors() if HydraConfig.get().mode is RunMode.MULTIRUN else one_sentence_errors():
         if "property" in cfg:
             measure_property(cfg)
@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """One run, from configuration to CSV."""
+    """Trains one run, from configuration to CSV."""
     experiments.process.prepare_process()
     config = resolve(cfg, HydraConfig.get().overrides.task)
     check_options(**config["data"])
@@ -70,12 +70,12 @@ def run(cfg: DictConfig) -> None:
             print(f"{record}: part {config['part']} is trained, {len(left)} of {len(everything)} are not")
             return
     with exclusive(record.csv):
-        if not is_done(record, config["force"]):  # by a process that this one has waited for
+        if not is_done(record, config["force"]):  # another process may have finished it while this one waited for the lock
             train_and_record(config, population, dataset, device, record)
 
 
 def train_and_record(config: dict, population: Population, dataset: Dataset, device: torch.device, record: Run) -> None:
-    """Trains all members and writes the record."""
+    """Trains all members and writes the run's CSV and JSON."""
     table, seconds, sessions = train_members(config, dataset, device, record, range(len(shards(config))))
     facts = {
         "hyperparameters": population.columns(),
@@ -90,7 +90,7 @@ def train_and_record(config: dict, population: Population, dataset: Dataset, dev
 
 
 def is_done(record: Run, force: bool) -> bool:
-    """Returns whether there is nothing to train, and says so."""
+    """Returns whether the run is complete, and prints it; force=true always trains."""
     if force or not record.is_complete():
         return False
     print(f"{record} is complete (force=true trains again)")
@@ -98,7 +98,7 @@ def is_done(record: Run, force: bool) -> bool:
 
 
 def measure_property(cfg: DictConfig) -> None:
-    """Measures a claim that the paper makes without a figure, from configuration to CSV."""
+    """Measures a property that the paper claims without a figure, from configuration to CSV."""
     config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
     for key in ("seeds", "threads", "results", "force"):
         check(key, config[key])
@@ -122,7 +122,7 @@ def measure_property(cfg: DictConfig) -> None:
 
 
 def as_spelled(arguments: Sequence[str]) -> list[str]:
-    """Returns the command line with choices spelled as their files in conf/: optimizer=Adam,SGDNesterov as optimizer=adam,sgd_nesterov."""
+    """Returns the command line with choices spelled as the files in conf/: optimizer=SGDNesterov becomes optimizer=sgd_nesterov."""
     spelled = []
     for argument in arguments:
         group, equals, choices = argument.partition("=")
@@ -133,7 +133,7 @@ def as_spelled(arguments: Sequence[str]) -> list[str]:
 
 
 def cli() -> None:
-    """The program: one sentence for a mistake."""
+    """Runs the program; reports expected errors in one sentence."""
     with one_sentence_errors():
         sys.argv[1:] = as_spelled(sys.argv[1:])
         main()

@@ -1,1 +1,1 @@
-"""The paper's experiments: models with their costs, the one training loop, and the records it leaves."""
+"""The paper's experiments: models and their losses, the training loop, and records of finished runs."""

@@ -1,4 +1,4 @@
-"""From a configuration to what it describes: the settings of an experiment, populations, models, optimizers."""
+"""Resolves a configuration and builds what it describes: populations, models, optimizers."""
 
 from __future__ import annotations
 
@@ -26,36 +26,39 @@ from experiments.training.plan import Plan
 from experiments.training.state import MakeOptimizer
 from experiments.training.streams import generator
 
-# A path relative to the project, for configurations: ${project:results/runs}. Hydra itself takes them relative to the working directory.
+# ${project:results/runs} is relative to the project. Hydra alone would resolve paths against the working directory.
 OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
 
-# Each member costs Python objects and rows of the CSV, whatever its size.
+# Each member costs Python objects and CSV rows, however small its model.
 _MOST_MEMBERS = 100_000
-# Parameters, their gradients and two averages, as in Adam; float32.
+# float32 parameters, gradients and the two moments of Adam.
 _BYTES_PER_PARAMETER = 4 * 4
 
 
 def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
-    """Returns the configuration of a run, checked, with the experiment's row for the chosen settings and optimizer applied.
+    """Applies the experiment's row for the chosen settings and optimizer, and validates the result.
 
-    Command-line overrides take precedence over the row, the row over all other files.
+    Command-line overrides take precedence over the row, and the row over all configuration files.
 
     Args:
-        cfg: the composed configuration.
+        cfg: the configuration that Hydra composed.
         overrides: the command line, as key=value.
 
+    Returns:
+        The configuration of one run, without `hyperparameters`.
+
     Raises:
-        ConfigError: a key is unknown, its value invalid, or a row has no effect.
+        ConfigError: a key is unknown, a value is invalid, or a row has no effect.
     """
     config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
     target, name = optimizer_class(config), optimizer_name(config)
     given = [override.lstrip("+~").partition("=")[0] for override in overrides]
     row = _choose_row(config, name, given)
     named = "optimizer._target_" in given
-    if named:  # the values of the chosen file belong to another class
+    if named:  # the optimizer file's values belong to the class it names
         config["optimizer"] = {key: value for key, value in config["optimizer"].items() if f"optimizer.{key}" in given}
     for key, value in row.items():
-        # A key without a dot, such as optimizer=adam, chooses a file: it is no parent of the keys in that file.
+        # A key without a dot, such as optimizer=adam, chooses a file and overrides none of its keys.
         if any(key == other or ("." in other and key.startswith(f"{other}.")) for other in given):
             continue
         *groups, leaf = key.split(".")
@@ -70,16 +73,16 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
         parent[leaf] = value
     validate(config, target)
     adapt_optimizer(config)
-    _plan(config)  # raises where keys do not go together
+    _plan(config)  # raises if keys conflict
     for group, known in (("optimizer", target), ("model", model_class(config))):
         _refuse_unknown_keys(group, config[group], known)
     return config
 
 
 def _choose_row(config: dict, name: str, given: Sequence[str]) -> dict:
-    """Takes the rows out of the configuration; returns the row of the optimizer `name` under the chosen settings, by full keys.
+    """Removes `hyperparameters` from the configuration; returns the row for the optimizer `name` and the chosen settings, by full keys.
 
-    settings=paper becomes settings=defaults, with a message, if there is no such row.
+    Without such a row, settings=paper becomes settings=defaults, with a message.
     """
     check("settings", config["settings"])
     tables = {settings: table for settings, table in config.pop("hyperparameters").items() if table is not None} | {DEFAULTS: {}}
@@ -90,7 +93,7 @@ def _choose_row(config: dict, name: str, given: Sequence[str]) -> dict:
     if settings not in tables:
         raise ConfigError(f"settings={settings} is unknown to {experiment}: choose one of {', '.join(tables)}")
     if settings != DEFAULTS and name not in tables[settings]:
-        raise ConfigError(f"settings={settings} has nothing for {name} in {experiment}: choose one of {', '.join(tables[settings])}")
+        raise ConfigError(f"settings={settings} has no row for {name} in {experiment}: choose one of {', '.join(tables[settings])}")
     path = f"hyperparameters.{settings}.{name}"
     for key in given:
         if key.startswith("hyperparameters.") and not f"{key}.".startswith(f"{path}.") and not f"{path}.".startswith(f"{key}."):
@@ -112,9 +115,12 @@ def optimizer_name(config: Mapping) -> str:
 
 
 def choose_device(name: str, precision: str = "float32") -> torch.device:
-    """Returns the torch device of that name; `auto` is a GPU where there is one.
+    """Returns the torch device of that name; `auto` prefers a GPU.
 
-    Also sets whether a GPU may round the factors of products to TF32.
+    Also allows or forbids TF32 on GPUs, according to `precision`.
+
+    Raises:
+        ConfigError: the device is not available.
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -124,7 +130,7 @@ def choose_device(name: str, precision: str = "float32") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # where CUDA graphs are recorded
+            torch.cuda.set_device(device)  # CUDA graphs are recorded on the current device
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name} is not available here ({str(error).splitlines()[0]}): use device=cpu or device=auto") from error
     return device
@@ -132,11 +138,11 @@ def choose_device(name: str, precision: str = "float32") -> torch.device:
 
 @dataclass(frozen=True)
 class Population:
-    """Members that train together: every setting under every seed, all settings of the first seed first.
+    """Members that train together: every setting with every seed, ordered by seed, then setting.
 
     Attributes:
-        seeds: one for each stream of data and noise.
-        settings: the hyper-parameters in which members of a seed differ, such as {"optimizer.lr": 0.001}.
+        seeds: one per stream of data and noise.
+        settings: for each member of a seed, the hyper-parameters that vary, such as {"optimizer.lr": 0.001}.
     """
 
     seeds: list[int]
@@ -144,7 +150,11 @@ class Population:
 
     @classmethod
     def of(cls, config: dict) -> Population:
-        """Returns the population that a resolved configuration describes: the product of its list-valued keys."""
+        """Returns the product of a resolved configuration's list-valued keys.
+
+        Raises:
+            ConfigError: the product has more than _MOST_MEMBERS members.
+        """
         seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
         lists = {
             f"{group}.{key}": value
@@ -163,7 +173,7 @@ class Population:
         return len(self.seeds) * len(self.settings)
 
     def shards(self, size: int | None) -> list[Population]:
-        """Returns populations of at most `size` members, of one seed each, that together are this one; None: this one itself."""
+        """Splits the population into shards of one seed and at most `size` members each; None keeps it whole."""
         if size is None or size >= self.members:
             return [self]
         return [
@@ -171,19 +181,19 @@ class Population:
         ]
 
     def columns(self) -> list[str]:
-        """Returns the CSV's columns for the hyper-parameters in which members differ: the last part of each key, where that is unique."""
+        """Returns the CSV columns of the hyper-parameters that vary: the last part of each key, or the full key if that is ambiguous."""
         leaves = {key: key.rpartition(".")[2] for key in self.settings[0]}
         taken = [*leaves.values(), *COLUMNS]
         return [leaf if taken.count(leaf) == 1 else key for key, leaf in leaves.items()]
 
     def describe(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Adds to a table with a column `member` each member's seed and the hyper-parameters in which members differ."""
+        """Joins each member's seed and varying hyper-parameters to a table with a column `member`."""
         rows = [(seed, *setting.values()) for seed in self.seeds for setting in self.settings]
-        members = pd.DataFrame(rows, columns=["seed", *self.columns()], dtype=object)  # written with all digits, unlike costs
+        members = pd.DataFrame(rows, columns=["seed", *self.columns()], dtype=object)  # object: to_csv writes all digits
         return table.join(members, on="member")
 
     def arguments(self, config: dict, group: str, device: torch.device) -> dict:
-        """Returns the arguments for the `group`, `optimizer` or `model`: numbers, or one float64 per member where members differ."""
+        """Returns the arguments of `group`, `optimizer` or `model`; those that vary are float64 tensors, shape [members]."""
         arguments = {key: value for key, value in config[group].items() if key != "_target_"}
         for key in arguments:
             values = [setting[f"{group}.{key}"] for setting in self.settings if f"{group}.{key}" in setting]
@@ -194,14 +204,14 @@ class Population:
 
 
 def shards(config: dict) -> list[Population]:
-    """Returns the populations that train one after another: of `shard` members, or of one if the optimizer is not ours."""
+    """Returns the populations that train one after another: `shard` members each, or one member if the optimizer is not from optim."""
     return Population.of(config).shards(config["shard"] if issubclass(optimizer_class(config), optim.RuleOptimizer) else 1)
 
 
 def train_arguments(
     config: dict, part: Population, dataset: Dataset, device: torch.device
 ) -> tuple[Model, MakeOptimizer, Dataset, Sequence[int], int, Plan, torch.device]:
-    """Returns the leading arguments of `train` and `seconds_per_pass` for a population, such as one of `shards`."""
+    """Returns the leading arguments of `train` and `seconds_per_pass` for one of `shards`."""
     model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
     return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), _plan(config), device
 
@@ -211,12 +221,16 @@ def _plan(config: dict) -> Plan:
 
 
 def model_class(config: dict) -> type[Model]:
-    """Returns the class that model._target_ names."""
+    """Imports the class that model._target_ names."""
     return _import_class("model", config, Model, "a model, such as experiments.models.logistic_regression.LogisticRegression")
 
 
 def make_model(config: dict, population: Population, features: int, classes: int, device: torch.device) -> Model:
-    """Returns the configured model, for data with that many features and classes."""
+    """Builds the configured model for data with that many features and classes.
+
+    Raises:
+        ConfigError: a hyper-parameter varies that the model cannot vary within a population.
+    """
     target = model_class(config)
     arguments = population.arguments(config, "model", device)
     for key, value in arguments.items():
@@ -228,7 +242,7 @@ def make_model(config: dict, population: Population, features: int, classes: int
 
 
 def check_memory(model: Model, members: int, device: torch.device) -> None:
-    """Raises ConfigError if the members of a model that train at once exceed the memory of the device."""
+    """Raises ConfigError if so many members of a model exceed the memory of the device."""
     with torch.device("meta"):  # shapes without memory
         parameters = sum(parameter.numel() for parameter in model.initial_parameters(generator(0, "initial parameters")).values())
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -241,22 +255,22 @@ def check_memory(model: Model, members: int, device: torch.device) -> None:
 
 
 def optimizer_class(config: dict) -> type[torch.optim.Optimizer]:
-    """Returns the class that optimizer._target_ names."""
+    """Imports the class that optimizer._target_ names."""
     return _import_class("optimizer", config, torch.optim.Optimizer, "an optimizer, such as optim.Adam or torch.optim.NAdam")
 
 
 def adapt_optimizer(config: dict) -> None:
-    """Joins beta1 and beta2 to `betas` for an optimizer that takes a pair, in place.
+    """Replaces beta1 and beta2 by `betas`, in place, for an optimizer that takes a pair.
 
     Raises:
-        ConfigError: a step of the optimizer needs a closure.
+        ConfigError: the optimizer's step requires a closure, or a beta is a list.
     """
     target, settings = optimizer_class(config), config["optimizer"]
     if issubclass(target, optim.RuleOptimizer):
         return
     closure = inspect.signature(target.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty and not optim.chooses_minibatches(target):
-        raise ConfigError(f"optimizer._target_={settings['_target_']} is invalid: it needs a closure in every step")
+        raise ConfigError(f"optimizer._target_={settings['_target_']} is invalid: expected an optimizer that steps without a closure")
     betas = inspect.signature(target).parameters.get("betas")
     if betas is None:
         return
@@ -269,7 +283,7 @@ def adapt_optimizer(config: dict) -> None:
 
 
 def optimizer_maker(config: dict, population: Population, device: torch.device) -> MakeOptimizer:
-    """Returns a function that builds the configured optimizer around parameters on the device."""
+    """Returns a function that builds the configured optimizer for parameters on the device."""
     target = optimizer_class(config)
     arguments = population.arguments(config, "optimizer", device)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
@@ -288,7 +302,7 @@ def _import_class(group: str, config: dict, base: type, expected: str) -> type:
     check(f"{group}._target_", target)
     try:
         found = hydra.utils.get_class(target)
-    except Exception as error:  # Hydra raises a different type for each way in which a name can be wrong
+    except Exception as error:  # Hydra raises many types
         raise ConfigError(f"{group}._target_={target} cannot be imported: expected the installed class of {expected}") from error
     if not issubclass(found, base):
         raise ConfigError(f"{group}._target_={target} is invalid: expected the class of {expected}")
@@ -296,7 +310,7 @@ def _import_class(group: str, config: dict, base: type, expected: str) -> type:
 
 
 def _is_tuple(key: str, target: type) -> bool:
-    """Returns whether the class takes a tuple there, as torch.optim.NAdam for betas."""
+    """Returns whether the class takes a tuple for `key`, such as torch.optim.NAdam for betas."""
     parameter = inspect.signature(target).parameters.get(key)
     return parameter is not None and isinstance(parameter.default, tuple)
 

@@ -1,4 +1,4 @@
-"""Mistakes are answered in one sentence that names the key, the value and what would be right."""
+"""Reports errors in one sentence that names the key, the value and what is valid."""
 
 import contextlib
 import difflib
@@ -15,23 +15,23 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.download import DataError
 
-_SENTENCES = "ADAM_PAPER_ERRORS"  # tells the worker processes of a sweep that HYDRA_FULL_ERROR is ours
-# Whether the user asked for full tracebacks.
+# Set in the environment: worker processes of a sweep see that this program, not the user, set HYDRA_FULL_ERROR.
+_SENTENCES = "ADAM_PAPER_ERRORS"
 _FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ and _SENTENCES not in os.environ
 _EXPECTED = (DataError, OSError, ValueError, OmegaConfBaseException, hydra.errors.HydraException)
 
 
 class ConfigError(ValueError):
-    """A wrong configuration. The message is one sentence with the key, its value and what would be right."""
+    """An invalid configuration. The message is one sentence with the key, its value and what is valid."""
 
 
 class JobError(Exception):
-    """A job of a sweep failed. The message is one sentence; unlike the error's causes, it survives the way from a worker process."""
+    """A job of a sweep failed. The message is one sentence: an error's causes are lost between processes, its message is not."""
 
 
 @contextlib.contextmanager
 def one_sentence_errors() -> Iterator[None]:
-    """Ends the program with one sentence for an error of the user's, the data's or the machine's; HYDRA_FULL_ERROR=1 shows all of it."""
+    """Exits with one sentence for expected errors: of configuration, data, files or Hydra. HYDRA_FULL_ERROR=1 shows the traceback."""
     if not _FULL_ERRORS:
         os.environ[_SENTENCES] = "one sentence"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
@@ -42,12 +42,12 @@ def one_sentence_errors() -> Iterator[None]:
             raise
         sys.exit(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: started again, the run goes on from its last finished pass; a property starts over")
+        sys.exit("interrupted: rerun the command to resume after the last finished epoch; a property starts over")
 
 
 @contextlib.contextmanager
 def job_errors() -> Iterator[None]:
-    """Turns the errors of a job of a sweep into a JobError, for the sweeper to list; prints the traceback of any other, a bug."""
+    """Raises a JobError for any error of a sweep's job, for the sweeper to list; prints the traceback if the error is unexpected."""
     try:
         yield
     except Exception as error:
@@ -74,7 +74,12 @@ def _sentence(error: BaseException) -> str:
 
 
 def unknown_key(key: str, parent: Mapping) -> str:
-    """Returns the sentence for a key that `parent`, the part of the configuration where it would stand, does not have."""
+    """Returns the message for an unknown key.
+
+    Args:
+        key: the unknown key.
+        parent: the part of the configuration that was searched for it.
+    """
     keys = [str(known) for known in parent if known not in ("hydra", "hyperparameters")]
     places = {known: [known] for known in keys}
     for group in keys:

@@ -1,8 +1,8 @@
-"""One process at a time trains a run: a lock file beside the CSV names its owner, who touches it as long as it lives.
+"""Locks that let one process at a time train a run: a file beside the CSV names the owner, which touches it while it runs.
 
-The locks are leases of filelock. They rely on exclusive creation and on renames, not on locks of the system, and therefore work on network
-file systems. Who waits takes over at once from a process of this machine that has died (process id and start time tell), and from another
-machine's after _LEASE seconds without a touch.
+The locks are filelock's leases. They need exclusive creation and renames but no system locks, and thus work on network file systems.
+A waiting process takes over a dead process's lock: at once on the same machine (by process id and start time), after _LEASE seconds
+without a touch on another.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ _POLL, _UNWRITTEN = 10.0, 10.0
 
 @contextlib.contextmanager
 def exclusive(csv: Path) -> Iterator[None]:
-    """Holds the lock of the run whose table is `csv`; waits for another process that trains it, and says so once a minute.
+    """Holds the lock of the run whose table is `csv`; waits for another owner, with a message once a minute.
 
-    Removes what killed processes left of the run.
+    Removes files that killed processes left of the run.
 
     Raises:
-        OSError: the folder cannot be written, or another process has taken the lock while this one was suspended.
+        OSError: the folder cannot be written, or another process took the lock while this one was suspended.
     """
     lease = _lease(csv, on_compromise=lambda _: os.kill(os.getpid(), signal.SIGINT))
     try:
@@ -42,29 +42,29 @@ def exclusive(csv: Path) -> Iterator[None]:
         _remove_leftovers(csv)
     except KeyboardInterrupt:
         if lease.compromise:
-            raise OSError(f"another process has taken {csv} over while this one was suspended: run again to join it") from None
+            raise OSError(f"another process took over {csv} while this one was suspended: run again to join it") from None
         raise
     finally:
         lease.release()
 
 
 def remove_abandoned(root: Path) -> None:
-    """Removes what killed processes left in a folder of runs, except checkpoints that a run can resume from.
+    """Removes files that killed processes left in a folder of runs, except checkpoints that a run can resume from.
 
-    A killed process leaves its lock, so that the others need not be looked at.
+    A killed process leaves its lock: only runs with one are visited.
     """
     for lock in root.rglob(".*.lock"):
         csv = lock.with_name(f"{lock.stem[1:]}.csv")
         lease = _lease(csv)
         _remove_unwritten(lock)
-        for _ in range(2):  # where names cannot be exchanged, the first attempt removes a dead owner's lock and the second gets it
+        for _ in range(2):  # without atomic exchange of names, the first attempt removes a dead owner's lock, the second acquires it
             with contextlib.suppress(Timeout, OSError, ValueError), lease.acquire(timeout=0):
                 _remove_leftovers(csv)
                 break
 
 
 def runs_of(pids: Collection[int], root: Path) -> list[Path]:
-    """Returns the tables of the runs in a folder whose locks these processes of this machine hold, or held when they were killed."""
+    """Returns the CSVs of runs in a folder whose locks these processes of this machine hold, or held when killed."""
     csvs = [lock.with_name(f"{lock.stem[1:]}.csv") for lock in root.rglob(".*.lock")]
     return [csv for csv in csvs if (owner := _lease(csv).owner) and owner.pid in pids]
 
@@ -86,7 +86,7 @@ def _acquire(lease: SoftFileLease, csv: Path) -> None:
 
 
 def _remove_unwritten(lock: Path) -> None:
-    """Removes a lock whose owner was killed between its creation and its first byte, which filelock takes for one that is held."""
+    """Removes a lock whose owner was killed before writing its first byte; filelock would treat it as held."""
     with contextlib.suppress(FileNotFoundError):
         status = lock.stat()
         if status.st_size == 0 and time.time() - status.st_mtime > _UNWRITTEN:
@@ -94,7 +94,7 @@ def _remove_unwritten(lock: Path) -> None:
 
 
 def _remove_leftovers(csv: Path) -> None:
-    """Removes temporary files, and the checkpoints from before the run was finished; the caller holds the lock."""
+    """Removes temporary files, and checkpoints older than the finished run; the caller must hold the lock."""
     stem, json = glob.escape(csv.stem), csv.with_suffix(".json")
     finished = json.stat().st_mtime_ns if json.exists() and csv.exists() else 0
     for path in (*csv.parent.glob(f".{stem}.part.*"), *csv.parent.glob(f".{stem}.lock.*"), *csv.parent.glob(f"{stem}.checkpoint*")):

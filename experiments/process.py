@@ -1,4 +1,4 @@
-"""What a process that trains asks of the machine. Imported before torch, whose OpenMP reads the environment when it is loaded."""
+"""Settings of a training process. Import before torch: its OpenMP reads the environment when it is loaded."""
 
 import contextlib
 import ctypes
@@ -9,13 +9,13 @@ import threading
 import time
 from types import TracebackType
 
-# Threads that wait for each other sleep instead of spinning: a spinning thread keeps the one it waits for from running as soon as another
-# program wants the core, and an epoch then takes up to thirty times as long.
+# Waiting threads sleep instead of spinning. On shared cores a spinning thread blocks the thread it waits for, and an epoch takes up to 30
+# times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Answers Ctrl-C during the imports, which take seconds, in one word."""
+    """Replaces the traceback of Ctrl-C by one word: imports take seconds."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     else:
@@ -28,16 +28,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def prepare_process() -> None:
-    """Removes two costs of the C library and of torch's vectorised functions that would return in every step."""
+    """Removes two costs per step: returning freed memory to the system, and slow softplus and log1p."""
     _keep_freed_memory()
     _load_constants_of_log1p()
 
 
 def _keep_freed_memory() -> None:
-    """Lets the C library keep memory that was freed, where it would give large blocks back to the system.
+    """Makes the C library keep large freed blocks instead of returning them to the system; no effect without glibc.
 
-    There each of them comes back page by page in the next step, zeroed, which doubled the time of a population's step. Does nothing
-    where the C library has no such setting.
+    The system zeroes returned blocks page by page in the next step, which doubled the time of a population's step.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
@@ -46,10 +45,10 @@ def _keep_freed_memory() -> None:
 
 
 def _load_constants_of_log1p() -> None:
-    """Makes softplus and log1p six times as fast with AVX-512.
+    """Makes softplus and log1p 6x faster with AVX-512, by one call for -0.
 
-    For -0 they read a constant by a masked load. Until its page has been read once, every such load ends in a fault that the processor
-    suppresses, in some 500 cycles, and so the page stays away. One -0 brings it in.
+    Both read a constant with masked loads. While its page is unmapped, each load costs about 500 cycles: the processor suppresses the
+    fault, so the page stays unmapped. An input of -0 uses the constant and maps the page.
     """
     import torch
 
@@ -57,7 +56,7 @@ def _load_constants_of_log1p() -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent has died; it would train on and then wait for ever for a job."""
+    """Exits when the parent process dies; an orphan would keep training, then wait forever for a job."""
     process = multiprocessing.parent_process()
     parent = process.pid if process else os.getppid()
 

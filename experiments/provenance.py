@@ -1,4 +1,4 @@
-"""Where numbers come from: the code and the machine of every session of a run."""
+"""Provenance: the code and the machine of every session of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas",
 
 
 def session(device: torch.device) -> dict:
-    """Returns the code and the machine as they are now: commit, versions, processor, device, time (UTC)."""
+    """Returns the current provenance: commit, versions, processor, device, time (UTC)."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": None if (changes := _git("status", "--porcelain", "--", ":!results")) is None else bool(changes),
@@ -32,7 +32,7 @@ def session(device: torch.device) -> dict:
 
 
 def merge_sessions(sessions: list[dict]) -> list[dict]:
-    """Returns the distinct sessions in the order in which they started; shards that trained in one session name it once each."""
+    """Returns the distinct sessions by start time; every shard of a session lists it."""
     return sorted({json.dumps(one): one for one in sessions}.values(), key=lambda one: one["started"])
 
 

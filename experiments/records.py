@@ -1,8 +1,8 @@
-"""Finished runs on disk: `write` one, find them with `catalogue`.
+"""Finished runs on disk: `Run.write` stores one, `catalogue` finds them.
 
-A run is two files. The CSV has a row for each member and epoch: COLUMNS, then second moments where they are recorded, then a column for
-each hyper-parameter in which members differ. The JSON beside it holds the configuration in three parts (see `partition`), the overrides of
-the command line, the provenance of every session, and the digests of both files. File names are for people: nothing reads them.
+A run is two files. The CSV has a row per member and epoch: COLUMNS, then second moments if recorded, then each hyper-parameter that varies.
+The JSON beside it holds the configuration in three parts (see `partition`), the command line's overrides, the provenance of every session,
+and the digests of both files. File names are for people: no code parses them.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from data.files import atomic_write
 PROJECT = Path(__file__).resolve().parent.parent
 LABELS = ("experiment", "settings", "optimizer", "data")
 COLUMNS = (*LABELS, "member", "seed", "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty")
-# The settings of an optimizer for which an experiment has no row: the defaults of its own library.
+# The settings of optimizers without a row in an experiment: their own library's defaults.
 DEFAULTS = "defaults"
-# The parts of a configuration. Identity, what is computed, is all the rest. Extent says how much of it is computed, machine where.
+# Extent is how much is computed, machine where; all other keys are the identity, what is computed.
 EXTENT = ("passes", "seed", "seeds", "shard")
 MACHINE = ("device", "part", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source")
-_PATHS = ("part", "results", "data.root", "force", "data.source")  # true on one machine only: not recorded
+_PATHS = ("part", "results", "data.root", "force", "data.source")  # meaningless on other machines: not recorded
 
 
 class RecordError(ValueError):
-    """The files of a run do not belong together or cannot be read. The message is one sentence that names the file and what to do."""
+    """A run's files do not match or cannot be read. The message is one sentence with the file and the remedy."""
 
 
 def partition(config: Mapping) -> dict[str, dict]:
-    """Splits a resolved configuration into `identity` (nested as it was), `extent` and `machine` (by full keys)."""
+    """Splits a resolved configuration into `identity` (nested), `extent` and `machine` (both flat, by full keys)."""
     parts: dict[str, dict] = {"identity": {}, "extent": {}, "machine": {}}
     for key, value in config.items():
         if key in EXTENT or key in MACHINE:
@@ -55,13 +55,13 @@ class Run:
     Attributes:
         csv: the path of the CSV; the JSON has the same name.
         identity: what is computed.
-        extent: how much of it.
+        extent: how much of it is computed.
         machine: where it is computed, as configured.
-        overrides: what the command line changed besides the choices of experiment, optimizer and settings, as key=value.
-        facts: everything else that the JSON holds; empty until the run is finished.
+        overrides: the command line, as key=value, without experiment, optimizer, settings, property and machine keys.
+        facts: the rest of the JSON; empty until the run is finished.
         data: `real` or `standin`.
         experiment, settings, optimizer: empty for a measured property.
-        measured: the measured property; empty for a training run.
+        measured: name of the measured property; empty for a training run.
     """
 
     csv: Path
@@ -78,7 +78,7 @@ class Run:
 
     @classmethod
     def of(cls, config: Mapping, overrides: Iterable[str], **labels: str) -> Run:
-        """Returns the run that a resolved configuration describes; stand-in data have a folder of their own."""
+        """Returns the run that a resolved configuration describes; runs on stand-in data have their own folder."""
         parts, overrides = partition(config), tuple(overrides)
         folder = PROJECT / config["results"] / ("standin" if labels["data"] == "standin" else "")
         folder = folder / "properties" if "measured" in labels else folder / labels["experiment"] / labels["settings"]
@@ -87,7 +87,7 @@ class Run:
 
     @classmethod
     def on_both_data(cls, config: Mapping, task: Iterable[str], **labels: str) -> dict[str, Run]:
-        """Returns the run that a command line, `task`, describes, on `real` and on `standin` data."""
+        """Returns the runs of one command line, `task`, on `real` and on `standin` data."""
         known = ("experiment", "optimizer", "settings", "property", *MACHINE)
         overrides = sorted(one for one in task if one.lstrip("+~").partition("=")[0] not in known)
         return {data: cls.of(config, overrides, data=data, **labels) for data in ("real", "standin")}
@@ -98,24 +98,24 @@ class Run:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels that the run has, in the order of the CSV's columns."""
+        """The run's nonempty labels, in the order of the CSV's columns."""
         labels = {key: getattr(self, key) for key in ("measured", *LABELS)}
         return {key: value for key, value in labels.items() if value}
 
     def is_complete(self) -> bool:
-        """Returns whether this run, with this identity and extent, is finished.
+        """Returns whether a finished run with these labels, identity and extent is on disk.
 
         Raises:
-            RecordError: its files do not belong together.
+            RecordError: its files do not match.
         """
         found = read(self.csv)
         return found is not None and (found.labels, found.identity, found.extent) == (self.labels, self.identity, self.extent)
 
     @property
     def has_default_settings(self) -> bool:
-        """Whether the command line changed nothing but the extent of the run and the machine.
+        """Whether the command line overrode extent and machine keys only.
 
-        An optimizer for which the experiment has no settings may be given some: they are its own.
+        Under settings=defaults it may also override optimizer keys: the experiment sets none.
         """
         keys = [override.lstrip("+~").partition("=")[0] for override in self.overrides]
         own = "optimizer." if self.settings == DEFAULTS else None
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def hyperparameters(self) -> list[str]:
-        """The columns of the CSV that tell members of a seed apart."""
+        """The CSV columns of the hyper-parameters that vary."""
         return self.facts.get("hyperparameters", [])
 
     @property
@@ -136,11 +136,10 @@ class Run:
         return self.csv.with_suffix(f".checkpoint{shard}")
 
     def table(self) -> pd.DataFrame:
-        """Reads the CSV.
+        """Reads the CSV; a member's cost is infinite from the epoch in which it diverged (results/README.md).
 
-        Adds `x`, the paper's abscissa, whose 0 is the first epoch; `seconds`, the training time per member until the end of the epoch; and
-        `machine`, on which it passed. The cost of a member is infinite from the epoch in which it diverged (the rule for diverged seeds in
-        results/README.md).
+        Adds columns to a training run: `x`, the paper's abscissa, 0 for the first epoch; `seconds`, the training time per member up to the
+        end of the epoch; and `machine`, the processors and threads of the run's sessions.
         """
         table = pd.read_csv(self.csv)
         if self.measured:
@@ -158,14 +157,14 @@ class Run:
     def write(self, table: pd.DataFrame, facts: Mapping) -> None:
         """Writes both files.
 
-        The JSON goes first and comes last, so that no kill leaves a CSV beside the JSON of another.
+        Removes the old JSON first and writes the new one last: after a kill no CSV lies beside another run's JSON.
 
         Args:
-            table: the columns besides LABELS.
-            facts: what the JSON holds besides the configuration, such as `sessions`.
+            table: all columns except LABELS.
+            facts: the JSON's keys besides configuration and digests, such as `sessions`.
 
         Raises:
-            OSError: the files cannot be written; what was there before is still there.
+            OSError: the files cannot be written; the previous ones are kept.
         """
         if not self.measured:
             further = [column for column in table if column not in COLUMNS]
@@ -184,12 +183,12 @@ class Run:
 
 
 def catalogue(root: Path) -> list[Run]:
-    """Returns all finished runs in a folder, at any depth, sorted by path.
+    """Returns all finished runs below a folder, sorted by path.
 
     Raises:
         RecordError: a CSV does not match its JSON, or a JSON is damaged.
     """
-    paths = (path for path in sorted(root.rglob("*.json")) if not path.name.startswith("."))  # not what is just being written
+    paths = (path for path in sorted(root.rglob("*.json")) if not path.name.startswith("."))  # hidden: being written
     runs = (read(path.with_suffix(".csv")) for path in paths)
     return [run for run in runs if run is not None]
 
@@ -209,7 +208,7 @@ def read(csv: Path) -> Run | None:
 
 @cache
 def _read(csv: Path, stamps: tuple) -> Run:
-    """Reads and checks both files; cached by their times and sizes, because scripts ask for the same runs many times."""
+    """Reads and checks both files; caches by modification times and sizes, because scripts read the same runs many times."""
     name, repair = display_path(csv.with_suffix(".json")), "restore both files, or train again with force=true"
     try:
         facts = json.loads(csv.with_suffix(".json").read_text())
@@ -217,7 +216,7 @@ def _read(csv: Path, stamps: tuple) -> Run:
         labels = {key: str(facts.pop(key)) for key in (("measured", "data") if "measured" in facts else LABELS)}
         parts = {part: dict(facts.pop(part)) for part in ("identity", "extent", "machine")}
         overrides, digest, rows = tuple(facts.pop("overrides")), facts["csv"]["sha256"], facts["csv"]["rows"]
-        _ = facts["sessions"][-1]["started"]  # by which runs are told apart
+        _ = facts["sessions"][-1]["started"]  # `canonical_runs` needs it
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RecordError(f"{name} is not the record of a run: {repair}") from error
     if changed:
@@ -228,7 +227,7 @@ def _read(csv: Path, stamps: tuple) -> Run:
 
 
 def slug(name: str, overrides: Iterable[str], parts: Mapping) -> str:
-    """Returns a readable file name, name,key=value.csv; with a hash of the configuration where characters are lost."""
+    """Returns a readable file name, name,key=value.csv; adds a hash of the configuration if characters had to be replaced or cut."""
     text = ",".join(overrides)
     plain = "".join(letter if letter.isalnum() or letter in "=,.[]-_" else "_" for letter in text)[:150]
     if plain != text or "_target_" in text:
@@ -238,12 +237,12 @@ def slug(name: str, overrides: Iterable[str], parts: Mapping) -> str:
 
 
 def display_path(path: Path) -> str:
-    """Returns the path relative to the project where it lies in it."""
+    """Returns a path, relative to the project if it lies inside."""
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
 def _digest(record: Mapping) -> str:
-    """Returns the SHA-256 of everything in a JSON besides the digest itself."""
+    """Returns the SHA-256 of a JSON's contents without the digest itself."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The values that configuration keys accept: one table, read by `validate`, by `Plan` and by the models."""
+"""The values that configuration keys accept: one table for `validate`, `Plan` and the models."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 from experiments.errors import ConfigError, unknown_key
 
-_LARGEST = torch.finfo(torch.float32).max  # parameters are float32: larger numbers are infinite there
+_LARGEST = torch.finfo(torch.float32).max  # larger numbers overflow in float32 parameters
 
 
 class Rule(NamedTuple):
-    """What a key accepts.
+    """The values that a key accepts.
 
     Attributes:
-        accepts: whether one value is valid.
-        expected: the valid values in words.
-        population: whether a list is valid too, one value for each member, all different.
+        accepts: returns whether one value is valid.
+        expected: the valid values, in words.
+        population: whether a list of distinct values, one per member, is valid too.
     """
 
     accepts: Callable[[object], bool]
@@ -123,9 +123,15 @@ RULES = {
 
 
 def check(key: str, value, rule: Rule | None = None) -> None:
-    """Raises ConfigError if the key does not accept the value; RULES has the rule unless one is given."""
+    """Raises ConfigError if the key does not accept the value.
+
+    Args:
+        key: the full key.
+        value: one value, a list over members, or a mapping with one value per layer.
+        rule: default: RULES[key].
+    """
     rule = rule or RULES[key]
-    if isinstance(value, Mapping):  # one value for each layer
+    if isinstance(value, Mapping):
         for name, part in value.items():
             check(f"{key}.{name}", part, rule)
         return
@@ -161,21 +167,21 @@ def validate_property(arguments: Mapping) -> None:
 
 
 def spelled(value) -> str:
-    """Returns a value as it is typed on the command line."""
+    """Returns a value as one types it on the command line."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(spelled, value))}]"
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
 def validate(config: Mapping, target: type) -> None:
-    """Checks the resolved configuration of a run; `data` and what only one model knows are checked where they are read.
+    """Checks the resolved configuration of a run, except `data` and model keys without a rule, which their readers check.
 
     Args:
         config: without `hyperparameters`.
-        target: the class of the optimizer, whose defaults say what its other arguments accept.
+        target: the optimizer's class; the types of its defaults decide what arguments without a rule accept.
 
     Raises:
-        ConfigError: a key is unknown or its value invalid.
+        ConfigError: a key is unknown or its value is invalid.
     """
     for key, value in config.items():
         if key == "data":
@@ -194,7 +200,7 @@ def validate(config: Mapping, target: type) -> None:
 
 
 def _check_argument(key: str, value, parameter: inspect.Parameter | None) -> None:
-    """Checks an argument of an optimizer by its key, else by the type of its default."""
+    """Checks an optimizer's argument by the rule of its key, or else by the type of its default."""
     default = None if parameter is None else parameter.default
     if isinstance(default, tuple):
         expected = f"{len(default)} numbers, such as {spelled(default)}"

@@ -1,4 +1,4 @@
-"""The worker processes of a sweep (-m): they end with their parent, and a job whose worker the system has killed is named."""
+"""The worker processes of a sweep (-m): they exit with their parent, and if the system kills one, the error names its job."""
 
 import re
 from functools import partial
@@ -15,16 +15,16 @@ from experiments.records import display_path
 
 
 def register_workers(results: Path) -> None:
-    """Makes joblib, and with it Hydra's joblib launcher, start its processes as `Workers`; `results` is the folder of the runs."""
+    """Makes joblib, and thus Hydra's joblib launcher, start `Workers`; `results` is the folder of the runs."""
     joblib.register_parallel_backend("loky", partial(Workers, results=results))
 
 
 class Workers(LokyBackend):
-    """Processes that end with the one that has started them.
+    """Worker processes that exit when their parent dies.
 
     Args:
         results: the folder of the runs.
-        options: as joblib's own.
+        options: passed to joblib's backend.
     """
 
     def __init__(self, *, results: Path, **options: Any):
@@ -40,10 +40,10 @@ class Workers(LokyBackend):
         try:
             return super().retrieve_result_callback(future)
         except TerminatedWorkerError as error:
-            # loky calls this before it kills the other workers, so that the first one is the only one that is dead.
+            # loky calls this before it kills the remaining workers: only the culprit is dead.
             killed = {pid for pid, worker in self._workers._processes.items() if worker.exitcode is not None}
-            jobs = " and ".join(map(display_path, runs_of(killed, self._results))) or "a job that had hardly begun"
-            signal = " or ".join(re.findall(r"SIG[A-Z]+", str(error))) or "an exit of its own"
+            jobs = " and ".join(map(display_path, runs_of(killed, self._results))) or "a job that was starting"
+            signal = " or ".join(re.findall(r"SIG[A-Z]+", str(error))) or "an exit"
             raise ChildProcessError(
                 f"the process that was training {jobs} was ended by {signal}, which the system sends when memory is short: run the same "
                 "command again and all jobs resume; hydra.launcher.n_jobs=1 needs the least memory"

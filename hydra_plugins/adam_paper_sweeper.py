@@ -1,4 +1,4 @@
-"""Hydra's sweeper for `run.py -m`. Hydra accepts plugins only from the package `hydra_plugins`."""
+"""The sweeper of `run.py -m`. Hydra discovers plugins only in the package `hydra_plugins`."""
 
 import contextlib
 import io
@@ -19,11 +19,11 @@ from experiments.sweeps import register_workers
 
 
 class SweepError(ValueError):
-    """Some jobs of a sweep failed. The message says how many, and what to do."""
+    """Some jobs of a sweep failed. The message says how many and how to retry."""
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Returns the jobs of a sweep, each a list of overrides: the product over the values of `key=a,b`. A key's last mention counts."""
+    """Returns the jobs of a sweep, each a list of overrides: the product over all `key=a,b`. The last override of a key wins."""
     choices = {
         override.get_key_element(): [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
@@ -34,19 +34,19 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
 
 class ExhaustiveSweeper(Sweeper):
-    """Runs every job of a sweep with any launcher, goes on after a failed one and ends with a list of those.
+    """Runs every job of a sweep with any launcher, even after failures, and lists the failed jobs at the end.
 
-    Hydra's own sweeper stops at the first failed job or reports only that one, depending on the launcher.
+    Hydra's own sweeper stops at the first failure or reports only that one, depending on the launcher.
 
     Args:
-        jobs: the path of a JSON file with a list of sweeps, each a list of overrides, that the command line's overrides are added to.
+        jobs: path of a JSON file with a list of sweeps, each a list of overrides; the command line's overrides are appended to each.
     """
 
     def __init__(self, jobs: str | None = None):
         self.jobs = jobs
 
     def setup(self, *, hydra_context, task_function, config) -> None:
-        """Called by Hydra before `sweep`."""
+        """Creates the launcher; Hydra calls this before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
         register_workers(PROJECT / config.results)
         context = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
@@ -66,15 +66,15 @@ class ExhaustiveSweeper(Sweeper):
         if failures:
             print(*failures, sep="\n", file=sys.stderr)
             raise SweepError(
-                f"{len(failures)} of {len(jobs)} jobs failed: see above; run the command again for those, finished runs are kept"
+                f"{len(failures)} of {len(jobs)} jobs failed: see above; rerun the command to retry them, finished runs are kept"
             )
         return returns
 
 
 def _failure(job: JobReturn) -> str | None:
-    """Returns what failed and why, or None."""
+    """Returns a failed job's overrides and error; None if it succeeded."""
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # on which Hydra prints the overrides before it raises
+        with contextlib.redirect_stderr(io.StringIO()):  # Hydra prints overrides there before it raises
             job.return_value  # noqa: B018
     except Exception as error:
         return f"failed: {' '.join(job.overrides or ())}: {error}"

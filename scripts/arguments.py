@@ -1,4 +1,4 @@
-"""What the entry points share: the --runs option and one-sentence errors."""
+"""Shared by the entry points: the --runs option, writing tables, one-sentence errors."""
 
 import argparse
 import os
@@ -14,24 +14,24 @@ from experiments.records import RecordError, Run, catalogue, display_path, read
 from scripts.analysis.published import RESULTS
 from scripts.analysis.runs import REFERENCE
 
-# Whether the user asked for full tracebacks, read before run.py, which may share the process, sets it for Hydra.
+# Read at import, before run.py sets it for Hydra in a shared process.
 _FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the option --runs, and the description's first paragraph as help."""
+    """Returns a parser with the option --runs; its help is the description's first paragraph."""
     made = argparse.ArgumentParser(description=(description or "").partition("\n\n")[0])
     made.add_argument("--runs", type=Path, help="a folder of your own runs; tables and figures go there. Default: the tracked runs")
     return made
 
 
 def places(own: Path | None) -> tuple[Path, Path]:
-    """Returns the folder that runs are read from and the folder that tables and figures are written to."""
+    """Returns the folder of the runs and the folder for tables and figures: `own`, or the tracked ones."""
     return own or REFERENCE, own or RESULTS
 
 
 def runs_in(path: Path) -> list[Run]:
-    """Returns the run whose CSV is at `path`, or all finished runs in the folder `path`, at any depth.
+    """Returns the run whose CSV is `path`, or all finished runs below the folder `path`.
 
     Raises:
         RecordError: there is none.
@@ -43,9 +43,11 @@ def runs_in(path: Path) -> list[Run]:
 
 
 def write_table(table: pd.DataFrame, path: Path, digits: str) -> None:
-    """Writes a table as CSV, whole or not at all.
+    """Writes a table as CSV, atomically.
 
     Args:
+        table: the table.
+        path: of the CSV.
         digits: the format of floats, such as %.4g.
     """
     with atomic_write(path) as part:
@@ -54,7 +56,7 @@ def write_table(table: pd.DataFrame, path: Path, digits: str) -> None:
 
 @contextmanager
 def one_sentence_errors() -> Iterator[None]:
-    """Ends the program with one sentence for a damaged or missing file, a full disk or Ctrl-C; HYDRA_FULL_ERROR=1 shows tracebacks."""
+    """Exits with one sentence for a damaged or missing file, a full disk or Ctrl-C; HYDRA_FULL_ERROR=1 shows the traceback."""
     try:
         yield
     except (RecordError, OSError, ValueError, KeyError) as error:

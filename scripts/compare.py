@@ -1,7 +1,7 @@
 """Prints how far runs are from the paper's curves: `python -m scripts.compare [CSV or folder ...]`.
 
-Any finished run on real data can be compared, also one with overrides or with an optimizer that the paper does not have. Without
-arguments it compares all of results/runs.
+Compares any finished run on real data, including runs with overrides or with optimizers that the paper does not show. The default is
+results/runs.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from scripts.arguments import one_sentence_errors, runs_in
 
 
 def compare(run: Run) -> str:
-    """Returns a line for each setting of a run: its distance to the paper's curve of its optimizer, or its cost beside all curves.
+    """Returns a line per setting of a run: its distance to its optimizer's published curve, or, if there is none, its cost.
 
     Raises:
-        RecordError: the run was trained on stand-in data, or on an experiment that the paper does not show.
+        RecordError: the run used stand-in data, or an experiment that the paper does not show.
     """
     name = f"{run}: {run.experiment} {run.optimizer}, settings={run.settings}"
     if run.data != "real":
@@ -43,7 +43,7 @@ def compare(run: Run) -> str:
 
 
 def _distance(table: pd.DataFrame, panel: Panel) -> str:
-    """Returns how far the costs of one setting are from the panel's curves, in words."""
+    """Returns in words how far the costs of one setting are from the panel's curves."""
     passes = table["pass"].max()
     if found := agreement(table, panel):
         tracked = of_optimizer(read_runs(REFERENCE, panel.experiment, "paper"), found[0]["optimizer"])
@@ -60,7 +60,7 @@ def _distance(table: pd.DataFrame, panel: Panel) -> str:
 
 
 def _rank(table: pd.DataFrame, panel: Panel, optimizer: str) -> str:
-    """Returns the place of one setting among the panel's other tracked optimizers, at SHARES of its epochs, in words."""
+    """Returns in words the rank of one setting among the panel's other tracked optimizers, at SHARES of its epochs."""
     tracked = of_optimizer(read_runs(REFERENCE, panel.experiment, "paper"), *{*panel.optimizers} - {optimizer})
     if tracked.empty:
         return ""
@@ -74,7 +74,7 @@ def _rank(table: pd.DataFrame, panel: Panel, optimizer: str) -> str:
 
 
 def main() -> None:
-    """Prints a line for each run named on the command line."""
+    """Prints the comparison of each run named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
     with one_sentence_errors():

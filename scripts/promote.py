@@ -1,6 +1,6 @@
-"""Tracks runs of your own: `python -m scripts.promote [CSV or folder ...]` copies them to results/reference.
+"""Tracks runs: `python -m scripts.promote [CSV or folder ...]` copies them to results/reference.
 
-From folders it takes the runs that figures would be drawn from and that can be tracked; without arguments, from all of results/runs.
+From a folder it takes the canonical runs that can be tracked. The default folder is results/runs.
 """
 
 import argparse
@@ -13,12 +13,12 @@ from experiments.records import RecordError, Run, display_path
 from scripts.analysis.runs import REFERENCE, RUNS, canonical_runs
 from scripts.arguments import one_sentence_errors, runs_in
 
-# Those of full scale, which figures and claims are about.
+# Settings at full scale, used by figures and claims.
 SETTINGS = ("paper", "best", "all_images")
 
 
 def problem(run: Run) -> str | None:
-    """Returns why a run cannot be tracked, or None."""
+    """Returns why a run cannot be tracked; None if it can."""
     if run.data != "real":
         return "it was trained on stand-in data"
     if any(session.get("uncommitted_changes") for session in run.facts["sessions"]):
@@ -31,7 +31,7 @@ def problem(run: Run) -> str | None:
 
 
 def candidates(folder: Path) -> list[Run]:
-    """Returns the canonical runs in a folder, at any depth, that can be tracked."""
+    """Returns the canonical runs and measured properties below a folder that can be tracked."""
     runs = runs_in(folder)
     labels = product(sorted({run.experiment for run in runs if run.experiment}), SETTINGS)
     canonical = [run for experiment, settings in labels for run in canonical_runs(folder, experiment, settings)]
@@ -39,20 +39,20 @@ def candidates(folder: Path) -> list[Run]:
 
 
 def track(run: Run) -> Path:
-    """Copies a run's files to where the tracked run of its labels is, and returns the CSV; a run of another extent is replaced."""
+    """Copies a run's files to results/reference, in place of the tracked run with the same labels; returns the new CSV."""
     folder = REFERENCE / ("properties" if run.measured else f"{run.experiment}/{run.settings}")
     target = folder / f"{run.measured or run.optimizer}.csv"
     with atomic_write(target.with_suffix(".json")) as json_part, atomic_write(target) as csv_part:
         shutil.copyfile(run.csv, csv_part)
         shutil.copyfile(run.csv.with_suffix(".json"), json_part)
         target.with_suffix(".json").unlink(missing_ok=True)
-    for other in folder.glob(f"{target.stem},*"):  # such as one of fewer epochs
+    for other in folder.glob(f"{target.stem},*"):  # tracked runs with another extent
         other.unlink()
     return target
 
 
 def main() -> None:
-    """Copies all of the given runs, or none if one cannot be tracked."""
+    """Copies all given runs, or none if one cannot be tracked."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
     with one_sentence_errors():

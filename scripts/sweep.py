@@ -1,7 +1,7 @@
-"""Trains what is missing of the sweeps in conf/sweeps and draws it: `python -m scripts.sweep fig1 fig2 [key=value ...]`.
+"""Trains the missing runs of the sweeps in conf/sweeps and draws them: `python -m scripts.sweep fig1 fig2 [key=value ...]`.
 
-Prints first how long every part takes on this machine. A failed run does not stop the others: they are listed at the end, and the exit
-status is 1. Overrides (key=value) hold for every run; hydra/launcher=NAME chooses what launches the runs.
+First prints a forecast for every part on this machine. A failed run does not stop the others: failures are listed at the end, with exit
+status 1. Overrides (key=value) apply to every run; hydra/launcher=NAME chooses the launcher.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Job:
         overrides: its command line.
 
     Attributes:
-        config_name: of the configuration, `config` or `properties`.
+        config_name: Hydra's --config-name, `config` or `properties`.
         config: the resolved configuration.
         runs: its files on real and on stand-in data.
     """
@@ -70,25 +70,25 @@ class Job:
         self.runs = Run.on_both_data(self.config, overrides, **labels)
 
     def is_complete(self) -> bool:
-        """Returns whether the run is finished, if only on stand-in data."""
+        """Returns whether the run is finished, on real or stand-in data."""
         return any(run.is_complete() for run in self.runs.values())
 
     def shards(self) -> list[list[str]]:
-        """Returns the command lines that train one shard of the members each; the last one to finish writes the run."""
+        """Returns one command line per shard of the members; the last to finish writes the run."""
         count = 1 if self.config_name == "properties" else len(shards(self.config))
         return [[*self.overrides, f"part={number}"] for number in range(count)] if count > 1 else [self.overrides]
 
     def epochs_left(self) -> int:
-        """Returns how many epochs the shards of the members have to train yet, one after another."""
+        """Returns the number of epochs left to train, summed over the shards."""
         numbers = range(len(shards(self.config)))
         done = max(sum(Checkpoint.of(run, number).passes() for number in numbers) for run in self.runs.values())
         return len(numbers) * self.config["passes"] - done
 
     def forecast(self, seconds: dict[tuple, float]) -> float:
-        """Returns the seconds of training that are left, from a few steps taken here; a property's are those of the tracked run.
+        """Returns the remaining seconds of training: measured from a few steps, or, for a property, those of the tracked run.
 
         Args:
-            seconds: those of an epoch of every kind of work that has been measured; this one's is added.
+            seconds: cache of seconds per epoch, by kind of work; updated.
         """
         if self.config_name == "properties":
             tracked = read(PROJECT / f"results/reference/properties/{self.runs['real'].measured}.csv")
@@ -112,14 +112,14 @@ def _load(options: str, device: torch.device) -> Dataset:
 
 @dataclass
 class Part:
-    """Runs that are launched together, an entry of a sweep.
+    """An entry of a sweep: runs that are launched together.
 
     Attributes:
         sweep: the name of the sweep.
-        title: the overrides that all of them share.
-        lines: the overrides of each.
-        parallel: whether they run side by side, each on its share of the cores, or one after another.
-        seconds: how long those that are missing will take.
+        title: the overrides that all runs share.
+        lines: the overrides of each run.
+        parallel: whether runs train in parallel, each on its share of the cores, or one by one.
+        seconds: forecast for the missing runs.
     """
 
     sweep: str
@@ -130,7 +130,7 @@ class Part:
 
     @cached_property
     def jobs(self) -> list[Job]:
-        """The runs; Hydra must be initialised when they are asked for first."""
+        """The runs; Hydra must be initialised at first access."""
         return [Job(line) for line in self.lines]
 
     def missing(self) -> list[Job]:
@@ -138,26 +138,25 @@ class Part:
         return [job for job in self.jobs if not job.is_complete()]
 
     def forecast(self, seconds: dict[tuple, float]) -> None:
-        """Measures how long the missing runs take on this machine; `seconds` as in `Job.forecast`."""
+        """Sets `self.seconds` to a forecast for this machine; `seconds` as in `Job.forecast`."""
         torch.set_num_threads(1 if self.parallel else AVAILABLE)
         each = [job.forecast(seconds) for job in self.missing()]
         self.seconds = max(sum(each) / AVAILABLE, max(each, default=0.0)) if self.parallel else sum(each)
 
     def __str__(self) -> str:
-        """Returns how much is missing, and of what."""
+        """Returns the number of missing runs, the forecast and the title."""
         left = len(self.missing())
         time = f"about {duration(self.seconds)}" if left else "complete"
         return f"{self.sweep:<12} {f'{left} of {len(self.jobs)}':>8} runs  {time:<18} {self.title}"
 
 
 def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Part | str]:
-    """Yields the parts of a sweep in the order of its file, then the commands of `python -m` that follow them.
+    """Yields the parts of a sweep in the order of its file, then its `python -m` commands.
 
     Args:
-        name: of the file in conf/sweeps, or the path of another one, without .yaml. It has lists of command lines of run.py under
-            `parallel` and `one_by_one`; a mapping in a list stands for several, from what they share to what they add. `then` are the
-            commands, `sweeps` other sweeps that come first.
-        quick: take what is under `quick` instead, where the file has it.
+        name: path of the file without .yaml, absolute or relative to conf/sweeps. Its keys `parallel` and `one_by_one` list command lines
+            of run.py; a mapping {shared: [added, ...]} stands for several. `sweeps` lists sweeps to include first, `then` the commands.
+        quick: whether to read the file's `quick` section instead, if it has one.
         overrides: for every run.
 
     Raises:
@@ -179,13 +178,13 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
 
 
 def launch(jobs: Sequence[Job], by_shard: bool, arguments: Sequence[str], deadline: float) -> None:
-    """Runs run.py for the jobs and waits for it.
+    """Runs run.py on the jobs and waits for it.
 
     Args:
-        jobs: training runs and measured properties, which have different configurations and thus processes.
-        by_shard: whether every shard of a run is launched by itself.
+        jobs: training runs and measured properties; each kind gets a process, because its configuration differs.
+        by_shard: whether every shard of a run is a job of its own.
         arguments: further arguments of run.py.
-        deadline: the time.monotonic at which it is interrupted.
+        deadline: the time.monotonic() at which to interrupt.
 
     Raises:
         subprocess.TimeoutExpired: the deadline has passed.
@@ -209,7 +208,7 @@ def launch(jobs: Sequence[Job], by_shard: bool, arguments: Sequence[str], deadli
 
 
 def main() -> None:
-    """Reads the command line, then forecasts, trains and draws."""
+    """Forecasts, trains and draws the sweeps named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("arguments", nargs="+", help="sweeps, and overrides for every run")
     parser.add_argument("--scale", choices=["full", "quick"], default="full", help="quick: a smoke test with fewer images and epochs")
@@ -232,7 +231,7 @@ def main() -> None:
         print(f"In all about {duration(sum(part.seconds for part in parts))} of training on this machine.", flush=True)
         if options.forecast:
             return
-        if not local:  # everything at once
+        if not local:  # a cluster gets all runs at once
             jobs = Part(" ".join(names), " ".join(hydra), [], True, sum(part.seconds for part in parts))
             jobs.jobs = [job for part in parts for job in part.jobs]
             steps = [jobs, *(step for step in steps if isinstance(step, str))]
@@ -246,14 +245,15 @@ def main() -> None:
                 one_by_one = ["hydra.launcher.n_jobs=1"] if local and not step.parallel else []
                 try:
                     launch(missing, not local, [*one_by_one, *hydra], deadline)
-                    if not local:  # a shared folder may have shown the last shards each other's checkpoints too late
+                    # On a network file system the last shards may miss each other's checkpoints; then none of them wrote the run.
+                    if not local:
                         trained = [job for job in step.missing() if job.config_name == "config" and not job.epochs_left()]
                         launch(trained, False, [], deadline)
                 except subprocess.TimeoutExpired:
-                    sys.exit(f"--minutes={options.minutes:g} are over: run the command again to resume")
+                    sys.exit(f"--minutes={options.minutes:g} are over: rerun the command to resume")
         failed += [f"python run.py {' '.join(job.overrides)}" for part in parts for job in part.missing()]
         if failed:
-            sys.exit("\n".join(["error: these failed, run the command again for them:", *failed]))
+            sys.exit("\n".join(["error: these failed, rerun the command to retry them:", *failed]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes all tables: how far runs are from the paper, and which claims hold: `python -m scripts.tables [--runs results/runs]`."""
+"""Writes the tables of distances to the paper and of verdicts on its claims: `python -m scripts.tables [--runs results/runs]`."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ DIGITS = {
 
 
 def all_tables(root: Path) -> dict[str, pd.DataFrame]:
-    """Returns the tables of the runs under `root` that have rows, by name; unknowns only of the tracked runs, which tuning is about."""
+    """Returns the nonempty tables of the runs under `root`, by name; `unknowns` for the tracked runs only."""
     shown = sorted(panels(), key=lambda panel: list(dict.fromkeys(one.published for one in panels())).index(panel.published))
     distances = [line for panel in shown for line in agreement(read_runs(root, panel.experiment, "paper"), panel)]
     tables = {"agreement": pd.DataFrame(distances), "ranks": ranks(root), "passes_to_cost": passes_to_cost(root)}

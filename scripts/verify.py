@@ -1,7 +1,7 @@
-"""Trains a small part of the tracked results anew, on the real data, and says whether it agrees: `python -m scripts.verify`.
+"""Retrains a small part of the tracked results on real data and reports whether it agrees: `python -m scripts.verify`.
 
-On the same machine and versions the numbers are the same to the digit. Elsewhere sums are taken in another order, and training multiplies
-the difference: so each part has a tolerance, relative, for the costs of single epochs.
+With the same machine and versions all digits agree. Elsewhere the order of sums differs, and training amplifies the rounding: each part has
+a relative tolerance for the cost of an epoch.
 """
 
 import argparse
@@ -24,12 +24,12 @@ class Part:
     """The first epochs of a tracked run.
 
     Attributes:
-        experiment: its name.
-        optimizer: its choice on the command line.
-        passes: how many are trained.
-        tolerance: relative difference of a cost that is still agreement.
-        overrides: what else differs from the tracked run, such as fewer seeds.
-        member: the hyper-parameters of the one member that is trained, by column; empty: all members.
+        experiment: on the command line.
+        optimizer: on the command line.
+        passes: number of epochs to train.
+        tolerance: largest relative difference of a cost that counts as agreement.
+        overrides: further differences from the tracked run, such as fewer seeds.
+        member: hyper-parameters of the one member to train, by column; empty: all members.
     """
 
     experiment: str
@@ -64,12 +64,12 @@ PARTS = (
 
 
 def compare(computed: pd.DataFrame, tracked: pd.DataFrame, part: Part) -> tuple[int, float]:
-    """Returns how many costs both have and their largest relative difference, infinite where only one is a number.
+    """Returns the number of common costs and their largest relative difference, infinite if only one is finite.
 
     Args:
         computed: the table of the new run.
-        tracked: that of the tracked run.
-        part: what was computed.
+        tracked: the table of the tracked run.
+        part: the part that was trained.
     """
     for column, value in part.member.items():
         tracked = tracked[tracked[column] == value]
@@ -82,7 +82,11 @@ def compare(computed: pd.DataFrame, tracked: pd.DataFrame, part: Part) -> tuple[
 
 
 def tracked_run(optimizer: str, part: Part) -> Run:
-    """Returns the tracked run of a part."""
+    """Returns the tracked run of a part.
+
+    Raises:
+        RecordError: there is none.
+    """
     runs = [run for run in canonical_runs(REFERENCE, part.experiment, "paper") if run.optimizer == optimizer]
     if not runs:
         raise RecordError(f"{part} is not tracked in results/reference")
@@ -90,10 +94,15 @@ def tracked_run(optimizer: str, part: Part) -> Run:
 
 
 def train(part: Part, folder: Path, further: list[str]) -> Run:
-    """Trains a part into the folder and returns its run.
+    """Trains a part and returns its run.
+
+    Args:
+        part: the part to train.
+        folder: for the run's files.
+        further: arguments of run.py.
 
     Raises:
-        RecordError: the run failed, or had no real data.
+        RecordError: the run failed, for example without real data.
     """
     overrides = [f"experiment={part.experiment}", f"optimizer={part.optimizer}", f"passes={part.passes}", *part.overrides]
     command = [sys.executable, "run.py", *overrides, "evaluate_every=1000", f"results={folder}", "data.source=real", *further]
@@ -103,7 +112,7 @@ def train(part: Part, folder: Path, further: list[str]) -> Run:
 
 
 def main() -> None:
-    """Trains all parts, prints a line for each, and fails if one does not agree."""
+    """Trains all parts and prints a line for each; fails if one does not agree."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("overrides", nargs="*", help="further settings for run.py, such as threads=2 or device=cuda")
     overrides, missed = parser.parse_args().overrides, 0

@@ -101,7 +101,7 @@ def test_who_has_lost_its_lock_stops(csv, monkeypatch):
             csv.with_name(f".{csv.stem}.lock").unlink()
             time.sleep(10)
 
-    with pytest.raises(OSError, match="another process has taken .* over while this one was suspended"):
+    with pytest.raises(OSError, match="another process took over .* while this one was suspended"):
         lose()
 
 

@@ -158,7 +158,10 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["optimzer=adam"], "optimzer is not a configuration key: did you mean optimizer"),
         (["lr=0.01"], r"error: lr is not a configuration key: did you mean optimizer\.lr\?$"),
         (["examples=100"], r"examples is not a configuration key: did you mean data\.examples\?$"),
-        (["optimizer=sfo", "optimizer.minibatches=9999"], "optimizer.minibatches=9999 should be at most .*, the number of examples"),
+        (
+            ["optimizer=sfo", "optimizer.minibatches=9999"],
+            "optimizer.minibatches=9999 is invalid: expected at most .*, the number of examples",
+        ),
         (["optimizer._target_=torch.optim.SparseAdam"], "optimizer SparseAdam cannot train this model: SparseAdam does not support dense"),
         (["optimizer._target_=torch.optim.Muon"], "optimizer Muon: Muon only supports 2D parameters"),
         (["device=meta"], "device=meta is not available here"),
@@ -201,7 +204,7 @@ COUNT = "expected a whole number above 0"
         ("optimizer._target_=null", "expected a name"),
         ("optimizer._target_=subprocess.Popen", "expected the class of an optimizer, such as optim.Adam"),
         ("optimizer._target_=torch.optim.NAdm", "cannot be imported: expected the installed class of an optimizer"),
-        ("optimizer._target_=torch.optim.LBFGS", "it needs a closure in every step"),
+        ("optimizer._target_=torch.optim.LBFGS", "expected an optimizer that steps without a closure"),
         ("model._target_=null", "expected a name"),
         ("model._target_=optim.Adam", "expected the class of a model"),
         ("model.l2=inf", FINITE),
@@ -262,7 +265,7 @@ def test_invalid_values_are_answered_with_key_value_and_range(override, words):
         (["optimizer=adafactor", "+optimizer.eps=1e-8"], r"optimizer.eps=1e-08 is invalid: expected 2 numbers, such as \[null,0.001"),
         (["optimizer=nadam", "+optimizer.betas=[0.9,true]"], "optimizer.betas=true is invalid: expected 2 numbers"),
         (["optimizer=nadam", "optimizer.beta1=[0.5,0.9]"], "is invalid for NAdam: expected one number; sweep it with -m"),
-        (["optimizer=nadam", "settings=best"], "settings=best has nothing for NAdam in fig1_left: choose one of Adam, "),
+        (["optimizer=nadam", "settings=best"], "settings=best has no row for NAdam in fig1_left: choose one of Adam, "),
         (["experiment=fig4_100", "settings=best"], "settings=best is unknown to fig4_100: choose one of paper"),
         (["experiment=fig4", "model.latent=0"], f"model.latent=0 is invalid: {COUNT}"),
         (["experiment=fig3", "model.initial_std.stage1=inf"], f"model.initial_std.stage1=inf is invalid: {FINITE}"),
@@ -471,7 +474,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
     sessions = itertools.count()
     monkeypatch.setattr(members, "session", lambda device: {**session(device), "started": f"session {next(sessions)}"})
-    with pytest.raises(SystemExit, match="interrupted: started again, the run goes on from its last finished pass"):
+    with pytest.raises(SystemExit, match="interrupted: rerun the command to resume after the last finished epoch"):
         command(*overrides)
     assert command(*overrides) == [path]
     assert [one["started"] for one in read(path).facts["sessions"]] == ["session 0", "session 1"]
@@ -498,7 +501,7 @@ def test_long_runs_are_announced_with_what_is_left(capsys):
     announce("fig1_left Adam", 5, 46, 0.0, 61)
     announce("fig1_left Adam", 5, 46, 0.0, 30)
     assert capsys.readouterr().out.splitlines() == [
-        "fig4 Adam: 84 members, 10 passes: about 40 minutes here",
-        "fig4 Adam: 84 members, 10 passes; 25% is done, the rest: about 3.0 hours here",
-        "fig1_left Adam: 5 members, 46 passes: about 1 minute here",
+        "fig4 Adam: 84 members, 10 epochs: about 40 minutes here",
+        "fig4 Adam: 84 members, 10 epochs; 25% is done, the rest: about 3.0 hours here",
+        "fig1_left Adam: 5 members, 46 epochs: about 1 minute here",
     ]

@@ -1,1 +1,1 @@
-"""What is trained: a cost for each experiment, and where its parameters start."""
+"""The models: a loss for each experiment, and its initial parameters."""

@@ -1,4 +1,4 @@
-"""What the training loop asks of a model."""
+"""The interface between the training loop and a model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Inputs = TypeVar("Inputs", bound=Tensor | SparseBatch, contravariant=True)
 
 
 class Model(ABC, Generic[Inputs]):
-    """A cost, and where its parameters start.
+    """A loss, its penalty and its initial parameters.
 
-    All methods work on a population: every parameter has a leading axis of members, and the members of one stream of data
-    stand together, so that members = streams * members per stream. Members of a stream share minibatches and noise.
+    All methods work on a population: every parameter has a leading axis of members, ordered by stream of data, so that
+    members = streams * members per stream. Members of a stream share minibatches and noise.
 
-    `Model[Tensor]` takes dense inputs alone, `Model[Tensor | SparseBatch]` sparse ones too.
+    `Model[Tensor]` takes dense inputs only, `Model[Tensor | SparseBatch]` sparse ones too.
 
     Attributes:
         per_member: the arguments of the class that may be a tensor with one value per member.
-        depends_on_threads: whether the bits of its numbers depend on the number of CPU threads. Training then keeps the number that it
-            began with.
+        depends_on_threads: whether results depend, in their last bits, on the number of CPU threads. Training then never changes that
+            number.
         l2: weight of the penalty, a number, or one per member, shape [members].
     """
 
@@ -36,7 +36,7 @@ class Model(ABC, Generic[Inputs]):
 
     @abstractmethod
     def __init__(self, features: int, classes: int, **settings):
-        """Takes the shape of the data, and the keys of the model's file in conf/model."""
+        """Receives the shape of the data, and the keys of the model's file in conf/model."""
 
     @abstractmethod
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
@@ -44,21 +44,21 @@ class Model(ABC, Generic[Inputs]):
 
     @abstractmethod
     def losses(self, parameters: dict[str, Tensor], inputs: Inputs, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """Returns what training minimises, penalty aside, in nats for each example, with the noise on; shape [members, batch].
+        """Returns the training loss of each example without the penalty, with noise on, in nats, shape [members, batch].
 
         Args:
             parameters: stacked over members.
             inputs: shape [streams, batch, features].
             targets: classes, shape [streams, batch].
-            noise: a generator per stream.
+            noise: one generator per stream.
         """
 
     @abstractmethod
     def measures(self, parameters: dict[str, Tensor], inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
-        """Returns `cost` and, for classifiers, `error` (1 where the class is mistaken) with the noise off; each [members, batch]."""
+        """Returns `cost` (nats) and, for classifiers, `error` (0 or 1) of each example with noise off, shape [members, batch] each."""
 
     def penalised(self, parameters: dict[str, Tensor]) -> list[Tensor]:
-        """Returns the parameters that the penalty is of: the weights, not the biases."""
+        """Returns the parameters under the penalty: weights, not biases."""
         return [parameter for name, parameter in parameters.items() if name.endswith("weight")]
 
     def penalty(self, parameters: dict[str, Tensor]) -> Tensor:
@@ -77,24 +77,25 @@ class Model(ABC, Generic[Inputs]):
         noise: Sequence[torch.Generator],
         autocast: Callable[[], AbstractContextManager] = nullcontext,
     ) -> Tensor:
-        """Leaves in `.grad` of every parameter the gradient of each member's mean loss plus penalty; see `losses` for the arguments.
+        """Sets `.grad` of every parameter to the gradient of each member's mean loss plus penalty.
 
         Args:
+            parameters, inputs, targets, noise: see `losses`.
             autocast: the context in which losses are computed, such as torch.autocast for products in bfloat16.
 
         Returns:
-            The mean losses, shape [members].
+            The mean losses without the penalty, shape [members].
         """
         with autocast():
             costs = self.losses(parameters, inputs, targets, noise).mean(1)
-        for parameter in parameters.values():  # what optimizer.zero_grad() does, without its 20 microseconds of profiling hooks
+        for parameter in parameters.values():  # as optimizer.zero_grad(), without its 20 microseconds of profiling hooks
             parameter.grad = None
-        costs.sum().backward()  # members are independent: each gets the gradient of its own
+        costs.sum().backward()  # members are independent: each gets the gradient of its own loss
         self.add_penalty_gradient(parameters)
         return costs.detach()
 
     def add_penalty_gradient(self, parameters: dict[str, Tensor]) -> None:
-        """Adds l2 * parameter to the gradients of the penalised parameters: one pass over memory, where autograd takes five."""
+        """Adds l2 * parameter to the gradients of the penalised parameters, in one pass over memory; autograd takes five."""
         if not isinstance(self.l2, Tensor) and self.l2 == 0:
             return
         with torch.no_grad():

@@ -13,24 +13,24 @@ from experiments.models.products import affine
 
 
 class ConvolutionalNetwork(Model[Tensor]):
-    """Scores of the classes after stages of convolution, max pooling and ReLU, and a layer of ReLU units, with dropout.
+    """Stages of convolution, max pooling and ReLU, then a fully connected ReLU layer and the class scores, with dropout.
 
-    A convolution keeps the size of the image; pooling by 3 x 3 with stride 2 halves it: 32, 16, 8, 4.
+    Convolutions keep the image size; 3 x 3 pooling with stride 2 halves it: 32, 16, 8, 4.
 
     Args:
         features: number of inputs: planes * size * size.
         classes: number of classes.
-        planes: colours of an image.
-        channels: outputs of the convolution of each stage.
-        kernel: pixels along each side of a convolution, an odd number.
+        planes: input channels of an image, such as 3 colours.
+        channels: output channels of each stage.
+        kernel: width and height of a convolution in pixels, an odd number.
         hidden: units of the fully connected layer.
         dropout: share of these units dropped in training.
         input_dropout: share of the inputs dropped in training.
-        l2: the cost of a member gets l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
-        start, initial_std: initial weights, see `experiments.models.layers`.
+        l2: weight of the penalty l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
+        start, initial_std: initial weights, see `initial_layers`.
 
     Raises:
-        ValueError: an argument that is none of these.
+        ValueError: an argument is invalid.
     """
 
     per_member = ("l2",)
@@ -70,41 +70,34 @@ class ConvolutionalNetwork(Model[Tensor]):
         check_start(start, initial_std, l2, self.layers)
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The parameters of one member: a weight [outputs, inputs, ...] and a bias [outputs, 1] for each layer."""
+        """Draws the parameters of one member: a weight [outputs, inputs, ...] and a bias [outputs, 1] per layer."""
         return initial_layers(self.layers, self.start, self.initial_std, generator)
 
     def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """-log p of the true class with dropout on, in nats, shape [members, batch].
-
-        Args:
-            parameters: stacked over members.
-            inputs: shape [streams, batch, features].
-            targets: classes, shape [streams, batch].
-            noise: a generator per stream.
-        """
+        """Returns -log p of the true class with dropout on; see `Model.losses`."""
         if self.input_dropout:
             inputs = dropout(inputs, self.input_dropout, noise)
         scores = self._scores(parameters, inputs, noise if self.dropout else ())
         return functional.cross_entropy(scores, for_members(targets, len(scores)), reduction="none")
 
     def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """With dropout off: `cost`, -log p of the true class in nats, and `error`, 1 where the class is mistaken; [members, batch]."""
+        """Returns `cost`, -log p of the true class, and `error` with dropout off; see `Model.measures`."""
         scores = self._scores(parameters, inputs, ())
         targets = for_members(targets, len(scores))
         cost = functional.cross_entropy(scores, targets, reduction="none")
         return {"cost": cost, "error": (scores.argmax(1) != targets).float()}
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """Shape [members, classes, batch]; units of the fully connected layer are dropped where there is noise."""
+        """Returns scores [members, classes, batch]; noise enables dropout of the fully connected layer."""
         streams, batch, _ = inputs.shape
         members = len(parameters["scores.weight"])
-        # Members lie side by side as groups of channels; those of a stream share its images as one group.
+        # Members are groups of channels. In the first stage, members of a stream share its images and thus one group.
         images = inputs.view(streams, batch, self.planes, self.size, self.size).transpose(0, 1).flatten(1, 2)
         images, groups = images.contiguous(memory_format=torch.channels_last), streams
         for stage in self.stages:
             weight, bias = parameters[f"{stage}.weight"].flatten(0, 1), parameters[f"{stage}.bias"].flatten()
             images = functional.conv2d(images, weight, bias, padding=self.kernel // 2, groups=groups)
-            # Pooling before ReLU gives the same with a quarter of the work.
+            # ReLU commutes with max pooling; after it, it has a quarter of the elements.
             images, groups = functional.max_pool2d(images, 3, stride=2, padding=1).relu(), members
         activity = images.reshape(batch, members, -1).permute(1, 2, 0)
         activity = affine(parameters["hidden.weight"], parameters["hidden.bias"], activity).relu()

@@ -1,4 +1,4 @@
-"""What the networks of ReLU units have in common: initial weights, the penalty, checks of their arguments."""
+"""Shared parts of the models: initial weights, dropout, checks of arguments."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ STARTS = ("fan_in_uniform", "he_normal", "normal")
 def initial_layers(
     shapes: Mapping[str, tuple[int, ...]], start: str, initial_std: float | dict[str, float], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """A weight and a bias [outputs, 1] for each layer.
+    """Draws a weight and a bias [outputs, 1] for each layer.
 
     Args:
         shapes: of each layer's weight, [outputs, inputs] or, for a convolution, [outputs, planes, rows, columns].
-        start: `fan_in_uniform`, U(-1, 1) / sqrt(inputs), biases too, as torch has it; `he_normal`, N(0, 2 / inputs) (He et al.
-            2015); or `normal`, N(0, initial_std^2). Biases of the last two are 0.
-        initial_std: see `start`; a number, or one for each layer.
-        generator: of the random numbers.
+        start: `fan_in_uniform`, U(-1, 1) / sqrt(inputs) for weights and biases, torch's default; `he_normal`, N(0, 2 / inputs)
+            (He et al. 2015); or `normal`, N(0, initial_std^2). Biases of the last two are 0.
+        initial_std: standard deviation for `normal`, a number, or one per layer.
+        generator: source of the random numbers.
     """
     parameters: dict[str, Tensor] = {}
     for layer, shape in shapes.items():
@@ -39,14 +39,14 @@ def initial_layers(
 
 
 def check_arguments(**values) -> None:
-    """Raises ValueError for an invalid argument of a model; tensors, one value per member, are taken as they are."""
+    """Raises ValueError for an invalid argument of a model; does not check tensors, one value per member."""
     for name, value in values.items():
         if not isinstance(value, Tensor):
             check(f"model.{name}", value)
 
 
 def check_start(start: str, initial_std: float | dict[str, float], l2: float | Tensor, layers: Iterable[str]) -> None:
-    """Raises ValueError for an unknown start, deviations that are negative or lack a layer, or a negative weight of the penalty."""
+    """Raises ValueError for an unknown start, a negative l2, or an initial_std that is negative or does not name every layer."""
     if start not in STARTS:
         raise ValueError(f"model.start={start} is invalid: expected one of {', '.join(STARTS)}")
     if isinstance(initial_std, dict) and initial_std.keys() != set(layers):
@@ -55,7 +55,7 @@ def check_start(start: str, initial_std: float | dict[str, float], l2: float | T
 
 
 def for_members(values: Tensor, members: int) -> Tensor:
-    """Values [streams, ...], repeated for the members of each stream: [members, ...]."""
+    """Repeats values [streams, ...] for the members of each stream: [members, ...]."""
     return values if members == len(values) else values.repeat_interleave(members // len(values), 0)
 
 
@@ -68,13 +68,16 @@ def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torc
 
 
 def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torch.Generator]) -> Tensor | SparseBatch:
-    """Inverted dropout (Hinton et al. 2012): sets each input to 0 with probability `rate` and divides the others by 1 - rate.
+    """Sets each input to 0 with probability `rate` and divides the others by 1 - rate (inverted dropout, Hinton et al. 2012).
 
     Args:
-        inputs: shape [streams * members, ...], the members of a stream next to each other: they lose the same ones. Of a sparse
-            batch, of shape [streams, ...], only the stored values need random numbers.
+        inputs: shape [streams * members, ...], ordered by stream; members of a stream share a mask. Or a sparse batch [streams, ...],
+            which needs random numbers for its stored values only.
         rate: in [0, 1), rounded to a multiple of 2^-16.
         generators: one per stream, on the inputs' device.
+
+    Returns:
+        The scaled inputs, same shape.
     """
     if isinstance(inputs, SparseBatch):
         return inputs.scaled(torch.cat([_scales(size, rate, generator) for size, generator in zip(inputs.sizes, generators, strict=True)]))
@@ -85,8 +88,8 @@ def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torc
 
 
 def _scales(size: int, rate: float, generator: torch.Generator) -> Tensor:
-    # Four 16-bit numbers from each 64-bit draw: random numbers are a third of a step's time when each takes a draw.
+    # Four 16-bit numbers per 64-bit draw: with a draw each, random numbers take a third of a step's time.
     draws = torch.empty(-(-size // 4), dtype=torch.int64, device=generator.device).random_(-(2**63), None, generator=generator)
     scales = torch.empty(size, device=generator.device)
-    # Straight into float32: five times as fast as by way of booleans.
+    # Writing float32 directly is 5x faster than converting booleans.
     return torch.ge(draws.view(torch.int16)[:size], round(rate * 2**16) - 2**15, out=scales).div_(1 - rate)

@@ -14,12 +14,12 @@ from experiments.models.products import affine, matmul, sparse_weight_gradient
 
 
 class LogisticRegression(Model[Tensor | SparseBatch]):
-    """log p(class | inputs) is linear in the inputs up to normalisation; two classes share one score.
+    """Scores linear in the inputs: one per class, or one in all for two classes.
 
     Args:
         features: number of inputs.
         classes: number of classes.
-        l2: the cost of a member gets l2 / 2 * |weight|^2 (the bias is free); a number, or one per member, shape [members].
+        l2: weight of the penalty l2 / 2 * |weight|^2 (the bias is free); a number, or one per member, shape [members].
         dropout: share of the inputs dropped in training.
         initial_std: standard deviation of the normal initial weights; the bias starts at 0.
     """
@@ -59,9 +59,9 @@ class LogisticRegression(Model[Tensor | SparseBatch]):
         noise: Sequence[torch.Generator],
         autocast: Callable[[], AbstractContextManager] = nullcontext,
     ) -> Tensor:
-        """As `Model.differentiate`, in closed form, which takes a third of autograd's time here.
+        """Computes `Model.differentiate` in closed form, in a third of autograd's time.
 
-        The gradient by the scores is p(class | inputs) - [class is the true one], that by the weights is its product with the inputs.
+        The gradient with respect to a score is p(class | inputs) - 1[true class]; times the inputs, that with respect to the weights.
         """
         if self.dropout:
             inputs = dropout(inputs, self.dropout, noise)
@@ -87,7 +87,7 @@ class LogisticRegression(Model[Tensor | SparseBatch]):
         return costs.mean((1, 2))
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor | SparseBatch) -> Tensor:
-        """Returns [members, scores, batch], by one wide product for all members of a stream."""
+        """Returns scores [members, scores, batch], from one wide product for all members of a stream."""
         streams, batch, features = inputs.shape
         weight, bias = parameters["weight"].view(streams, -1, features), parameters["bias"].view(streams, -1, 1)
         return affine(weight, bias, inputs if isinstance(inputs, SparseBatch) else inputs.mT).reshape(-1, self.scores, batch)

@@ -12,20 +12,20 @@ from experiments.models.products import affine
 
 
 class MultilayerNetwork(Model[Tensor]):
-    """Scores of the classes after layers of ReLU units, with dropout of inputs and of hidden units (Hinton et al. 2012).
+    """Layers of ReLU units, then the class scores, with dropout of inputs and hidden units (Hinton et al. 2012).
 
     Args:
         features: number of inputs.
         classes: number of classes.
         hidden: units of each hidden layer.
-        layers: hidden layers.
+        layers: number of hidden layers.
         dropout: share of the hidden units dropped in training.
         input_dropout: share of the inputs dropped in training.
-        l2: the cost of a member gets l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
-        start, initial_std: initial weights, see `experiments.models.layers`.
+        l2: weight of the penalty l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
+        start, initial_std: initial weights, see `initial_layers`.
 
     Raises:
-        ValueError: an argument that is none of these.
+        ValueError: an argument is invalid.
     """
 
     per_member = ("l2",)
@@ -45,37 +45,30 @@ class MultilayerNetwork(Model[Tensor]):
         check_arguments(hidden=hidden, layers=layers, dropout=dropout, input_dropout=input_dropout)
         self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
         widths = [features, *[hidden] * layers, classes]
-        # outputs and inputs of each layer
+        # Outputs and inputs of each layer.
         self.layers = {f"layer{number}": (widths[number], widths[number - 1]) for number in range(1, layers + 2)}
         check_start(start, initial_std, l2, self.layers)
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] for each layer."""
+        """Draws the parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] per layer."""
         return initial_layers(self.layers, self.start, self.initial_std, generator)
 
     def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """-log p of the true class with dropout on, in nats, shape [members, batch].
-
-        Args:
-            parameters: stacked over members.
-            inputs: shape [streams, batch, features].
-            targets: classes, shape [streams, batch].
-            noise: a generator per stream.
-        """
+        """Returns -log p of the true class with dropout on; see `Model.losses`."""
         if self.input_dropout:
             inputs = dropout(inputs, self.input_dropout, noise)
         return self._losses(self._scores(parameters, inputs, noise if self.dropout else ()), targets)
 
     def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """With dropout off: `cost`, -log p of the true class in nats, and `error`, 1 where the class is mistaken; [members, batch]."""
+        """Returns `cost`, -log p of the true class, and `error` with dropout off; see `Model.measures`."""
         scores = self._scores(parameters, inputs, ())
         return {"cost": self._losses(scores, targets), "error": (scores.argmax(1) != for_members(targets, len(scores))).float()}
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """Shape [members, classes, batch]; hidden units are dropped where there is noise."""
+        """Returns scores [members, classes, batch]; noise enables dropout of hidden units."""
         streams, batch, features = inputs.shape
         first, *others = self.layers
-        # The first layers of a stream's members multiply the same inputs: one wide product.
+        # Members of a stream share the inputs of the first layer: one wide product serves them all.
         weight, bias = parameters[f"{first}.weight"].view(streams, -1, features), parameters[f"{first}.bias"].view(streams, -1, 1)
         activity = affine(weight, bias, inputs.mT).view(-1, self.layers[first][0], batch)
         for layer in others:

@@ -1,11 +1,11 @@
-"""Matrix products of the models, by the fastest exact float32 library that this machine has.
+"""Matrix products of the models, by the fastest exact float32 library on this machine.
 
-torch multiplies float32 matrices on a CPU with MKL, which leaves half of the speed of an AMD Zen 5 unused, and a tenth of a Zen 4's.
-oneDNN, which torch contains too, does not. Both compute true float32 products and differ by rounding alone.
+On a CPU torch multiplies float32 matrices with MKL, which leaves half the speed of an AMD Zen 5 unused, and a tenth of a Zen 4's. oneDNN,
+which torch includes, uses all of it. Both compute true float32 products; results differ by rounding only.
 
-No public function of torch hands float32 products to oneDNN (torch.backends.mkldnn routes bfloat16 and TF32 alone), so this module calls an
-internal one and does without where it is missing. NumPy's OpenBLAS is public and as fast for matrices in the cache, but slower than oneDNN
-between the steps of an optimizer, and it brings threads of its own, which compete with torch's.
+torch has no public function for float32 products by oneDNN (torch.backends.mkldnn routes bfloat16 and TF32 only). This module calls an
+internal one and falls back to MKL. NumPy's OpenBLAS is public and as fast on cached matrices, but slower than oneDNN between optimizer
+steps, and its own threads compete with torch's.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from data.rows import SparseBatch
 from optim import cache
 
 LIBRARIES = ("torch", "onednn")
-# Multiplications above which oneDNN is asked. Below, MKL is faster on every processor that was tried: oneDNN's calls take longer to set up.
+# Products with fewer multiplications go to MKL: oneDNN's longer set-up made it slower there on every processor tried.
 _LARGE = 2**24
-_WORTH_IT = 1.1  # a near tie goes to torch, so that the next measurement makes the same choice
-# Outputs, inputs and minibatch of the layers that are timed: the larger ones of figures 2 and 4.
+_WORTH_IT = 1.1  # near ties go to torch: repeated measurements then agree
+# Outputs, inputs and batch size of the timed layers: the larger ones of figures 2 and 4.
 _LAYERS = ((1000, 1000, 128), (500, 784, 100))
 _library = "torch"
 
 
 def use(library: str) -> str:
-    """Chooses who computes the large float32 products on the CPU in this process.
+    """Chooses the library for large float32 products on the CPU, for this process.
 
     Args:
-        library: `torch`, `onednn`, or `auto`: the faster one here, measured once per processor and version of torch.
+        library: `torch`, `onednn`, or `auto`: the faster one, measured once per processor and version of torch.
 
     Returns:
-        The choice, `torch` or `onednn`; `torch` where this version of torch offers no other.
+        `torch` or `onednn`; always `torch` if this version of torch does not offer oneDNN.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
     """
     global _library
     if library not in (*LIBRARIES, "auto"):
@@ -53,7 +53,7 @@ def use(library: str) -> str:
 
 
 def _kept_speedup() -> float:
-    """Returns `speedup` as it was measured first, from the user's cache."""
+    """Returns `speedup` from the user's cache; measures it the first time."""
 
     def measure(folder: Path) -> Path:
         path = folder / "speedup"
@@ -65,12 +65,12 @@ def _kept_speedup() -> float:
 
 
 def library() -> str:
-    """Returns who computes large float32 products in this process, `torch` or `onednn`."""
+    """Returns the library for large float32 products in this process, `torch` or `onednn`."""
     return _library
 
 
 def is_available() -> bool:
-    """Returns whether this version of torch lets oneDNN multiply float32 matrices, and rightly."""
+    """Returns whether this version of torch multiplies float32 matrices with oneDNN, correctly."""
     a, b = torch.randn(3, 5), torch.randn(5, 2)
     try:
         product = _onednn(a, b)
@@ -80,9 +80,9 @@ def is_available() -> bool:
 
 
 def speedup(rounds: int = 9) -> float:
-    """Returns how many times as fast as MKL oneDNN multiplies large layers, forward and backward: a median.
+    """Returns the median speedup of oneDNN over MKL on large layers, forward and backward.
 
-    Measured with one thread: the choice, and with it the last bits of a run, then does not depend on the number of threads.
+    Measures with one thread, so that the choice, and thus a run's last bits, does not depend on the number of threads.
     """
     layers = [tuple(torch.randn(*shape) for shape in ((o, i), (i, b), (o, b))) for o, i, b in _LAYERS]
 
@@ -95,14 +95,14 @@ def speedup(rounds: int = 9) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        pairs = [(seconds(torch.matmul), seconds(_onednn)) for _ in range(rounds + 1)][1:]  # the first sets the libraries up
+        pairs = [(seconds(torch.matmul), seconds(_onednn)) for _ in range(rounds + 1)][1:]  # without the warm-up round
     finally:
         torch.set_num_threads(threads)
     return statistics.median(mkl / onednn for mkl, onednn in pairs)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Returns a b for stacks of as many matrices, [stacks, rows, inner] and [stacks, inner, columns]; autograd does not see it."""
+    """Returns a b for a [stacks, rows, inner] and b [stacks, inner, columns]; not differentiable."""
     if not _is_routed(a, b):
         return torch.bmm(a, b)
     if len(a) == 1:
@@ -119,12 +119,12 @@ def _onednn(a: Tensor, b: Tensor) -> Tensor:
     linear = torch.ops.mkldnn._linear_pointwise  # (inputs, weight): inputs weight^T
     if a.stride(-1) == 1:
         return linear(a, b.mT, None, "none", [], "")
-    # At full speed only if the rows of the first factor are contiguous: those of the smaller one are made so.
+    # Full speed needs contiguous rows in the first factor: transpose, so that only the smaller factor is copied.
     return linear(b.mT.contiguous(), a, None, "none", [], "").mT.contiguous()
 
 
 def affine(weight: Tensor, bias: Tensor, inputs: Tensor | SparseBatch) -> Tensor:
-    """weight inputs + bias, for stacks of matrices; differentiable once with respect to all three, but for sparse inputs.
+    """Returns weight inputs + bias, differentiable once with respect to all three, except sparse inputs.
 
     Args:
         weight: shape [stacks, outputs, features].
@@ -140,14 +140,14 @@ def affine(weight: Tensor, bias: Tensor, inputs: Tensor | SparseBatch) -> Tensor
 
 
 def sparse_matmul(weight: Tensor, inputs: SparseBatch) -> Tensor:
-    """weight inputs^T [stacks, outputs, batch], by SciPy: on a CPU several times as fast as torch's sparse products (`make bench`)."""
+    """Returns weight inputs^T [stacks, outputs, batch], by SciPy: several times faster than torch's sparse products (`make bench`)."""
     streams, batch, features = inputs.shape
     columns = weight.mT.reshape(streams * features, -1)
     return torch.from_numpy(inputs.blocks @ columns.numpy()).view(streams, batch, -1).mT
 
 
 def sparse_weight_gradient(pull: Tensor, inputs: SparseBatch) -> Tensor:
-    """pull inputs [stacks, outputs, features], for pull of shape [stacks, outputs, batch]."""
+    """Returns pull inputs [stacks, outputs, features], for `pull`, the gradient with respect to the outputs [stacks, outputs, batch]."""
     streams, _, features = inputs.shape
     columns = pull.mT.reshape(inputs.blocks.shape[0], -1)
     return torch.from_numpy(inputs.blocks.T @ columns.numpy()).view(streams, features, -1).mT

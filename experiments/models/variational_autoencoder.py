@@ -1,4 +1,4 @@
-"""The variational autoencoder of section 6.4 (figure 4): that of Kingma & Welling 2013, appendix C."""
+"""The variational autoencoder of section 6.4 (figure 4), from Kingma & Welling 2013, appendix C."""
 
 import math
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ STARTS = ("normal", "fan_in")
 
 
 class VariationalAutoencoder(Model[Tensor]):
-    """A Gaussian latent code z of an image x, encoder and decoder with one hidden layer of softplus units each.
+    """A Gaussian latent code z of an image x; encoder and decoder have one hidden layer of softplus units each.
 
-    The cost of an image is minus the lower bound of log p(x), in nats: KL(q(z|x) || N(0, I)), in closed form, minus
-    log p(x|z) at one draw of z, for independent Bernoulli pixels. Grey pixels count as the probabilities that they stand for.
+    The loss of an image is minus the lower bound of log p(x), in nats: KL(q(z|x) || N(0, I)), in closed form, minus
+    log p(x|z) at one draw of z, for independent Bernoulli pixels. Grey values count as pixel probabilities.
 
     Args:
         features: number of pixels.
-        classes: not used: the task has no classes.
+        classes: not used.
         hidden: units of each hidden layer.
         latent: dimensions of z.
-        pixels: `grey`, or `resampled`: drawn anew as 0 or 1 each time an image is seen.
-        start: initial weights: `normal`, of standard deviation `initial_std`, or `fan_in`, N(0, 1) / sqrt(inputs). Biases are 0.
-        initial_std: see `start`.
-        l2: the cost gets l2 / 2 * |all parameters|^2; 1 / (number of images) stands for the prior N(0, I) on them.
+        pixels: `grey`, or `resampled`: sampled as 0 or 1 every time an image is seen.
+        start: initial weights: `normal`, N(0, initial_std^2), or `fan_in`, N(0, 1) / sqrt(inputs). Biases are 0.
+        initial_std: standard deviation for `normal`.
+        l2: weight of the penalty l2 / 2 * |all parameters|^2; 1 / (number of images) is the prior N(0, I) on them.
 
     Raises:
-        ValueError: an argument that is none of these.
+        ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class VariationalAutoencoder(Model[Tensor]):
                 raise ValueError(f"model.{name}={value} is invalid: expected one of {', '.join(known)}")
         check_arguments(hidden=hidden, latent=latent, initial_std=initial_std, l2=l2)
         self.pixels, self.start, self.initial_std, self.l2 = pixels, start, initial_std, l2
-        # outputs x inputs of each layer; the encoder's last layer gives mean and log variance of z.
+        # Outputs and inputs of each layer. `code` outputs the mean and the log variance of z.
         self.layers = {"encode": (hidden, features), "code": (2 * latent, hidden), "decode": (hidden, latent), "image": (features, hidden)}
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] for each layer."""
+        """Draws the parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] per layer."""
         parameters = {}
         for layer, (outputs, inputs) in self.layers.items():
             deviation = self.initial_std if self.start == "normal" else 1 / math.sqrt(inputs)
@@ -64,13 +64,12 @@ class VariationalAutoencoder(Model[Tensor]):
         return parameters
 
     def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """Minus the lower bound with one draw of z for each image, in nats, shape [members, batch].
+        """Returns minus the lower bound with one draw of z per image; see `Model.losses`.
 
         Args:
-            parameters: stacked over members.
+            parameters, noise: see `Model.losses`.
             inputs: pixels in [0, 1], shape [streams, batch, features].
             targets: not used.
-            noise: a generator per stream.
         """
         streams, batch, features = inputs.shape
         if self.pixels == "resampled":
@@ -84,22 +83,22 @@ class VariationalAutoencoder(Model[Tensor]):
         z = torch.addcmul(mean, deviation, for_members(draws, len(mean)))
         activity = softplus(affine(parameters["decode.weight"], parameters["decode.bias"], z))
         logits = affine(parameters["image.weight"], parameters["image.bias"], activity)
-        # What costs are made of is float32, also where products are bfloat16: a cost sums 784 pixels.
+        # Losses are float32 even if products are bfloat16: each sums 784 pixels.
         misfit = _BernoulliMisfit.apply(logits.float().view(streams, -1, features, batch), inputs.mT.contiguous().unsqueeze(1))
         return misfit.view(-1, batch) + (mean.square() + deviation.square() - 1 - log_variance).sum(1) / 2
 
     def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """`cost`: the same as `losses`, with random numbers that are the same at every call; [members, batch]."""
+        """Returns `cost`: `losses` with the same random numbers at every call; shape [members, batch]."""
         noise = torch.Generator(inputs.device).manual_seed(0)
         return {"cost": self.losses(parameters, inputs, targets, [noise])}
 
     def penalised(self, parameters: dict[str, Tensor]) -> list[Tensor]:
-        """Returns all parameters: the prior is on biases too."""
+        """Returns all parameters: the prior includes biases."""
         return list(parameters.values())
 
 
 class _BernoulliMisfit(torch.autograd.Function):
-    """-log p(pixels | logits), summed over the pixels. The closed form of its gradient halves the passes over memory."""
+    """Computes -log p(pixels | logits), summed over pixels. The closed form of its gradient halves the passes over memory."""
 
     @staticmethod
     def forward(ctx, logits, pixels):

@@ -1,5 +1,5 @@
-"""What the paper claims without a figure: each claim measured on a problem small enough to be done in seconds.
+"""Properties that the paper claims without a figure, each measured within seconds on a small problem.
 
-Every module has a function `measure`, whose arguments are the keys of conf/property/<its name>.yaml and which returns one tidy
-table. scripts/properties.py judges the claims from these tables and draws them.
+Every module has a function `measure`: its arguments are the keys of conf/property/<module>.yaml, and it returns one tidy table.
+scripts/claims/properties.py judges these tables, scripts/figures/properties.py draws them.
 """

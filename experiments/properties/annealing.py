@@ -1,7 +1,7 @@
-"""Steps become small by themselves near an optimum (section 2.1).
+"""Steps shrink near an optimum without a schedule (section 2.1).
 
-The step is alpha mhat_t / sqrt(vhat_t), and the ratio is a signal-to-noise ratio: near an optimum gradients are mostly noise, their
-signs change, mhat nearly cancels and the ratio goes to 0; far from it they agree and the ratio is near 1 in size.
+The step is alpha mhat_t / sqrt(vhat_t), a signal-to-noise ratio times alpha. Near an optimum gradients are mostly noise of changing sign:
+mhat nearly cancels, and the ratio tends to 0. Far from it gradients agree, and the ratio is near 1 in size.
 """
 
 import math
@@ -18,12 +18,12 @@ from experiments.models.logistic_regression import LogisticRegression
 from experiments.properties.trajectories import learn
 from experiments.training.loop import evaluate
 
-_NO_EPS = 1e-30  # nothing beside any gradient here; weights of pixels that are always 0 stay where they are
+_NO_EPS = 1e-30  # negligible beside any gradient here, but avoids 0 / 0 for pixels that are always 0
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 def ratios(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> Tensor:
-    """|mhat_t| / sqrt(vhat_t) after a step, shape [members, coordinates]; not a number where all gradients were 0."""
+    """Returns |mhat_t| / sqrt(vhat_t) after a step, shape [members, coordinates]; NaN where all gradients were 0."""
     group, found = optimizer.param_groups[0], []
     beta1, beta2 = group["betas"]
     for parameter in parameters.values():
@@ -36,21 +36,21 @@ def ratios(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> T
 def measure(
     seeds: Sequence[int], passes: int, batch_size: int, lr: float, l2: float, far: float, snapshots: int, examples: int | None
 ) -> pd.DataFrame:
-    """The distribution of the ratio over the coordinates, during logistic regression on MNIST.
+    """Measures the distribution of |mhat| / sqrt(vhat) over the coordinates, during logistic regression on MNIST.
 
     Args:
-        seeds: of the order of the data, and of initial weights far away.
-        passes: over the training images.
+        seeds: of the order of the data, and of the initial weights of the `far` runs.
+        passes: number of epochs.
         batch_size: images per minibatch.
         lr: alpha.
-        l2: weight of the penalty, which gives the problem one optimum.
-        far: standard deviation of initial weights far from it; the other runs start at 0.
-        snapshots: how often the distribution is taken, at logarithmically spaced steps from 10 on.
-        examples: the first so many images alone; None: all.
+        l2: weight of the penalty, which makes the optimum unique.
+        far: standard deviation of initial weights far from the optimum; the other runs start at 0.
+        snapshots: number of logarithmically spaced steps, from step 10, at which to measure.
+        examples: number of training images; None: all.
 
     Returns:
         `seed`, `data`, `start` (`zero` or `far`), `t`, `cost` over all training images with the penalty, and `q10` to `q90`, quantiles of
-        |mhat| / sqrt(vhat); the step of a coordinate is alpha times that.
+        |mhat| / sqrt(vhat), which is the step of a coordinate over alpha.
     """
     dataset = load("mnist", examples=examples)
     steps = passes * math.ceil(len(dataset.train) / batch_size)

@@ -1,6 +1,6 @@
-"""Averaging the parameters over the steps (section 7.2).
+"""Averages of the parameters over the steps (section 7.2).
 
-Polyak and Ruppert's mean of all iterates, and the exponential one, which forgets the beginning:
+Polyak and Ruppert's mean of all iterates, and the exponential average, which forgets early ones:
 
     thetabar_t = beta2 thetabar_(t-1) + (1 - beta2) theta_t,    thetahat_t = thetabar_t / (1 - beta2^t).
 """
@@ -24,20 +24,20 @@ from experiments.training.loop import evaluate
 def measure(
     seeds: Sequence[int], passes: int, batch_size: int, lr: dict[str, float], beta: float, hidden: int, snapshots: int, examples: int
 ) -> pd.DataFrame:
-    """Costs of the averages beside those of the last iterate, on MNIST.
+    """Measures the costs of the averages and of the last iterate, on MNIST.
 
     Args:
         seeds: of initial weights and the order of the data.
-        passes: over the training images.
-        batch_size: images per minibatch, few: gradients are noisy.
-        lr: Adam's step size, constant, for `logistic regression` and `multilayer network`.
-        beta: of the exponential averages.
+        passes: number of epochs.
+        batch_size: images per minibatch; small, so that gradients are noisy.
+        lr: Adam's constant learning rate, for `logistic regression` and `multilayer network`.
+        beta: decay rate of the exponential averages.
         hidden: units of each of the network's two layers.
-        snapshots: how often costs are taken, at logarithmically spaced steps.
-        examples: the first so many training images alone.
+        snapshots: number of logarithmically spaced steps at which to measure.
+        examples: number of training images.
 
     Returns:
-        `seed`, `data`, `model`, `estimate`, `t`, and over all images `train_cost`, `test_cost` and `test_error`.
+        `seed`, `data`, `model`, `estimate`, `t`, and means over all images: `train_cost`, `test_cost` and `test_error`.
     """
     dataset = load("mnist", examples=examples)
     steps = passes * math.ceil(len(dataset.train) / batch_size)

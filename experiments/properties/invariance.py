@@ -1,11 +1,11 @@
 """Steps are invariant to diagonal rescaling of the gradients (abstract, section 2.1).
 
 The problem is f(theta) = sum_i d_i (theta_i - a_i)^2 / 2 with noisy gradients g_i = d_i (theta_i - a_i + noise), whose d_i span
-six orders of magnitude. Its twins have gradients c_i g_i, c_i between 1 / c and c. Algorithm 1 without eps sees
+six orders of magnitude. Rescaled problems have gradients c_i g_i with c_i between 1 / c and c. In Algorithm 1 without eps
 
     m_i -> c_i m_i,    v_i -> c_i^2 v_i,    mhat_i / sqrt(vhat_i) -> the same,
 
-so that all twins take the same path. With eps they do not: it stands beside c_i sqrt(vhat_i).
+so all paths are the same. With eps they differ, because it is added to c_i sqrt(vhat_i).
 """
 
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ from experiments.training.state import MakeOptimizer
 
 
 def measure(seeds: Sequence[int], steps: int, dimensions: int, factors: Sequence[float], eps: Sequence[float]) -> pd.DataFrame:
-    """How far the twins end from the original.
+    """Measures how far rescaled problems end from the original.
 
     Args:
         seeds: of the problem and the noise.
         steps: of each optimizer.
         dimensions: coordinates of theta.
-        factors: the ranges c, one twin each.
-        eps: of Adam, AdaMax and AdaGrad.
+        factors: values of c, one rescaled problem each.
+        eps: values for Adam, AdaMax and AdaGrad.
 
     Returns:
-        `seed`, `optimizer`, `eps`, `factor`, and `drift`: the distance between the ends of the twin and of the original, divided by
-        the length of the original's way from start to end.
+        `seed`, `optimizer`, `eps`, `factor`, and `drift`: the distance between the rescaled and the original end point, relative to the
+        original's distance from start to end.
     """
     lines = []
     for seed in seeds:

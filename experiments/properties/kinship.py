@@ -1,11 +1,11 @@
-"""Adam's relatives (section 5).
+"""Adam's relation to AdaGrad and RMSProp (section 5).
 
-AdaGrad is the limit of Adam for beta1 = 0, beta2 -> 1 and alpha_t = alpha / sqrt(t): then vhat_t -> (g_1^2 + ... + g_t^2) / t, so that
+AdaGrad is the limit of Adam for beta1 = 0, beta2 -> 1 and alpha_t = alpha / sqrt(t): vhat_t -> (g_1^2 + ... + g_t^2) / t, and
 
     alpha_t g_t / sqrt(vhat_t) -> alpha g_t / sqrt(g_1^2 + ... + g_t^2).
 
-Without the correction v_t -> 0 instead, and the steps grow without bound. RMSProp with momentum takes its momentum on the rescaled
-gradient; Adam rescales the momentum: without correction it is RMSProp on averaged gradients, and with beta1 = 0 RMSProp itself.
+Without bias correction v_t -> 0, and steps grow without bound. RMSProp with momentum averages rescaled gradients; Adam rescales averaged
+gradients. Without bias correction Adam is RMSProp on averaged gradients, and with beta1 = 0 RMSProp itself.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from experiments.properties.trajectories import follow
 
 
 class AveragedRMSProp(torch.optim.Optimizer):
-    """RMSProp whose steps go along the decaying average of gradients, written out apart from optim/, to compare Adam with.
+    """RMSProp on averaged gradients; written independently of optim/, as a reference for Adam.
 
     Args:
         params: tensors with a leading axis of members.
-        lr: step size.
-        rho: decay of the squared gradients, one for each member.
-        average: decay of the gradients.
+        lr: learning rate.
+        rho: decay rate of the squared gradients, shape [members].
+        average: decay rate of the gradients.
     """
 
     def __init__(self, params, lr: float, rho: Tensor, average: float):
@@ -44,18 +44,18 @@ class AveragedRMSProp(torch.optim.Optimizer):
 
 
 def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, one_minus_beta2: Sequence[float]) -> pd.DataFrame:
-    """How far Adam ends from its relatives, on quadratics with noisy gradients.
+    """Measures how far Adam's path is from those of its relatives, on quadratics with noisy gradients.
 
     Args:
         seeds: of the problem and the noise.
         steps: of each optimizer.
         dimensions: coordinates of theta.
-        alpha: step size.
+        alpha: learning rate.
         one_minus_beta2: values of 1 - beta2.
 
     Returns:
-        `seed`, `relative`, `bias_correction`, `one_minus_beta2`, and `distance`: the largest one, over the steps, between the two
-        paths, relative to the length of the relative's way from start to end.
+        `seed`, `relative`, `bias_correction`, `one_minus_beta2`, and `distance`: the largest distance between the two paths over the
+        steps, relative to the relative's distance from start to end.
     """
     beta2 = 1 - torch.tensor(one_minus_beta2, dtype=torch.float64)
     lines = []

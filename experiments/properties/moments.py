@@ -1,11 +1,11 @@
-"""What v_t is an average of, and how far it is from the second moment of the gradient (section 3, equations 1 to 4).
+"""The bias of v_t as an estimate of the gradient's second moment (section 3, equations 1 to 4).
 
 From v_0 = 0 the recursion gives
 
     v_t = (1 - beta2) sum_i beta2^(t - i) g_i^2                                     (1)
     E[v_t] = E[g_t^2] (1 - beta2^t) + zeta,                                         (4)
 
-with zeta = 0 where E[g_i^2] is the same for all i. Where it drifts, zeta is the decaying average of what it was, minus what it is now:
+with zeta = 0 if E[g_i^2] is the same for all i. If it drifts, zeta is the decaying sum of its past differences from E[g_t^2]:
 
     zeta = (1 - beta2) sum_i beta2^(t - i) (E[g_i^2] - E[g_t^2]).
 """
@@ -22,7 +22,7 @@ from experiments.properties.trajectories import follow, given
 
 
 def closed_sum(squares: Tensor, beta2: float) -> Tensor:
-    """(1 - beta2) sum_i beta2^(t - i) g_i^2 for each t (equation 1), from squares of shape [steps, ...]; each sum anew."""
+    """Returns (1 - beta2) sum_i beta2^(t - i) g_i^2 for each t (equation 1), without recursion, from squares of shape [steps, ...]."""
     steps = len(squares)
     ages = torch.arange(steps).unsqueeze(1) - torch.arange(steps)
     weights = torch.where(ages >= 0, (1 - beta2) * beta2 ** ages.clamp(min=0).double(), 0.0)
@@ -30,19 +30,19 @@ def closed_sum(squares: Tensor, beta2: float) -> Tensor:
 
 
 def measure(seeds: Sequence[int], steps: int, draws: int, beta2: float, drifts: Sequence[float]) -> pd.DataFrame:
-    """v_t of Adam for gradients N(0, sigma_t^2), sigma_t^2 = exp(drift t).
+    """Measures v_t of Adam for gradients N(0, sigma_t^2), sigma_t^2 = exp(drift t).
 
     Args:
         seeds: of the gradients.
         steps: of the optimizer.
         draws: independent gradients at each step.
         beta2: decay rate of v.
-        drifts: per step, of the logarithm of E[g_t^2].
+        drifts: changes of ln E[g_t^2] per step.
 
     Returns:
-        `seed`, `drift`, `t`; means over draws, divided by E[g_t^2], of v_t (`v`) and of vhat_t = v_t / (1 - beta2^t) (`vhat`);
-        what equation 4 expects of v, with zeta (`expected`) and without (`without_zeta`); and `recursion_error`, the largest
-        relative difference between v_t and the closed sum.
+        `seed`, `drift`, `t`; relative to E[g_t^2], the means over draws of v_t (`v`) and vhat_t = v_t / (1 - beta2^t) (`vhat`), and
+        equation 4's E[v_t] with zeta (`expected`) and without (`without_zeta`); and `recursion_error`, the largest relative difference
+        between v_t and equation 1.
     """
     tables = []
     t = torch.arange(1, steps + 1, dtype=torch.float64)

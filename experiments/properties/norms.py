@@ -1,8 +1,8 @@
-"""From Adam to AdaMax: the p-norm of past gradients instead of the 2-norm (section 7.1, equations 6 to 12).
+"""From Adam to AdaMax: the p-norm of past gradients in place of the 2-norm (section 7.1, equations 6 to 12).
 
     v_t = beta2^p v_(t-1) + (1 - beta2^p) |g_t|^p,    u_t = v_t^(1 / p) -> max(beta2 u_(t-1), |g_t|)    as p -> infinity.
 
-For large p the powers leave the range of numbers, the paper says, and the limit does not.
+The paper says that large p are numerically unstable, because powers overflow or underflow, while the limit is stable.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, norms: Sequence[float]) -> pd.DataFrame:
-    """How far Adam with a p-norm is from AdaMax, on quadratics with noisy gradients whose scales differ.
+    """Measures how far Adam with a p-norm ends from AdaMax, on quadratics with noisy gradients of different scales.
 
     Args:
         seeds: of the problem and the noise.
         steps: of each optimizer.
-        dimensions: coordinates of theta; their gradients are of sizes from 1e-3 to 1e3.
-        alpha: step size.
+        dimensions: coordinates of theta; their gradients scale from 1e-3 to 1e3.
+        alpha: learning rate.
         norms: values of p.
 
     Returns:
-        `seed`, `dtype`, `p`, `distance` of the end from that of AdaMax in float64, relative to the length of its way, and `lost`, the
-        share of the coordinates whose v has become 0 or infinite, or that have ceased to be numbers.
+        `seed`, `dtype`, `p`; `distance` between the end points of Adam and of AdaMax in float64, relative to AdaMax's distance from start
+        to end; and `lost`, the share of coordinates whose v is 0 or whose v or theta is not finite.
     """
     lines = []
     p = torch.tensor(norms, dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""Regret in online convex optimisation (section 4, Theorem 4.1 and Corollary 4.2), and where the theorem fails.
+"""Regret in online convex optimisation (section 4, Theorem 4.1 and Corollary 4.2), and a counterexample to the theorem.
 
-At each step t the algorithm names theta_t and then meets the convex cost f_t. Its regret is
+At each step t the algorithm chooses theta_t, then the convex cost f_t is revealed. Its regret is
 
     R(T) = sum_t f_t(theta_t) - min_theta sum_t f_t(theta).
 
@@ -10,12 +10,12 @@ For alpha_t = alpha / sqrt(t), beta1_t = beta1 lambda^(t - 1) and beta1^2 / sqrt
     + alpha (1 + beta1) Ginf / ((1 - beta1) sqrt(1 - beta2) (1 - gamma)^2) sum_i |g_1:T,i|_2
     + sum_i Dinf^2 Ginf sqrt(1 - beta2) / (2 alpha beta1 (1 - lambda)^2),        gamma = beta1^2 / sqrt(beta2),
 
-where D and Dinf bound distances between iterates (here also from the best point) in the 2-norm and the largest coordinate, and Ginf
-the gradient's coordinates. R(T) / T is then O(1 / sqrt(T)).
+where D and Dinf bound the distances between iterates (here also from the best point) in the 2-norm and the infinity norm, and Ginf
+bounds the gradient's coordinates. Then R(T) / T is O(1 / sqrt(T)).
 
-The proof has a gap: it needs sqrt(vhat_t) / alpha_t never to fall. Reddi, Kale & Kumar (2018, Theorem 1) give costs on [-1, 1], of slope
-C at every third step and -1 at the others, on which Adam with beta1 = 0 and beta2 = 1 / (1 + C^2) goes to the worst point. Two remedies
-are theirs: the largest v so far in the place of v (AMSGrad), and a beta2 near 1.
+The proof has a gap: it assumes that sqrt(vhat_t) / alpha_t never falls. Reddi, Kale & Kumar (2018, Theorem 1) give linear costs on
+[-1, 1], with slope C at every third step and -1 at the others, on which Adam with beta1 = 0 and beta2 = 1 / (1 + C^2) converges to the
+worst point. They propose two remedies: the largest v so far in place of v (AMSGrad), and a beta2 near 1.
 """
 
 import math
@@ -40,7 +40,7 @@ _C = 3.0  # the slope of every third cost in the counterexample
 
 @dataclass(frozen=True)
 class Stream:
-    """Costs log(1 + exp(-y_t x_t . theta)), or x_t . theta on the box [-1, 1]^n.
+    """A sequence of costs log(1 + exp(-y_t x_t . theta)), or x_t . theta on the box [-1, 1]^n.
 
     Attributes:
         x: shape [steps, coordinates].
@@ -51,17 +51,17 @@ class Stream:
     y: Tensor | None = None
 
     def costs(self, theta: Tensor, first: int, last: int) -> Tensor:
-        """f_t(theta) for t = first + 1, ..., last; theta is one point, or one for each t."""
+        """Returns f_t(theta) for t = first + 1, ..., last; theta is one point, or one per t."""
         products = (self.x[first:last] * theta).sum(-1)
         return products if self.y is None else torch.nn.functional.softplus(-self.y[first:last] * products)
 
     def gradient(self, theta: Tensor, t: int) -> Tensor:
-        """Of f_t."""
+        """Returns the gradient of f_t at theta."""
         x = self.x[t - 1]
         return x.clone() if self.y is None else -self.y[t - 1] * x * torch.sigmoid(-self.y[t - 1] * (x @ theta))
 
     def best(self, steps: int) -> Tensor:
-        """The point with the least sum of the first costs."""
+        """Returns the point that minimises the sum of the first `steps` costs."""
         if self.y is None:
             return -self.x[:steps].sum(0).sign()
         x, y = self.x[:steps].numpy(), self.y[:steps].numpy()
@@ -75,11 +75,11 @@ class Stream:
 
 
 def stream(problem: str, steps: int, dimensions: int, seed: int) -> Stream:
-    """`dense` or `sparse` (Zipf) features of a noisy linear classifier, `switching` slopes, or the `counterexample`."""
+    """Draws a stream: `dense` or `sparse` (Zipf) features of a noisy linear classifier, `switching` slopes, or the `counterexample`."""
     generator = torch.Generator().manual_seed(seed)
     if problem == "counterexample":
         return Stream(torch.where(torch.arange(steps) % 3 == 0, _C, -1.0).double().unsqueeze(1))
-    if problem == "switching":  # an adversary that turns around, coordinate by coordinate, at random
+    if problem == "switching":  # an adversary that flips the sign of each coordinate at random times
         turns = torch.rand(steps, dimensions, generator=generator) < 0.05
         signs = 1.0 - 2.0 * (turns.cumsum(0) % 2)
         return Stream(signs.double() * torch.rand(steps, 1, generator=generator, dtype=torch.float64))
@@ -92,20 +92,20 @@ def stream(problem: str, steps: int, dimensions: int, seed: int) -> Stream:
 
 
 def theorem_bound(thetas: Tensor, best: Tensor, g: Tensor, vhat: Tensor, alpha: float, beta1: float, beta2: float, lambda_: float) -> float:
-    """The right-hand side of Theorem 4.1 for a run; infinite where beta1^2 / sqrt(beta2) < 1 does not hold.
+    """Returns the right-hand side of Theorem 4.1 for a run; infinite unless beta1^2 / sqrt(beta2) < 1.
 
     Args:
         thetas: iterates, shape [T, coordinates].
-        best: the best point in hindsight.
+        best: the best point in hindsight, shape [coordinates].
         g: gradients, shape [T, coordinates].
-        vhat: after the last step.
+        vhat: after the last step, shape [coordinates].
         alpha, beta1, beta2, lambda_: of the run; beta1 above 0.
     """
     steps, gamma = len(g), beta1**2 / math.sqrt(beta2)
     if gamma >= 1:
         return math.inf
     points = torch.cat([thetas, best.unsqueeze(0)])
-    # Of the smallest box around the points: no distance between them is larger.
+    # The sides of the smallest box around the points bound all distances.
     extent = points.amax(0) - points.amin(0)
     d, d_inf, g_inf = extent.norm().item(), extent.max().item(), g.abs().max().item()
     first = d**2 / (2 * alpha * (1 - beta1)) * (steps * vhat).sqrt().sum().item()
@@ -115,15 +115,15 @@ def theorem_bound(thetas: Tensor, best: Tensor, g: Tensor, vhat: Tensor, alpha: 
 
 
 def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, lambda_: float, horizons: int) -> pd.DataFrame:
-    """Average regret, at logarithmically spaced horizons T.
+    """Measures the average regret at logarithmically spaced horizons T.
 
     Args:
         seeds: of the costs.
         steps: the largest horizon.
-        dimensions: coordinates of theta, but in the counterexample, which has one.
-        alpha: step size at t = 1.
-        lambda_: the decay of beta1.
-        horizons: how many.
+        dimensions: coordinates of theta; the counterexample has one.
+        alpha: learning rate at t = 1.
+        lambda_: decay rate of beta1.
+        horizons: number of horizons.
 
     Returns:
         `seed`, `problem`, `optimizer`, `T`, `average_regret` R(T) / T, and for Adam `average_bound`, the theorem's bound / T.
@@ -134,7 +134,7 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, lam
         "AdaGrad": partial(optim.AdaGrad, lr=alpha),
         "SGD": partial(optim.SGDNesterov, lr=alpha, momentum=0.0),
     }
-    # Adam's beta2 in the counterexample is the one for which its divergence is proved.
+    # The beta2 of the proof of divergence.
     short = partial(optim.Adam, lr=alpha, betas=(0.0, 1 / (1 + _C**2)), eps=0.0)
     remedies: dict[str, MakeOptimizer] = {
         "Adam, small beta2": short,
@@ -144,7 +144,7 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, lam
     at = sorted({round(value) for value in np.geomspace(10, steps, horizons)})
     lines = []
     for problem in ("dense", "sparse", "switching", "counterexample"):
-        for seed in seeds if problem != "counterexample" else seeds[:1]:  # which has nothing random
+        for seed in seeds if problem != "counterexample" else seeds[:1]:  # the counterexample is deterministic
             costs = stream(problem, steps, dimensions, seed)
             bests = {T: costs.best(T) for T in at}
             for name, make in (remedies if problem == "counterexample" else optimizers).items():
@@ -162,12 +162,12 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, lam
 
 
 def _play(make: MakeOptimizer, costs: Stream, steps: int, at: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
-    """The points theta_1, theta_2, ... at which costs are met, and vhat_T of Adam at each T in `at`."""
+    """Returns theta_1, theta_2, ..., shape [steps, coordinates], and Adam's vhat_T for each T in `at`."""
     start = torch.zeros(costs.x.shape[1], dtype=torch.float64)
     thetas, vhats = [start], {}
     for t, theta, optimizer in follow(make, start, costs.gradient, steps, decaying=True):
         if costs.y is None:
-            theta.clamp_(-1, 1)  # the nearest point of the box, in place: the optimizer goes on from there
+            theta.clamp_(-1, 1)  # projects onto the box, in place: the optimizer continues from there
         thetas.append(theta.clone())
         if t in at and isinstance(optimizer, optim.Adam):
             (group,), (state,) = optimizer.param_groups, optimizer.state.values()

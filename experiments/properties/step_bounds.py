@@ -1,16 +1,17 @@
-"""How large a step can be: |Delta_t| against alpha (sections 2.1 and 7.1).
+"""Bounds of a step |Delta_t| in units of alpha (sections 2.1 and 7.1).
 
-The paper bounds Adam's step, at eps = 0, by alpha (1 - beta1) / sqrt(1 - beta2) where 1 - beta1 > sqrt(1 - beta2), a bound attained by
-a gradient that was zero at all steps but the last, and otherwise by alpha; AdaMax's by alpha. Exactly, by the Cauchy-Schwarz inequality,
+For eps = 0 the paper bounds Adam's step by alpha (1 - beta1) / sqrt(1 - beta2) if 1 - beta1 > sqrt(1 - beta2), attained by a gradient
+that was zero until the last step, and by alpha otherwise. It bounds AdaMax's step by alpha. The exact bound for Adam is, by the
+Cauchy-Schwarz inequality,
 
     |m_t| / sqrt(v_t) <= (1 - beta1) / sqrt((1 - beta2) (1 - beta1^2 / beta2)),    beta1^2 < beta2,
 
-which gradients that grow by the factor beta2 / beta1 from step to step attain as t -> infinity, where the corrections are 1; and
-for AdaMax, with |g_i| <= beta2^(i - t) u_t,
+attained as t -> infinity, where the bias corrections are 1, by gradients that grow by beta2 / beta1 per step. For AdaMax it is, by
+|g_i| <= beta2^(i - t) u_t,
 
     |m_t| / u_t <= (1 - beta1) / (1 - beta1 / beta2),    beta1 < beta2,
 
-which gradients that shrink by the factor beta2 attain.
+attained by gradients that shrink by beta2 per step.
 """
 
 import itertools
@@ -25,37 +26,37 @@ from torch import Tensor
 import optim
 from experiments.properties.trajectories import follow, given
 
-_NO_EPS = 1e-150  # nothing beside any gradient here; 0 / 0 at steps before the first becomes 0
+_NO_EPS = 1e-150  # negligible beside any gradient here; makes 0 / 0 before the first gradient 0
 
 
 def paper_bound(optimizer: str, beta1: float, beta2: float) -> float:
-    """What the paper bounds |Delta_t| / alpha by."""
+    """Returns the paper's bound of |Delta_t| / alpha."""
     return max(1.0, (1 - beta1) / math.sqrt(1 - beta2)) if optimizer == "Adam" else 1.0
 
 
 def exact_bound(optimizer: str, beta1: float, beta2: float) -> float:
-    """The least upper bound of |Delta_t| / alpha for t -> infinity; infinite where none is."""
+    """Returns the least upper bound of |Delta_t| / alpha for t -> infinity; infinite if there is none."""
     if optimizer == "Adam":
         return (1 - beta1) / math.sqrt((1 - beta2) * (1 - beta1**2 / beta2)) if beta1**2 < beta2 else math.inf
     return (1 - beta1) / (1 - beta1 / beta2) if beta1 < beta2 else math.inf
 
 
 def gradients(kind: str, steps: int, coordinates: int, beta1: float, beta2: float, generator: torch.Generator) -> Tensor:
-    """Gradients of shape [steps, coordinates].
+    """Returns gradients of shape [steps, coordinates].
 
     Args:
-        kind: `dense`, N(0, 1); `sparse`, N(0, 1) with probability 1/100 and else 0; `single`, zero at all steps but the last;
-            `growing`, by the factor beta2 / beta1; or `shrinking`, by beta2.
+        kind: `dense`, N(0, 1); `sparse`, N(0, 1) with probability 1/100, else 0; `single`, 0 until the last step; `growing`, by
+            beta2 / beta1 per step; or `shrinking`, by beta2 per step.
         steps: of the optimizer.
-        coordinates: independent of each other where gradients are random.
+        coordinates: independent where gradients are random.
         beta1, beta2: decay rates of the averages; beta1 above 0.
-        generator: of random gradients.
+        generator: source of random gradients.
     """
     if kind in ("dense", "sparse"):
         normal = torch.randn(steps, coordinates, generator=generator, dtype=torch.float64)
         kept = torch.rand(steps, coordinates, generator=generator, dtype=torch.float64) < (1 if kind == "dense" else 0.01)
         return normal * kept
-    back = torch.arange(steps - 1, -1, -1, dtype=torch.float64).unsqueeze(1)  # steps until the last
+    back = torch.arange(steps - 1, -1, -1, dtype=torch.float64).unsqueeze(1)  # steps before the last
     profile = {
         "single": lambda: (back == 0).double(),
         "growing": lambda: (beta1 / beta2) ** back,
@@ -65,18 +66,18 @@ def gradients(kind: str, steps: int, coordinates: int, beta1: float, beta2: floa
 
 
 def measure(seeds: Sequence[int], steps: int, coordinates: int, betas: Sequence[Sequence[float]], kinds: Sequence[str]) -> pd.DataFrame:
-    """The largest step of each optimizer for each kind of gradients; alpha = 1, no eps.
+    """Measures the largest step of each optimizer for each kind of gradients, with alpha = 1 and no eps.
 
     Args:
         seeds: of random gradients.
         steps: of each optimizer.
-        coordinates: how many paths at once.
+        coordinates: number of paths.
         betas: pairs (beta1, beta2).
         kinds: see `gradients`.
 
     Returns:
-        `seed`, `optimizer`, `beta1`, `beta2`, `kind`, `paper_bound`, `exact_bound` and `largest`, of |Delta_t| / alpha over steps
-        and coordinates.
+        `seed`, `optimizer`, `beta1`, `beta2`, `kind`, `paper_bound`, `exact_bound`, and `largest`, the largest |Delta_t| / alpha over
+        steps and coordinates.
     """
     members = [((beta1, beta2), kind) for (beta1, beta2), kind in itertools.product(betas, kinds)]
     beta1, beta2 = (torch.tensor([pair[which] for pair, _ in members], dtype=torch.float64) for which in (0, 1))

@@ -1,12 +1,11 @@
-"""Non-stationary objectives and sparse gradients, for which Adam is said to be suited (sections 1 and 3).
+"""Non-stationary objectives and sparse gradients, to which the paper says Adam is suited (sections 1 and 3).
 
-1. A target that drifts: f_t(theta) = |theta - theta*_t|^2 / 2 with noisy gradients, theta*_t a random walk. AdaGrad's steps shrink for
-   good; averages that forget can follow, with a constant step size.
-2. Words by Zipf's law: linear regression on features of which the k-th is there with probability 1 / k, so that most gradients of most
-   coordinates are 0. What the rare ones weigh is learnt from few examples. Step sizes fall as alpha / sqrt(t), as in section 6.1;
-   AdaGrad's does so by itself.
+1. A drifting target: f_t(theta) = |theta - theta*_t|^2 / 2 with noisy gradients, where theta*_t is a random walk. AdaGrad's steps keep
+   shrinking; optimizers with decaying averages can follow at a constant learning rate.
+2. Zipf features: linear regression in which feature k is nonzero with probability 1 / k, so that most gradients are 0 and rare features
+   are learnt from few examples. Learning rates decay as alpha / sqrt(t), as in section 6.1; AdaGrad's does so by itself.
 
-Every optimizer gets the same grid of step sizes.
+Every optimizer is measured on the same grid of learning rates.
 """
 
 from collections.abc import Sequence
@@ -24,21 +23,21 @@ from experiments.training.state import MakeOptimizer
 def measure(
     seeds: Sequence[int], steps: int, dimensions: int, walk: float, noise: float, lrs: Sequence[float], rare: float
 ) -> pd.DataFrame:
-    """Errors of each optimizer at each step size.
+    """Measures the errors of each optimizer at each learning rate.
 
     Args:
         seeds: of the problems.
         steps: of each optimizer.
-        dimensions: coordinates of theta, or words.
-        walk: standard deviation of a step of the drifting target, in each coordinate.
-        noise: standard deviation of the noise of its gradients and of the regression's targets.
-        lrs: step sizes.
-        rare: features that are there in a smaller share of the examples are rare.
+        dimensions: coordinates of theta, or features.
+        walk: standard deviation of the target's drift per step and coordinate.
+        noise: standard deviation of the noise in the drifting target's gradients and in the regression's targets.
+        lrs: learning rates.
+        rare: features with a smaller probability are rare.
 
     Returns:
-        `seed`, `problem` (`drifting` or `sparse`), `optimizer`, `lr`, `error` and `other_error`. The errors of the drifting problem
-        are means of (theta - theta*)^2 over coordinates and over the second tenth of the steps, or the last; those of the sparse
-        one sum_k p_k (theta_k - w_k)^2 / sum_k p_k w_k^2 after the last step, over all features, or over the rare ones.
+        `seed`, `problem` (`drifting` or `sparse`), `optimizer`, `lr`, `error` and `other_error`. Drifting: the mean of (theta - theta*)^2
+        over coordinates and the second tenth of the steps; other_error: the last tenth. Sparse: sum_k p_k (theta_k - w_k)^2 /
+        sum_k p_k w_k^2 after the last step, over all features; other_error: over rare ones.
     """
     alpha = torch.tensor(lrs, dtype=torch.float64)
     makers: dict[str, MakeOptimizer] = {

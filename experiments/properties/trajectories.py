@@ -1,4 +1,4 @@
-"""Following an optimizer step by step, with gradients that are given or from a model."""
+"""Follows an optimizer step by step, on given gradients or on a model."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +21,14 @@ def follow(
     steps: int,
     decaying: bool = False,
 ) -> Iterator[tuple[int, Tensor, torch.optim.Optimizer]]:
-    """Takes steps t = 1, 2, ... and yields after each t, the parameters (the same tensor every time) and the optimizer.
+    """Takes steps t = 1, 2, ...; yields after each step t, theta_t (always the same tensor) and the optimizer.
 
     Args:
-        make: builds the optimizer around [parameters].
-        start: theta_0, of any shape; it is not changed.
-        gradient: gets theta_(t-1) and t and returns g_t, of the same shape.
-        steps: how many.
-        decaying: whether the step size is alpha / sqrt(t), as in section 4.
+        make: builds the optimizer from [theta].
+        start: theta_0, of any shape; not modified.
+        gradient: maps theta_(t-1) and t to g_t, of the same shape.
+        steps: number of steps.
+        decaying: whether the learning rate is alpha / sqrt(t), as in section 4.
     """
     theta = start.clone().requires_grad_()
     optimizer = make([theta])
@@ -42,12 +42,12 @@ def follow(
 
 
 def given(gradients: Tensor) -> Callable[[Tensor, int], Tensor]:
-    """Returns what `follow` takes for gradients [steps, ...] that do not depend on theta."""
+    """Returns the `gradient` argument of `follow` for fixed gradients [steps, ...]."""
     return lambda theta, t: gradients[t - 1]
 
 
 def last(trajectory: Iterator[tuple[int, Tensor, torch.optim.Optimizer]]) -> Tensor:
-    """The parameters after the last step."""
+    """Returns the parameters after the last step."""
     *_, (_, theta, _) = trajectory
     return theta
 
@@ -55,19 +55,19 @@ def last(trajectory: Iterator[tuple[int, Tensor, torch.optim.Optimizer]]) -> Ten
 def learn(
     model: Model, make: MakeOptimizer, split: Split, seeds: Sequence[int], passes: int, batch_size: int
 ) -> Iterator[tuple[int, dict[str, Tensor], torch.optim.Optimizer]]:
-    """Trains a model, a member for each seed; yields before the first step and after each one t, the parameters and the optimizer.
+    """Trains a member per seed; yields t, the parameters and the optimizer, before the first step (t = 0) and after each step.
 
     Args:
-        model: what is trained.
-        make: builds the optimizer around the parameters, each of shape [seeds, ...].
+        model: the model to train.
+        make: builds the optimizer from the parameters, each of shape [seeds, ...].
         split: the training examples.
         seeds: of the initial parameters, the order of the data and the noise.
-        passes: over the examples.
+        passes: number of epochs.
         batch_size: examples per minibatch.
     """
     plan = Plan(passes, batch_size, "constant")
-    progress = TrainState(model, make, seeds, 1, plan, torch.device("cpu"))
-    taken = itertools.chain.from_iterable(steps(model, progress, split, plan) for _ in range(passes))
-    yield 0, progress.parameters, progress.optimizer
+    state = TrainState(model, make, seeds, 1, plan, torch.device("cpu"))
+    taken = itertools.chain.from_iterable(steps(model, state, split, plan) for _ in range(passes))
+    yield 0, state.parameters, state.optimizer
     for t, _ in enumerate(taken, 1):
-        yield t, progress.parameters, progress.optimizer
+        yield t, state.parameters, state.optimizer

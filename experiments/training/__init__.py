@@ -1,1 +1,1 @@
-"""How it is trained: the plan, the state of a population in training, the one loop."""
+"""Training: the plan, the state of a population, the loop."""

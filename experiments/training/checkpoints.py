@@ -1,4 +1,4 @@
-"""What an interrupted run needs to go on after its last finished epoch, as if nothing had happened."""
+"""Checkpoints: an interrupted run resumes after its last finished epoch, with identical results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Checkpoint:
-    """A file that is replaced after every epoch, with the one before it beside it: a kill or a damaged file costs one epoch at most.
+    """A file replaced after every epoch. The previous one is kept: a kill or a damaged file loses one epoch at most.
 
     Args:
         path: of the file.
-        config: the run's configuration; a checkpoint of another one is not used.
-        origin: the code and the machine that train on from here.
+        config: the run's configuration; checkpoints of other configurations are ignored.
+        origin: the current session (see `provenance.session`).
 
     Attributes:
-        origins: those that trained the epochs that were loaded or saved last, the first one first.
+        origins: the sessions that trained the state last loaded or saved, oldest first.
     """
 
     def __init__(self, path: Path, config: dict, origin: dict | None = None):
@@ -35,21 +35,21 @@ class Checkpoint:
 
     @classmethod
     def of(cls, run: Run, shard: int, origin: dict | None = None) -> Checkpoint:
-        """Returns the checkpoint of a shard of a run's members."""
+        """Returns the checkpoint of one shard of a run."""
         return cls(run.checkpoint(shard), {**run.identity, **run.extent}, origin)
 
     def passes(self) -> int:
-        """Returns how many epochs have been finished; reads no tensors."""
+        """Returns the number of finished epochs; reads no tensors."""
         state = self.load(lazily=True)
         return state["passes"] if state else 0
 
     def load(self, lazily: bool = False) -> dict | None:
-        """Returns the state that was saved last, if there is one for this configuration; its tensors are on the CPU.
+        """Returns the last saved state, with tensors on the CPU; None if there is none for this configuration.
 
-        Goes back to the previous checkpoint where the last one is damaged, and says so.
+        Falls back to the previous checkpoint, with a message, if the last one is damaged.
 
         Args:
-            lazily: whether tensors stay on disk until they are used.
+            lazily: whether tensors stay on disk until used.
 
         Raises:
             OSError: neither file can be used.
@@ -72,23 +72,23 @@ class Checkpoint:
         return saved["state"]
 
     def restore(self, state: TrainState) -> None:
-        """Puts the state that was saved last, if any, into `state`.
+        """Loads the last saved state, if any, into `state`.
 
         Raises:
-            OSError: neither file can be used, or what they hold does not fit.
+            OSError: neither file can be used, or the saved state does not fit.
         """
         saved = self.load()
         try:
             if saved:
                 state.load_state_dict(saved)
-        except Exception as error:  # whoever recomputes the digest can make this raise anything
+        except Exception as error:  # a crafted file with a valid digest can raise anything
             raise self._unusable(error) from error
 
     def save(self, state: dict) -> None:
-        """Keeps the state, and what was saved before beside it.
+        """Saves the state, and keeps the previous checkpoint.
 
         Raises:
-            OSError: the disk is full, or the folder cannot be written; what was saved before is still there.
+            OSError: the disk is full, or the folder cannot be written; the last checkpoint is kept.
         """
         if self.origin not in self.origins:
             self.origins.append(self.origin)

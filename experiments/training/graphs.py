@@ -1,4 +1,4 @@
-"""On a GPU, a step of training as one CUDA graph: recorded once, then replayed, without Python between its operations."""
+"""Training steps as CUDA graphs: recorded once, then replayed without Python between operations."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_EAGER = 3  # steps before the recording, in which libraries and the optimizer set themselves up
+_EAGER = 3  # steps before recording: libraries and the optimizer initialise lazily
 
 
 class StepGraphs:
-    """Takes steps; those after the first few by replaying a graph, one for each shape of minibatch.
+    """Takes steps; after the first few by replaying a graph, one per shape of minibatch.
 
-    What a step changes, it must change in place: parameters, state of the optimizer, learning rates. The random numbers of a replayed
-    step are those that it would have drawn otherwise.
+    A step must change parameters, optimizer state and learning rates in place. Replayed steps draw the same random numbers as eager ones.
 
     Args:
-        generators: the random numbers that steps draw from, on the device.
+        generators: the generators that steps draw from, on the device.
     """
 
     def __init__(self, generators: Sequence[torch.Generator]):
@@ -24,16 +23,19 @@ class StepGraphs:
         self.forget()
 
     def forget(self) -> None:
-        """Records anew from now on: something that a step works on lies elsewhere in memory."""
+        """Invalidates the recorded graphs: call after any tensor of the step is reallocated."""
         self._seen: Counter[torch.Size] = Counter()
         self._recorded: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
 
     def take(self, step: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
-        """Takes the step for the minibatch at `index`; what it returns is overwritten by the next one of that shape.
+        """Takes a step on one minibatch.
 
         Args:
-            step: gets the index and returns a tensor; always the same one, for what is replayed is what was recorded.
-            index: of the examples of the minibatch.
+            step: maps an index to a tensor; must be the same function in every call, because the recorded one is replayed.
+            index: indices of the minibatch's examples.
+
+        Returns:
+            The step's result; the next step of that shape overwrites it.
         """
         self._seen[index.shape] += 1
         if self._seen[index.shape] <= _EAGER:
@@ -49,6 +51,6 @@ class StepGraphs:
         graph, held = torch.cuda.CUDAGraph(), index.clone()
         for generator in self.generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):  # nothing is executed
+        with torch.cuda.graph(graph):  # records without executing
             result = step(held)
         return graph, held, result

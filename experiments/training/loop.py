@@ -1,4 +1,4 @@
-"""The one training loop: a population of models, trained side by side on data that stay on the device."""
+"""The training loop: trains all members of a population at once, on data that stay on the device."""
 
 import math
 import statistics
@@ -21,8 +21,8 @@ from experiments.training.streams import example_order, generator
 from experiments.training.threads import Threads
 from optim import MinibatchChooser, chooses_minibatches
 
-_EVALUATION_BATCH = 5_000  # examples, counted once for each member
-_FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # at least; the second half of them counts: on a GPU they are replayed
+_EVALUATION_BATCH = 5_000  # examples times members
+_FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # minima; only the second half of the steps counts: a GPU replays those
 
 
 def train(
@@ -37,26 +37,27 @@ def train(
     checkpoint: Checkpoint | None = None,
     threads: Threads | None = None,
 ) -> tuple[pd.DataFrame, list[float]]:
-    """Trains len(seeds) * per_seed members at once; members of the same seed see the same minibatches and the same noise.
+    """Trains len(seeds) * per_seed members at once.
+
+    Members that share a seed see the same minibatches and noise; each is updated independently. Training minimises cost plus penalty.
 
     Args:
-        model: what is trained.
-        make_optimizer: gets the parameters, each of shape [members, ...].
+        model: the model to train.
+        make_optimizer: builds the optimizer from the parameters, each of shape [members, ...].
         dataset: on the device.
         seeds: one stream of data each.
-        per_seed: members per seed; the members of the first seed come first.
+        per_seed: members per seed; members are ordered by seed.
         plan: how to train.
-        device: where.
-        bar: counts the passes that are trained and shows the lowest cost.
-        checkpoint: where to go on from, and what to save after every pass.
-        threads: hears how long every pass took.
+        device: of parameters and data.
+        bar: shows finished epochs and the lowest cost.
+        checkpoint: state to resume from; saved after every epoch.
+        threads: reviewed with the duration of every epoch.
 
     Returns:
-        A table with a row for each pass and member (`member`, `pass`, `cost`, and after passes that are evaluated
-        `train_cost`, `train_error`, `test_cost`, `test_error`, `penalty`; where the plan wants them, second moments), and the
-        seconds of training until the end of each pass, evaluation left out. Costs are means over examples: `cost` during the
-        pass, each minibatch's before its step and with the noise on; the others after the pass with the noise off. What is
-        minimised is the cost plus the penalty. The costs of a member that has diverged are infinite or not a number.
+        A table with a row per epoch and member, and the cumulative seconds of training after each epoch, without evaluation.
+        The table has `member`, `pass` (1, 2, ...), `cost`; after evaluated epochs `train_cost`, `train_error`, `test_cost`, `test_error`,
+        `penalty`; and second moments if planned. Costs are means over examples: `cost` during the epoch, before each step, with noise
+        on; the others after the epoch, with noise off. Costs of a diverged member are infinite or NaN.
     """
     state = TrainState(model, make_optimizer, seeds, per_seed, plan, device)
     if checkpoint:
@@ -93,7 +94,7 @@ def seconds_per_pass(
     plan: Plan,
     device: torch.device,
 ) -> float:
-    """How long a pass of these members will take, from a few steps of a copy that is thrown away; arguments as in `train`."""
+    """Returns a forecast of the seconds of an epoch, from a few steps of a new population; arguments as in `train`."""
     state = TrainState(model, make_optimizer, seeds, per_seed, plan, device)
     optimizer = state.optimizer
     of_a_pass = optimizer.minibatches if chooses_minibatches(optimizer) else math.ceil(len(dataset.train) / plan.batch_size)
@@ -108,7 +109,7 @@ def seconds_per_pass(
 
 
 def epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[float]:
-    """One pass over the training examples; returns the mean cost during it of each member that is still trained."""
+    """Trains one epoch; returns its mean cost for each member still in training."""
     total, examples = torch.zeros(len(state.alive), device=state.device), 0
     for cost, batch in steps(model, state, split, plan):
         total.add_(cost, alpha=batch)
@@ -117,11 +118,11 @@ def epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[flo
             state.schedule.step()
     if state.schedule and plan.schedule.endswith("_pass"):
         state.schedule.step()
-    return (total / examples).tolist()  # waits for the device, once per pass
+    return (total / examples).tolist()  # waits for the device, once per epoch
 
 
 def steps(model: Model, state: TrainState, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
-    """Takes the steps of one pass; yields after each the members' costs before it, [members], and the number of examples."""
+    """Takes the steps of one epoch; yields after each step the members' costs before it, [members], and the number of examples."""
     if chooses_minibatches(state.optimizer):
         yield from _steps_of_a_sum_of_functions(model, state, state.optimizer, split)
         return
@@ -143,10 +144,10 @@ def steps(model: Model, state: TrainState, split: Split, plan: Plan) -> Iterator
 def _steps_of_a_sum_of_functions(
     model: Model, state: TrainState, optimizer: MinibatchChooser, split: Split
 ) -> Iterator[tuple[Tensor, int]]:
-    """As `steps`, for an optimizer that wants the same minibatches in every pass, and chooses the next one itself."""
+    """Takes the steps of one epoch, as `steps`, with an optimizer that chooses among fixed minibatches, such as SFO."""
     order = torch.randperm(len(split), generator=generator(state.seeds[0], "order of data")).to(state.device)
     if optimizer.minibatches > len(split):
-        raise ValueError(f"optimizer.minibatches={optimizer.minibatches} should be at most {len(split)}, the number of examples")
+        raise ValueError(f"optimizer.minibatches={optimizer.minibatches} is invalid: expected at most {len(split)}, the number of examples")
     parts = order.tensor_split(optimizer.minibatches)
     for _ in parts:
         seen: list[tuple[Tensor, int]] = []
@@ -162,13 +163,13 @@ def _steps_of_a_sum_of_functions(
 
 @torch.no_grad()
 def evaluate(model: Model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str, list[float]]:
-    """Means over all training and all test examples with the noise off, and the penalty; for each member."""
+    """Returns each member's mean measures over all training and test examples, with noise off, and its penalty."""
     batch = max(1, _EVALUATION_BATCH // len(next(iter(parameters.values()))))
     means: dict[str, Tensor] = {}
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         sums: dict[str, Tensor] = {}
         for index in torch.arange(len(split), device=split.targets.device).split(batch):
-            for name, values in model.measures(parameters, *split.take(index.unsqueeze(0))).items():  # a stream that all members share
+            for name, values in model.measures(parameters, *split.take(index.unsqueeze(0))).items():  # one stream for all members
                 sums[name] = sums.get(name, 0) + values.sum(1, dtype=torch.float64)
         means |= {f"{part}_{name}": total / len(split) for name, total in sums.items()}
     means["penalty"] = model.penalty(parameters)

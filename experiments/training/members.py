@@ -1,4 +1,4 @@
-"""Trains the members of a run, one shard of them after another."""
+"""Trains the members of a run, shard by shard."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -24,12 +24,12 @@ from experiments.training.threads import AVAILABLE, Threads
 def train_members(
     config: dict, dataset: Dataset, device: torch.device, record: Run, numbers: Sequence[int]
 ) -> tuple[pd.DataFrame, list[float], list[dict]]:
-    """Trains the shards of members with these numbers, one after another; returns what `train` does, and the sessions that it took."""
+    """Trains the shards `numbers` one after another; returns their joint table and seconds, as `train`, and their sessions."""
     name = f"{config['experiment']} {optimizer_name(config)}"
     passes, parts = config["passes"], [shards(config)[number] for number in numbers]
     job = partial(train_arguments, config, dataset=dataset, device=device)
     check_memory(job(parts[0])[0], parts[0].members, device)
-    begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # its products go on, whichever would be chosen now
+    begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library: same bits
     products.use(begun["products"] if begun else config["products"])
     with first_steps(optimizer_name(config)):
         threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(parts[0])))
@@ -40,7 +40,7 @@ def train_members(
     announce(name, sum(part.members for part in parts), passes, done / total, (total - done) * threads.seconds)
     tables, seconds, first = [], [0.0] * passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
-    with tqdm(total=total, initial=done, desc=name, unit="pass", position=position, disable=None) as bar:
+    with tqdm(total=total, initial=done, desc=name, unit="epoch", position=position, disable=None) as bar:
         for part, checkpoint in zip(parts, checkpoints, strict=True):
             table, spent = train(*job(part), bar, checkpoint, threads)
             tables.append(table.assign(member=table["member"] + first))
@@ -51,7 +51,7 @@ def train_members(
 
 @contextlib.contextmanager
 def first_steps(optimizer: str) -> Iterator[None]:
-    """Turns an optimizer's refusal to take a step, such as that of torch.optim.SparseAdam, into a ConfigError."""
+    """Raises a ConfigError if an optimizer fails in its first steps, such as torch.optim.SparseAdam on dense gradients."""
     try:
         yield
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:

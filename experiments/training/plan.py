@@ -1,4 +1,4 @@
-"""How a run trains, checked once."""
+"""The validated settings of the training loop."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,19 @@ class Plan:
     """How to train.
 
     Attributes:
-        passes: passes over the training examples.
+        passes: number of epochs.
         batch_size: examples per minibatch.
         schedule: constant, inverse_sqrt_step, inverse_sqrt_pass or exponential_pass.
-        decay: of the step size from pass to pass, with schedule exponential_pass; else 1.
-        evaluate_every: costs are evaluated after every so many passes, and after the last.
-        shuffle: whether every pass has an order of its own; otherwise examples come as they are stored.
-        cuda_graph: whether steps on a GPU are recorded once and replayed, as far as the optimizer is one of ours.
-        precision: of the products and convolutions: float32, tf32 or bfloat16; parameters are float32.
-        second_moments: whether `second_moments` are recorded after every pass.
+        decay: factor of the learning rate per epoch, with schedule=exponential_pass; else 1.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        shuffle: whether to reshuffle in every epoch; otherwise examples keep their stored order.
+        cuda_graph: whether to record and replay steps on a GPU, for optimizers from optim.
+        precision: of products and convolutions: float32, tf32 or bfloat16; parameters are float32.
+        second_moments: whether to record `second_moments` after every epoch.
+
+    Raises:
+        ConfigError: a value is invalid.
+        ValueError: decay has no effect with the schedule.
     """
 
     passes: int

@@ -1,4 +1,4 @@
-"""How large Adam's estimates of second moments are, layer by layer: section 6.3 says that in figure 3 they vanish."""
+"""Adam's second-moment estimates by layer; section 6.3 says that they vanish in figure 3."""
 
 import torch
 from torch import Tensor
@@ -8,15 +8,15 @@ from optim import Adam
 
 @torch.no_grad()
 def second_moments(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> dict[str, list[float]]:
-    """What vhat_t = v_t / (1 - beta2^t) (Algorithm 1) is after a step, over the weights and biases of each layer.
+    """Summarises vhat_t = v_t / (1 - beta2^t) (Algorithm 1) over the weights and biases of each layer.
 
     Args:
-        optimizer: has taken a step.
-        parameters: each of shape [members, ...], named <layer>.weight and <layer>.bias; a layer without name is `scores`.
+        optimizer: must have taken a step.
+        parameters: each of shape [members, ...], named <layer>.weight and <layer>.bias; a layer without a name is `scores`.
 
     Returns:
-        Two values per layer and member: `vhat_<layer>`, the median of vhat, in squared units of the gradient; `below_eps_<layer>`,
-        the share of the coordinates with sqrt(vhat) < eps, whose steps eps decides. Nothing for optimizers other than Algorithm 1.
+        Two columns per layer, with a value per member: `vhat_<layer>`, the median of vhat, in squared units of the gradient;
+        `below_eps_<layer>`, the share of coordinates with sqrt(vhat) < eps, where eps dominates. Empty unless Algorithm 1 trained.
     """
     if not isinstance(optimizer, Adam):
         return {}

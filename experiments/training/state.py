@@ -1,4 +1,4 @@
-"""A population in training: what the next epoch depends on, and what has been recorded."""
+"""The state of a population in training: everything the next epoch depends on, and the recorded rows."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,22 +16,22 @@ from experiments.training.streams import generator
 from optim import Exponential, InverseSqrt, RuleOptimizer
 
 MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
-_MOST_THREADS = 1024  # more than any machine has; 100,000 would end the process
+_MOST_THREADS = 1024  # a damaged checkpoint with 100,000 would crash the process
 
 
 class TrainState:
-    """A population in training: its parameters, optimizer and random numbers, and what has been recorded so far.
+    """A population's parameters, optimizer, random numbers and recorded rows.
 
     Args:
-        model: what is trained.
-        make_optimizer: gets the parameters, each of shape [members, ...].
+        model: the model to train.
+        make_optimizer: builds the optimizer from the parameters, each of shape [members, ...].
         seeds: one stream of data each.
-        per_seed: members per seed; the members of the first seed come first.
+        per_seed: members per seed; members are ordered by seed.
         plan: how to train.
-        device: where.
+        device: of the parameters.
 
     Raises:
-        ValueError: a schedule other than `constant` for an optimizer without step size.
+        ValueError: a schedule other than `constant` for an optimizer without a learning rate.
     """
 
     def __init__(self, model: Model, make_optimizer: MakeOptimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
@@ -41,17 +41,17 @@ class TrainState:
             for name in starts[0]
         }
         self.optimizer = make_optimizer(list(self.parameters.values()))
-        if hasattr(self.optimizer, "train"):  # schedule-free: it trains at other parameters than those that it evaluates
+        if hasattr(self.optimizer, "train"):  # schedule-free optimizers train and evaluate at different parameters
             self.optimizer.train()
         self.seeds, self.device, self.members = seeds, device, len(seeds) * per_seed
         recorded = (
             plan.cuda_graph
             and device.type == "cuda"
             and isinstance(self.optimizer, RuleOptimizer)
-            and not any(group["differentiable"] for group in self.optimizer.param_groups)  # whose state is replaced in every step
+            and not any(group["differentiable"] for group in self.optimizer.param_groups)  # reallocates its state in every step
         )
         self.noise = [generator(seed, "noise", device) for seed in seeds]
-        # Not the cache of casts: it would keep parameters of the step before.
+        # autocast's cache would keep casts of the previous step's parameters.
         halved = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=False)
         self.autocast = halved if plan.precision == "bfloat16" else nullcontext
         self.graphs = StepGraphs(self.noise) if recorded else None
@@ -61,8 +61,8 @@ class TrainState:
         self.plan, self.passes = plan, 0
         self.rows: list[dict[str, float]] = []
         self._depends_on_threads = model.depends_on_threads
-        self.seconds: list[float] = []  # of training until the end of each pass
-        # The members that are still trained. Those of a single stream, whose model has nothing of their own, are dropped when they diverge.
+        self.seconds: list[float] = []  # cumulative, after each epoch
+        # Members still in training. A diverged member can be dropped if there is one stream and the model has no per-member values.
         self.alive = list(range(self.members))
         self._can_drop = (
             len(seeds) == 1
@@ -71,7 +71,12 @@ class TrainState:
         )
 
     def record(self, cost: list[float], measured: dict[str, list[float]]) -> None:
-        """Adds a row for each member, in the order of `alive`, and drops those that have diverged, if that can be."""
+        """Adds a row for each member and drops diverged members where possible.
+
+        Args:
+            cost: of the epoch, for each member of `alive`.
+            measured: further columns, each a value per member of `alive`.
+        """
         places = {member: place for place, member in enumerate(self.alive)}
         for member in range(self.members):
             row = {"member": member, "pass": self.passes, "cost": math.nan}
@@ -83,7 +88,7 @@ class TrainState:
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Puts the parameters that are to be evaluated in place, for schedule-free optimizers, which train at others."""
+        """Swaps in the evaluation parameters of a schedule-free optimizer for a `with` block; no effect for others."""
         if not (hasattr(self.optimizer, "eval") and hasattr(self.optimizer, "train")):
             yield
             return
@@ -92,7 +97,7 @@ class TrainState:
         self.optimizer.train()
 
     def state_dict(self) -> dict:
-        """Everything that the next pass depends on, and what has been recorded."""
+        """Returns everything that the next epoch depends on, and the recorded rows."""
         return {
             "alive": self.alive,
             "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
@@ -105,15 +110,15 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over what `state_dict` returned.
+        """Loads what `state_dict` returned.
 
         Raises:
-            Exception: of any type, where the state is not of such a population.
+            Exception: of any type, if the state is not of such a population.
         """
         self._check(state)
         for name in ("passes", "seconds", "rows"):
             setattr(self, name, state[name])
-        products.use(state["products"])  # whoever began computes on, so that the run ends with the same bits
+        products.use(state["products"])  # the library that trained so far: same bits
         if self._depends_on_threads:
             torch.set_num_threads(state["threads"])
         if len(state["alive"]) < self.members:
@@ -131,14 +136,14 @@ class TrainState:
             stream.set_state(numbers)
 
     def _check(self, state: dict) -> None:
-        """Raises ValueError for a loaded state whose parts contradict each other, which nothing else would notice."""
+        """Raises ValueError for an inconsistent state that would otherwise load."""
         passes, rows, seconds, threads = (state[name] for name in ("passes", "rows", "seconds", "threads"))
         if not 0 < passes <= self.plan.passes or len(seconds) != passes or not all(isinstance(value, float) for value in seconds):
-            raise ValueError(f"it holds the seconds of {len(seconds)} epochs: expected {passes} of {self.plan.passes}")
+            raise ValueError(f"it has the seconds of {len(seconds)} epochs: expected {passes} of {self.plan.passes}")
         places = [(number, member) for number in range(1, passes + 1) for member in range(self.members)]
         numbers = all(type(value) in (int, float) for row in rows for value in row.values())
         if not numbers or [(row["pass"], row["member"]) for row in rows] != places:
-            raise ValueError(f"it holds other rows than those of {self.members} members and {passes} epochs")
+            raise ValueError(f"its rows are invalid: expected those of {self.members} members and {passes} epochs")
         diverged = {row["member"] for row in rows if not math.isfinite(row["cost"])} if self._can_drop else set()
         if state["alive"] != [member for member in range(self.members) if member not in diverged]:
             raise ValueError(f"its members in training are {state['alive']}, but those diverged are {sorted(diverged)}")
@@ -150,7 +155,7 @@ class TrainState:
                 raise ValueError(f"{name} is {loaded.dtype} of shape {tuple(loaded.shape)}: expected {parameter.dtype} of shape {shape}")
 
     def _put_on_device(self) -> None:
-        """Puts values of members on the device, and whatever else steps that are replayed read anew: learning rates that are numbers."""
+        """Moves per-member hyper-parameters to the device; for graphs also scalar learning rates, which a replayed step must reread."""
 
         def moved(value):
             if isinstance(value, tuple):  # such as betas
@@ -166,9 +171,9 @@ class TrainState:
 
     def _keep(self, places: list[int]) -> None:
         self.alive = [self.alive[place] for place in places]
-        if not places:  # nobody takes a step any more
+        if not places:  # the optimizer takes no further step
             return
-        assert isinstance(self.optimizer, RuleOptimizer)  # or members are never dropped
+        assert isinstance(self.optimizer, RuleOptimizer)  # by _can_drop
         kept = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.optimizer.keep_members(kept)
         if self.graphs:

@@ -1,24 +1,24 @@
-"""How many CPU threads train: the number that is fastest here and now, never more than the process may use."""
+"""The number of CPU threads that train: the fastest measured, at most what the process may use."""
 
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 
-# What torch finds at the start: the cores, or in a job of a sweep its share of them.
+# torch's number at import: the cores, or this job's share of them in a sweep.
 AVAILABLE = torch.get_num_threads()
-_WORTH_IT = 0.9  # another thread should save a tenth: it is taken from other programs
+_WORTH_IT = 0.9  # more threads must save a tenth of the time: other programs could use them
 _FAR_SLOWER = 2.0
 
 
 class Threads:
-    """The number of threads of a run, chosen when it starts and again when an epoch takes far longer than expected.
+    """The number of threads of a run, chosen at its start and again after an epoch far slower than forecast.
 
-    The numbers that a run writes do not depend on it, unless `Model.depends_on_threads` says so.
+    Results do not depend on it unless `Model.depends_on_threads`.
 
     Args:
-        threads: how many, or `auto` for the fastest of 1, 2, 4, ... threads. No more than AVAILABLE are used.
-        forecast: returns the seconds of an epoch with torch's present number of threads, from a few steps.
+        threads: their number, at most AVAILABLE, or `auto` for the fastest of 1, 2, 4, ... AVAILABLE.
+        forecast: returns the seconds of an epoch with torch's current number of threads, from a few steps.
 
     Attributes:
         seconds: the forecast of an epoch.
@@ -33,11 +33,11 @@ class Threads:
             self.seconds = forecast()
 
     def review(self, seconds: float) -> None:
-        """Chooses anew if an epoch took `seconds`, far more than the forecast: another program may have come."""
+        """Chooses again if an epoch took `seconds`, far more than the forecast: other programs may compete for the cores."""
         if self._automatic and seconds > _FAR_SLOWER * self.seconds:
             before = torch.get_num_threads()
             self._choose()
-            self.seconds = max(self.seconds, seconds / _FAR_SLOWER)  # what is slow for another reason is not looked into every time
+            self.seconds = max(self.seconds, seconds / _FAR_SLOWER)  # slow for another reason: do not review again
             if torch.get_num_threads() != before:
                 print(f"an epoch took {seconds:.1f} s: threads={torch.get_num_threads()} from now on, {before} before", flush=True)
 

@@ -1,1 +1,1 @@
-"""The library that all scripts share: reads CSV, JSON and YAML; draws, prints and trains nothing."""
+"""The library of all scripts: reads CSV, JSON and YAML; does not draw, print or train."""

@@ -1,8 +1,8 @@
-"""Tables of how far runs are from the paper's curves, and of where they end.
+"""Tables of distances to the paper's curves, ranks and final costs.
 
-The distance is the root mean square of ln(ours / paper) over the published vertices, with ours the geometric mean over seeds: 0.02
-is about 2 %. Its interval is a bootstrap over seeds, its range that of single seeds. The wiggle is the standard deviation of a curve
-around its trend, in the same units.
+The distance is the rms of ln(ours / paper) over the published vertices, where ours is the geometric mean over seeds; 0.02 is about 2 %.
+Its interval is a bootstrap over seeds; its lowest and highest values are those of single seeds. The wiggle is the standard deviation of
+ln(cost) around its trend.
 """
 
 from pathlib import Path
@@ -20,10 +20,11 @@ SHARES = (0.1, 0.5, 1.0)
 
 
 def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
-    """Returns a line for each optimizer in the table of runs that the paper shows in a panel.
+    """Returns a row for each optimizer of a panel that the table of runs has.
 
-    Besides the cost during an epoch, two other readings of the published cost are measured, at the epochs that were evaluated: with the
-    penalty, and after the epoch with the noise off. `rms_as_plotted` is the distance to a curve that we otherwise rescale.
+    The published cost may have been taken in other ways: `rms_with_penalty` adds the penalty to the cost during an epoch,
+    `rms_after_the_pass` is after the epoch with noise off; both at evaluated epochs only, as `rms_evaluated`. `rms_as_plotted` is the
+    distance to a curve that we otherwise rescale.
     """
     lines = []
     paper, plotted = paper_curves(panel), published(panel)
@@ -35,7 +36,7 @@ def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
         by_seed = np.stack([log_ratios(member.set_index("x")["cost"], curve) for _, member in ours.groupby("member")])
         mean = geometric_mean(ours)
         ratios = log_ratios(mean, curve)
-        if not len(ratios):  # some panels of the paper do not show the first epoch
+        if not len(ratios):  # some published curves lack the first epochs
             continue
         evaluated = ours[ours["train_cost"].notna().groupby(ours["x"]).transform("any")]
         during = log_ratios(geometric_mean(evaluated), curve)
@@ -73,7 +74,7 @@ def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
 
 
 def _at_published_times(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """The runs of a table by time, with a row for each published abscissa that they reach: cost interpolated, no other measurement."""
+    """Interpolates the costs of runs by time (see `by_time`) at the published abscissas; other measurements become NaN."""
     if table.empty:
         return table
     tables = []
@@ -87,11 +88,11 @@ def _at_published_times(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFram
 
 
 def costs_by_series(root: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns our costs (geometric mean over seeds) and the paper's: a column for each series that both have, a row for each x.
+    """Returns our costs (geometric means over seeds) and the paper's: a column per series that both have, a row per x.
 
     Args:
         root: the folder of the runs.
-        name: of the file of published curves; figure 3's has those with and without dropout.
+        name: of the file of published curves, which may serve several panels, such as figure 3 with and without dropout.
     """
     ours, paper = {}, {}
     for panel in panels():
@@ -104,9 +105,9 @@ def costs_by_series(root: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def ranks(root: Path) -> pd.DataFrame:
-    """Returns the order of each panel's series, lowest cost first, ours and the paper's, at SHARES of the epochs that all have.
+    """Returns our and the paper's order of each panel's series, lowest cost first, at SHARES of the common epochs.
 
-    Kendall's tau is 1 for the same order and -1 for the reverse. Where the paper's curve has a gap, the epoch is the next that all have.
+    Kendall's tau is 1 for the same order and -1 for the reverse. In a gap of the paper's curves, the next common epoch counts.
     """
     lines = []
     for panel in _with_goals():
@@ -133,9 +134,9 @@ def ranks(root: Path) -> pd.DataFrame:
 
 
 def passes_to_cost(root: Path) -> pd.DataFrame:
-    """Returns the first pass (1, 2, ...) with a cost no larger than each goal, ours and the paper's; empty where it is not reached.
+    """Returns our and the paper's first epoch (1, 2, ...) at which each series reaches each goal; None if it does not.
 
-    `passes_run` is how many of ours there are: a cost may be reached after them.
+    `passes_run` is the number of our epochs: a longer run may reach the goal.
     """
     lines = []
     for panel, goals in _with_goals().items():
@@ -149,14 +150,14 @@ def passes_to_cost(root: Path) -> pd.DataFrame:
 
 
 def _with_goals() -> dict[str, tuple[float, ...]]:
-    """Returns the goals of each panel that shows whole runs by epochs, by the file of its published curves."""
+    """Returns the goals of panels that have them, by the file of the published curves."""
     return {panel.published: panel.goals for panel in panels() if panel.goals}
 
 
 def final_costs(root: Path) -> pd.DataFrame:
-    """Returns a line for each canonical run without a sweep: mean and standard deviation over seeds, after the last epoch.
+    """Returns a row for each canonical run without varying hyper-parameters: means and standard deviations over seeds in the last epoch.
 
-    Costs of diverged seeds are infinite, their errors not numbers.
+    Costs of diverged seeds are infinite, their errors NaN.
     """
     lines = []
     for experiment, settings in sorted({(run.experiment, run.settings) for run in catalogue(root) if run.experiment}):

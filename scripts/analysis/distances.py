@@ -1,24 +1,24 @@
-"""How far one curve of costs is from another. Costs are compared by ln(ours / other): 0.02 is about 2 %."""
+"""Distances between curves of costs, from ln(ours / other); 0.02 is about 2 %."""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-# Costs whose ln(one / other) is smaller, about what seeds do, count as equal.
+# Costs whose |ln(one / other)| is smaller count as equal: seeds differ by about as much.
 EQUAL = 0.05
 
 
 def geometric_mean(table: pd.DataFrame, costs: pd.Series | None = None) -> pd.Series:
-    """Returns the geometric mean over seeds by `x`, of the cost or of the given costs; infinite where a seed has diverged."""
+    """Returns the geometric mean over seeds, by `x`, of `costs` (default: the column `cost`); infinite where a seed has diverged."""
     costs = table["cost"] if costs is None else costs
     return np.exp(np.log(costs).groupby(table["x"].to_numpy()).agg(lambda at_x: at_x.mean(skipna=False)))
 
 
 def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
-    """Returns ln(ours / paper) at the plotted vertices of one published series that lie within our epochs.
+    """Returns ln(ours / paper) at the plotted vertices of a published series within our epochs.
 
     Args:
-        ours: cost by abscissa x.
+        ours: cost by x.
         paper: rows of `published` for one optimizer.
     """
     plotted = paper[(paper["kind"] == "plotted") & paper["x"].isin(ours.index)].set_index("x")["y"]
@@ -26,20 +26,20 @@ def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
 
 
 def lead(own: pd.Series, other: pd.Series) -> pd.Series:
-    """Returns ln(other / own) of two optimizers' costs: -inf where its own has diverged, inf where the other's alone has."""
+    """Returns ln(other / own) of two optimizers' costs: -inf where `own` has diverged, inf where only `other` has."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(other / own).fillna(-np.inf)
 
 
 def rms(values: np.ndarray) -> float:
-    """Returns the root mean square; not a number where there are no values."""
+    """Returns the root mean square; NaN without values."""
     return float(np.sqrt(np.mean(np.square(values)))) if len(values) else np.nan
 
 
 def interval(by_seed: np.ndarray) -> tuple[float, float]:
-    """Returns the 95 % bootstrap interval (BCa) over seeds of the rms of the mean log ratio; a rough one for five seeds.
+    """Returns the 95 % bootstrap interval (BCa) over seeds of the rms of the mean log ratio; rough for five seeds.
 
-    Not a number for a single seed, or where one has diverged.
+    It is NaN for a single seed, or if a seed has diverged.
 
     Args:
         by_seed: log ratios, shape [seeds, points].
@@ -56,10 +56,10 @@ def interval(by_seed: np.ndarray) -> tuple[float, float]:
 
 
 def wiggle(costs: pd.Series) -> pd.Series:
-    """Returns ln(cost) against its running mean over 9 epochs, from epoch 13 on, where curves are nearly straight.
+    """Returns ln(cost) minus its running mean over 9 epochs, from epoch 13 on, where curves are nearly straight.
 
     Args:
-        costs: in the order of the epochs; a diverged run counts until it diverges.
+        costs: by epoch; NaN results from the epoch of divergence on.
     """
     late = np.log(costs.iloc[12:].replace(np.inf, np.nan))
     return late - late.rolling(9, center=True, min_periods=1).mean()

@@ -1,4 +1,4 @@
-"""Figure 4's losses over the step size, ours and the paper's points, and how far they are apart."""
+"""Figure 4: our losses over the learning rate, the paper's points, and the distances between them."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ EPOCHS = {"fig4": 10, "fig4_100": 100}
 BETA1S, BETA2S = (0.0, 0.9), (0.99, 0.999, 0.9999)
 LOSSES = (95, 140)  # the paper's axis
 DIVERGED = 400.0
-EXPLODED = 1e10  # nats, the mean over an epoch; see report.md: a bound that was set after the paper's 400s and ours had been compared
-NOISE = 0.5  # nats: two losses nearer than that count as equal, for rounding alone moves single ones as far
+EXPLODED = 1e10  # nats, mean over an epoch; chosen after comparing the paper's 400s with our runs (report.md)
+NOISE = 0.5  # nats; closer losses count as equal: rounding alone moves single ones that far
 SETTINGS = ["epochs", "beta1", "beta2", "bias_correction", "alpha"]
 
 
@@ -26,9 +26,9 @@ def published() -> pd.DataFrame:
 
 
 def rows_after(run: Run, epochs: int) -> pd.DataFrame:
-    """Returns the rows of a sweep after so many epochs.
+    """Returns the rows of a run for the epoch number `epochs`.
 
-    Adds `peak`, the largest cost until then, and columns for those hyper-parameters of the optimizer that all members share.
+    Adds `peak`, the largest cost so far, and a column for each of the optimizer's hyper-parameters that does not vary.
     """
     table = run.table()
     table = table[table["pass"] <= epochs]
@@ -37,19 +37,19 @@ def rows_after(run: Run, epochs: int) -> pd.DataFrame:
 
 
 def sweeps(root: Path, settings: str, data: str = "real") -> pd.DataFrame:
-    """Returns the rows after 10 epochs of the runs of fig4 and those after 100 of fig4_100, as from `rows_after`."""
+    """Returns `rows_after` 10 epochs of the runs of fig4 and after 100 epochs of those of fig4_100."""
     runs = [run for experiment in EPOCHS for run in canonical_runs(root, experiment, settings, data)]
     return pd.concat([rows_after(run, EPOCHS[run.experiment]) for run in runs], ignore_index=True) if runs else pd.DataFrame()
 
 
 def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
-    """Returns our losses in the columns of SETTINGS, with `optimizer`, `seed` and `peak`; infinite where one diverged.
+    """Returns our losses: the columns of SETTINGS, `optimizer`, `seed`, `loss` and `peak`; losses are infinite after divergence.
 
-    RMSProp's momentum and rho stand under beta1 and beta2; its alpha is lr / (1 - momentum), the length of its steps in the long run.
+    For RMSProp beta1 is the momentum, beta2 is rho, and alpha is lr / (1 - momentum), its long-run step length.
 
     Args:
-        table: rows as from `sweeps`.
-        reading: the column of the loss: `cost`, the mean over the last epoch before each step, or another such as `train_cost`.
+        table: rows from `sweeps`.
+        reading: the column of the loss: `cost`, the mean during the last epoch, or another, such as `train_cost`.
     """
     table = table.reset_index(drop=True)
     given = table.reindex(columns=["lr", "beta1", "beta2", "bias_correction", "momentum", "rho"])
@@ -70,16 +70,17 @@ def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
 
 
 def mean_over_seeds(losses: pd.DataFrame) -> pd.DataFrame:
-    """Returns the columns of SETTINGS and `loss`; infinite where a seed has diverged."""
+    """Returns the columns of SETTINGS and the mean `loss`; infinite where a seed has diverged."""
     return losses.groupby(SETTINGS)["loss"].mean().reset_index()
 
 
 def points(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Returns both losses at each published point that Adam has (ours the mean over seeds), which diverged, and their difference in nats.
+    """Joins Adam's losses, means over seeds, to the published points.
 
-    `ours_peak`, the largest mean cost of an epoch, also shows members that exploded and came back.
-
-    The difference is taken where neither diverged and the published point is a plotted one.
+    Returns:
+        The columns of SETTINGS; `published` and `ours`, in nats; `published_diverged`, `ours_diverged`; `ours_peak`, the largest cost of
+        any epoch and seed, which shows members that exploded and recovered; and `difference`, ours - published, in nats, where neither
+        diverged and the point is a plotted one.
     """
     adam = ours[ours["optimizer"] == "Adam"]
     mean = mean_over_seeds(adam).rename(columns={"loss": "ours"})
@@ -88,7 +89,7 @@ def points(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         .merge(mean, on=SETTINGS)
         .join(adam.groupby(SETTINGS)["peak"].max().rename("ours_peak"), on=SETTINGS)
     )
-    both["published_diverged"] = np.isclose(both["published"], DIVERGED, atol=0.1)  # recovered from the direction of a line
+    both["published_diverged"] = np.isclose(both["published"], DIVERGED, atol=0.1)  # read from the direction of a line: inexact
     both["ours_diverged"] = np.isinf(both["ours"])
     judged = both["kind"].str.startswith("plotted") & ~both["published_diverged"] & ~both["ours_diverged"]
     both["difference"] = (both["ours"] - both["published"]).where(judged)
@@ -96,13 +97,13 @@ def points(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(both: pd.DataFrame) -> pd.Series:
-    """Returns how far a table of points is from the paper's.
+    """Summarises a table from `points`.
 
     Returns:
-        `points`, how many; `compared`, those with a difference; `median`, `largest`: of its size, in nats; `rms_log_ratio`,
-        `largest_log_ratio`: of ln(ours / paper) at the same points; `divergence`, `on_axis`: shares of the points at which we and the
-        paper agree whether the loss has diverged, and whether it lies on the paper's axis; `explosion`: as `divergence`, where a peak
-        above EXPLODED counts as diverged.
+        `points`: their number; `compared`: the number with a difference; `median`, `largest`: of the absolute difference, in nats;
+        `rms_log_ratio`, `largest_log_ratio`: of ln(ours / paper) at the same points; `divergence`, `on_axis`: shares of points where ours
+        and the paper's agree in whether the loss diverged, or lies on the paper's axis; `explosion`: as `divergence`, with a peak above
+        EXPLODED counted as divergence.
     """
     differences, ratios = both["difference"].abs().dropna(), np.log(both["ours"] / both["published"]).where(both["difference"].notna())
     return pd.Series(
@@ -121,7 +122,7 @@ def agreement(both: pd.DataFrame) -> pd.Series:
 
 
 def summary(both: pd.DataFrame) -> str:
-    """Returns the agreement of a table of points in a sentence."""
+    """Returns `agreement` as a sentence."""
     found = agreement(both)
     return (
         f"{found['points']:.0f} points, {found['compared']:.0f} of them to compare: median difference {found['median']:.2f} nats, "

@@ -1,4 +1,4 @@
-"""The paper's curves and the panels that show them."""
+"""The paper's curves and its panels."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ RESULTS = PROJECT / "results"
 
 @dataclass(frozen=True)
 class Panel:
-    """One line panel of the paper; panels.yaml says what the fields mean."""
+    """A line panel of the paper; panels.yaml documents the fields."""
 
     experiment: str
     published: str
@@ -43,16 +43,16 @@ def _panel(read: dict[str, Any]) -> Panel:
 
 
 def main_panel(experiment: str) -> Panel | None:
-    """Returns the panel that shows an experiment over all its epochs; None if no line panel shows it."""
+    """Returns the panel that shows all epochs of an experiment; None if no line panel shows the experiment."""
     shown = [panel for panel in panels() if panel.experiment == experiment and not panel.by_time]
     return max(shown, key=lambda panel: panel.x[1]) if shown else None
 
 
 def published(panel: Panel | str | None) -> pd.DataFrame:
-    """Returns the paper's curves as they are plotted: `series`, `optimizer`, `x`, `y`, `kind` (see results/README.md).
+    """Returns the paper's curves as plotted: `series`, `optimizer`, `x`, `y`, `kind` (see results/README.md).
 
     Args:
-        panel: a panel, or an experiment, which stands for its main panel; no rows where there is none.
+        panel: a panel, or an experiment, which means its main panel; None gives no rows.
     """
     panel = main_panel(panel) if isinstance(panel, str) else panel
     if panel is None:
@@ -63,9 +63,9 @@ def published(panel: Panel | str | None) -> pd.DataFrame:
 
 
 def rescaled(panel: Panel | str | None) -> pd.DataFrame:
-    """Returns those of the paper's curves that we rescale, as from `published`: Adam in figure 2b by epochs; else no rows.
+    """Returns the rescaled curve of Adam in figure 2b by epochs, with the columns of `published`; no rows for other panels.
 
-    From x = 8 on, its plotted values are exactly 2.3 (x - 7) times smaller than their smooth continuation (see results/README.md).
+    From x = 8 on, the plotted values are exactly 2.3 (x - 7) times smaller than their smooth continuation (see results/README.md).
     """
     panel = main_panel(panel) if isinstance(panel, str) else panel
     if panel is None or panel.experiment != "fig2b":
@@ -75,6 +75,6 @@ def rescaled(panel: Panel | str | None) -> pd.DataFrame:
 
 
 def paper_curves(panel: Panel | str | None) -> pd.DataFrame:
-    """Returns the paper's curves that we compare with: the rescaled one where there is one, else as plotted."""
+    """Returns the paper's curves for comparison: rescaled where we rescale them, otherwise as plotted."""
     curves, other = published(panel), rescaled(panel)
     return pd.concat([curves[~curves["optimizer"].isin(other["optimizer"])], other]) if len(other) else curves

@@ -1,4 +1,4 @@
-"""The race of figure 2b: what an epoch costs, and how soon costs are reached."""
+"""The race of Adam and SFO in figure 2b: seconds per epoch, and time to reach costs."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ GOALS = (0.1, 0.01, 0.001)
 
 
 def race(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns a line for each optimizer: seconds of an epoch, also in epochs of Adam, and epochs and seconds until costs are reached.
+    """Returns a row per optimizer: seconds per epoch, that over Adam's, and epochs and seconds to each of GOALS.
 
-    Seconds are those of one seed, costs geometric means over seeds. Where a cost is not reached within the run, the cell is empty.
+    Seconds are per seed, costs geometric means over seeds. A goal that the run does not reach is NaN.
 
     Args:
         table: runs of figure 2b, all on one machine.
@@ -36,7 +36,7 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def races(root: Path) -> pd.DataFrame:
-    """Returns the race of each of the settings of figure 2b that has runs, all on one machine; empty where there are none."""
+    """Returns the race for each of figure 2b's settings with runs that all trained on one machine; empty if there are none."""
     tables = {settings: read_runs(root, "fig2b", settings) for settings in ("paper", "best", "all_images", "quick")}
     found = {settings: race(table) for settings, table in tables.items() if not table.empty and table["machine"].nunique() == 1}
     return pd.concat(found, names=["settings"]).reset_index("settings") if found else pd.DataFrame()

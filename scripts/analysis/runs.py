@@ -1,4 +1,4 @@
-"""Our runs: which of them count, and their tables."""
+"""Our runs: the canonical ones, and their tables."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ RUNS = PROJECT / "results" / "runs"
 
 
 def canonical_runs(root: Path, experiment: str, settings: str, data: str = "real") -> list[Run]:
-    """Returns one run for each optimizer: those that figures, tables and claims are about.
+    """Returns one run per optimizer, used by figures, tables and claims.
 
-    Only runs with default settings count, and of these only runs with the identity of the newest. Of these the longest counts, then
-    the one with most seeds, then an unsharded one, then the newest.
+    Candidates have default settings and the identity of the newest such run. Among them the longest wins, then the one with the most
+    seeds, then an unsharded one, then the newest.
     """
     found: dict[str, list[Run]] = {}
     for run in sorted(catalogue(root), key=lambda run: run.session["started"]):
@@ -31,19 +31,19 @@ def _extent(run: Run) -> tuple:
 
 
 def read_runs(root: Path, experiment: str, settings: str, data: str = "real") -> pd.DataFrame:
-    """Returns the tables of the canonical runs, one below the other; empty, without columns, where there are none."""
+    """Returns the concatenated tables of the canonical runs; empty and without columns if there are none."""
     tables = [run.table() for run in canonical_runs(root, experiment, settings, data)]
     return pd.concat(tables) if tables else pd.DataFrame()
 
 
 def read_measured(root: Path, name: str) -> pd.DataFrame | None:
-    """Returns the table of a measured property with default settings; one on real data comes first; None where there is none."""
+    """Returns the table of a measured property with default settings, preferably on real data; None if there is none."""
     runs = [run for run in catalogue(root) if run.measured == name and run.has_default_settings]
     return min(runs, key=lambda run: run.data != "real").table() if runs else None
 
 
 def configuration(root: Path, experiment: str, optimizer: str, settings: str = "paper") -> dict[str, str]:
-    """Returns the identity of a canonical run as texts by short keys (see `short`); empty if there is no such run."""
+    """Returns the identity and extent of a canonical run as strings, by `short` keys; empty if there is no such run."""
     runs = [run for run in canonical_runs(root, experiment, settings) if run.optimizer == optimizer]
     flat = pd.json_normalize(runs[0].identity | runs[0].extent).iloc[0] if runs else pd.Series(dtype=object)
     return {short(key): str(value) for key, value in flat.items()}
@@ -55,14 +55,14 @@ def short(key: str) -> str:
 
 
 def of_optimizer(table: pd.DataFrame, *optimizers: str) -> pd.DataFrame:
-    """Returns the rows of some optimizers; the table may be empty and have no columns."""
+    """Returns the rows of some optimizers; accepts an empty table without columns."""
     return table[table["optimizer"].isin(optimizers)] if not table.empty else table
 
 
 def by_time(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table with training time for `x`, in mean epochs of Adam; the first point is at 0, as in the paper.
+    """Returns the table with `x` replaced by training time in mean epochs of Adam; the first point is at 0, as in the paper.
 
-    Empty where Adam was not run, or not all ran on one machine: their seconds cannot be compared.
+    Empty without runs of Adam, or if runs are from several machines, whose seconds cannot be compared.
     """
     adam = of_optimizer(table, "Adam")
     if adam.empty or table["machine"].nunique() > 1:
@@ -72,5 +72,5 @@ def by_time(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def diverged(table: pd.DataFrame) -> int:
-    """Returns how many members have diverged."""
+    """Returns the number of diverged members."""
     return int(np.isinf(table["cost"]).groupby(table["member"].to_numpy()).any().sum())

@@ -1,6 +1,6 @@
-"""The tuning tables, results/tuning/*.csv: a line for each member of a grid or candidate that was trained.
+"""The tuning tables, results/tuning/*.csv: a row per trained member of a grid or candidate.
 
-Besides COLUMNS, a table has a column for each setting that was tried, by short keys. An empty cell is the tracked run's value.
+Besides COLUMNS, a table has a column per setting that was tried, by short key. An empty cell means the tracked run's value.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ TUNING = RESULTS / "tuning"
 
 
 def read_tuning(path: Path) -> pd.DataFrame:
-    """Returns a tuning table; settings are texts, or missing where they were not tried."""
+    """Returns a tuning table; settings are strings, or NaN where not tried."""
     columns = pd.read_csv(path, nrows=0).columns
     return pd.read_csv(path, dtype={column: str for column in columns if column not in COLUMNS})
 

@@ -1,7 +1,7 @@
-"""What `make bench` compares: an epoch of each kind of experiment, by this project, by torch's usual loops and by JAX.
+"""The contestants of `make bench`: an epoch of each kind of experiment, by this project, by torch's usual loops and by JAX.
 
-Run as `contestants.py CONTESTANT WORK`, it trains an epoch for every line on its standard input and answers with the seconds that it took.
-The CPU cores are those that the parent process left it.
+`python -m scripts.benchmarks.contestants CONTESTANT WORK` trains an epoch for every line of standard input and prints its seconds. It runs
+on the CPU cores that its parent process allows.
 """
 
 import experiments.process  # isort: skip  # before torch
@@ -50,9 +50,9 @@ class Work:
     """An epoch of one kind of experiment.
 
     Attributes:
-        model: whose kind: `logistic`, `multilayer`, `autoencoder` or `convolutional`.
-        examples: of the epoch.
-        batch_size: of the minibatches.
+        model: `logistic`, `multilayer`, `autoencoder` or `convolutional`.
+        examples: training examples in the epoch.
+        batch_size: examples per minibatch.
         members: of the population.
     """
 
@@ -73,7 +73,7 @@ WORKS = {
 
 
 def dataset_of(work: Work) -> Dataset:
-    """Loads MNIST, or for the convolutional network images that cost the same as CIFAR-10's."""
+    """Loads MNIST, or for the convolutional network stand-in images of CIFAR-10's size."""
     if work.model != "convolutional":
         return load("mnist", examples=work.examples)
     images = load("cifar10", "standin", examples=work.examples, whitening="none")
@@ -84,7 +84,7 @@ def dataset_of(work: Work) -> Dataset:
 
 
 def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> Callable[[], None]:
-    """Returns what trains an epoch with this project's loop, models and Adam, threads and products chosen as `run.py` does."""
+    """Returns a function that trains an epoch with this project's loop, models and Adam; threads and products are chosen as in run.py."""
     experiments.process.prepare_process()
     products.use("auto")
     dataset = dataset_of(work).to(device)
@@ -108,11 +108,11 @@ def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> C
     return epoch
 
 
-# torch's loops, as its users write them.
+# torch, as its users write training loops.
 
 
 class Images(torch.utils.data.Dataset):
-    """Images that become tensors one by one, by the same calls as in torchvision.datasets.MNIST with ToTensor."""
+    """Images converted one by one, by the calls of torchvision.datasets.MNIST with ToTensor."""
 
     def __init__(self, pixels: torch.Tensor, targets: torch.Tensor):
         self.pixels, self.targets = pixels.view(-1, 28, 28), targets
@@ -133,7 +133,7 @@ class Autoencoder(nn.Module):
         self.decode, self.image = nn.Linear(50, 500), nn.Linear(500, 784)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Minus the lower bound, in nats per image."""
+        """Returns minus the lower bound, in nats per image."""
         hidden = functional.softplus(self.encode(x))
         mean, log_variance = self.mean(hidden), self.log_variance(hidden)
         z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
@@ -143,7 +143,7 @@ class Autoencoder(nn.Module):
 
 
 def torch_model(name: str) -> nn.Module:
-    """Returns the model in the parts of torch.nn."""
+    """Returns the model, built from torch.nn."""
     if name == "logistic":
         return nn.Linear(784, 10)
     if name == "autoencoder":
@@ -160,11 +160,12 @@ def torch_model(name: str) -> nn.Module:
 
 
 def torch_epoch(work: Work, device: torch.device, usual: bool = False) -> Callable[[], None]:
-    """Returns the leanest loop that users write: a DataLoader over one tensor that is ready, torch.optim.Adam(fused=True).
+    """Returns the leanest usual loop: a DataLoader over a tensor in memory, torch.optim.Adam(fused=True).
 
     Args:
         work: with one member.
-        usual: whether images become tensors one by one instead, as in torch's tutorials.
+        device: of the model.
+        usual: whether images are converted one by one and Adam has its default path, as in torch's tutorials.
     """
     split = dataset_of(work).train
     ready = split.dense.take(torch.arange(len(split)).unsqueeze(0))[0]
@@ -185,11 +186,11 @@ def torch_epoch(work: Work, device: torch.device, usual: bool = False) -> Callab
     return epoch
 
 
-# JAX: whole epochs compiled, which is what someone after speed would pick.
+# JAX: whole epochs compiled, its fastest form.
 
 
 def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
-    """Returns an epoch as one compiled scan over minibatches, members by vmap, with optax's Adam, on the device that JAX takes."""
+    """Returns an epoch as one compiled scan over minibatches, with members by vmap and optax's Adam, on JAX's default device."""
     import jax
     import optax
     from jax import numpy as jnp
@@ -253,7 +254,7 @@ def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
         updates, state = rule.update(gradients, state, p)
         return (jax.tree.map(lambda theta, update: theta - lr * update, p, updates), state, key), cost
 
-    # Inside a compiled loop XLA computes convolutions many times as slowly as in a step compiled alone.
+    # XLA's convolutions are many times slower inside a compiled loop than in a step compiled alone.
     compiled_step = jax.jit(step, donate_argnums=0)
 
     def stepwise(step, carry, order):
@@ -294,7 +295,7 @@ def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
 
 
 def products_epoch(work: Work, device: torch.device) -> Callable[[], None]:
-    """Returns the matrix products of an epoch of the multilayer network by the fastest library: training cannot take less."""
+    """Returns the matrix products of the multilayer network's epoch by the fastest library, a lower bound for training."""
     experiments.process.prepare_process()
     products.use("auto")
     layers = [
@@ -314,12 +315,12 @@ def products_epoch(work: Work, device: torch.device) -> Callable[[], None]:
 
 
 def sparse_epoch(by_torch: bool) -> Callable[[], None]:
-    """Returns 100 products, forward and backward, of a minibatch of 128 reviews as in figure 1 right, by SciPy or by torch."""
+    """Returns 100 products, forward and backward, with a minibatch of 128 reviews (figure 1, right), by SciPy or by torch."""
     batch = load("imdb", words=10_000, features="binary").train.inputs.take(torch.arange(128).unsqueeze(0))
     assert isinstance(batch, SparseBatch)
     if by_torch:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
+            warnings.simplefilter("ignore")  # torch warns that sparse tensors are in beta
             rows, columns, values = (
                 torch.from_numpy(np.asarray(part)) for part in (batch.blocks.indptr, batch.blocks.indices, batch.blocks.data)
             )
@@ -359,7 +360,7 @@ def main() -> None:
     else:
         epoch = CONTESTANTS[arguments.contestant](WORKS[arguments.work], arguments.device)
     answers = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):  # what training prints is no answer
+    with contextlib.redirect_stdout(sys.stderr):  # keeps messages of training out of the answers
         epoch()  # compiles, allocates
         print("ready", file=answers, flush=True)
         for _ in sys.stdin:

@@ -1,10 +1,9 @@
-"""Measures how fast a step of the optimizers is, beside torch's and (where it is installed) optax's, in one run; writes the table as CSV.
+"""Measures the speed of an optimizer's step beside torch's and, if installed, optax's; writes the table as CSV.
 
-The contestants take turns. In each turn one gets fresh parameters, gradients and state (where in memory these come to lie decides
-much) and makes steps in a row; the medians over the rounds are printed, in microseconds per step. A step of Adam or AdaMax in
-float32 reads four numbers per parameter (theta, g and two of state) and writes three: 28 bytes, whoever makes it, if it makes one
-pass over memory. GB/s are these 28 bytes per parameter and step. `copy` is the machine's: as many bytes, half of them read and half
-written by torch's own copy.
+Contestants take turns. Each turn allocates fresh parameters, gradients and state, because their place in memory affects speed, and takes
+several steps; the table has medians over rounds, in microseconds per step. In one pass over memory, a float32 step of Adam or AdaMax reads
+four numbers per parameter (theta, g and two of state) and writes three: 28 bytes, on which GB/s are based. `copy` is torch's copy of as
+many bytes, half read and half written: the machine's bandwidth.
 """
 
 import argparse
@@ -34,10 +33,10 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "20 million": [(20, 1000, 1000)],
 }
 BYTES = 28
-# Seconds of a turn, so long that parameters which fit into the caches are found there.
+# Seconds of a turn: long enough to warm the caches.
 TURN = 0.05
 
-# In a fresh process: the seconds of the first step.
+# Run in a fresh process; prints the seconds of the first step.
 _FIRST_STEP = """
 import time, torch, optim
 theta = torch.ones(3, device="{device}", requires_grad=True)
@@ -50,7 +49,7 @@ print(time.perf_counter() - start)
 
 
 def machines(name: str) -> dict[str, Callable]:
-    """Ours and torch's optimizers of that name, by the path they take."""
+    """Returns our and torch's optimizers of that name, by implementation."""
     ours, theirs = {"Adam": (optim.Adam, torch.optim.Adam), "AdaMax": (optim.AdaMax, torch.optim.Adamax)}[name]
     contestants: dict[str, Callable] = {
         "ours": partial(ours, fused=True),
@@ -64,20 +63,20 @@ def machines(name: str) -> dict[str, Callable]:
 
 
 def turn(make: Callable[[], Callable], wait: Callable) -> float:
-    """The seconds of a step, after a few others: of what a contestant makes anew."""
+    """Returns the seconds of a step, after warm-up, of a newly allocated contestant."""
     step = make()
     step()
     return timed(step, max(1, round(TURN / timed(step, wait=wait))), wait)
 
 
 def copy(size: int, device: torch.device) -> Callable[[], object]:
-    """A copy that reads and writes as many bytes as a step."""
+    """Returns a copy that moves as many bytes as a step on `size` parameters."""
     left, right = (torch.ones(size * BYTES // 8, device=device) for _ in range(2))
     return partial(left.copy_, right)
 
 
 def torch_step(make: Callable, shapes: list[tuple[int, ...]], device: torch.device) -> Callable[[], object]:
-    """A step of ours or torch's, with random parameters and gradients."""
+    """Returns a step of our or torch's optimizer on random parameters and gradients."""
     thetas = [torch.randn(shape, device=device, requires_grad=True) for shape in shapes]
     for theta in thetas:
         theta.grad = torch.randn_like(theta)
@@ -85,7 +84,7 @@ def torch_step(make: Callable, shapes: list[tuple[int, ...]], device: torch.devi
 
 
 def optax_is_there(device: torch.device) -> bool:
-    """Whether optax is installed, for this device."""
+    """Returns whether optax is installed and JAX uses this kind of device."""
     try:
         import jax
         import optax  # noqa: F401
@@ -95,7 +94,7 @@ def optax_is_there(device: torch.device) -> bool:
 
 
 def optax_step(name: str, shapes: list[tuple[int, ...]]) -> Callable[[], object]:
-    """A step of optax, compiled by jax with its buffers donated."""
+    """Returns a step of optax, compiled by JAX with donated buffers."""
     import jax
     import optax
 
@@ -117,7 +116,7 @@ def optax_step(name: str, shapes: list[tuple[int, ...]]) -> Callable[[], object]
 
 
 def first_steps(device: torch.device) -> tuple[float, float]:
-    """Seconds of the first step of a fresh process: when it compiles, and when an earlier one has."""
+    """Returns the seconds of a fresh process's first step: with compilation, and from the cache."""
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, "-c", _FIRST_STEP.format(device=device)]
         environment = {**os.environ, "XDG_CACHE_HOME": cache}
@@ -127,7 +126,7 @@ def first_steps(device: torch.device) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=15)

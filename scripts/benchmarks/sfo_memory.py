@@ -1,9 +1,8 @@
-"""Measures how much memory SFO takes, by the number of minibatches, on the network of figure 2; Adam's beside it.
+"""Measures the memory of SFO by the number of minibatches, and of Adam, on the network of figure 2.
 
-Each number of minibatches gets a process of its own, which takes steps until the subspace has been full and was compacted, and
-reports by how much its memory had grown at most since before the optimizer was made: resident memory (Linux) or, on a GPU, allocated
-memory. The network's gradients and activations are part of it, as in Adam's line. Writes results/sfo_memory.csv, which
-scripts/figure2.py draws.
+Each measurement is a process that takes steps until the subspace was full and has been compacted. It reports the peak growth of memory
+since before the optimizer was made: resident memory (Linux) or, on a GPU, allocated memory. This includes gradients and activations.
+Writes results/sfo_memory.csv, which scripts/figures/sfo.py draws.
 """
 
 import argparse
@@ -21,7 +20,7 @@ FEATURES, CLASSES, BATCH = 784, 10, 128
 
 
 def peak_growth(minibatches: int | None, device: str, hidden: int) -> tuple[int, int]:
-    """Takes steps of SFO, or without a number of minibatches of Adam; returns the parameters and the bytes that this took at most."""
+    """Takes steps of SFO, or of Adam if `minibatches` is None; returns the number of parameters and the peak growth of memory in bytes."""
     model = MultilayerNetwork(FEATURES, CLASSES, hidden=hidden, l2=1e-5)
     generator = torch.Generator().manual_seed(0)
     parameters = {name: start.unsqueeze(0).to(device).requires_grad_() for name, start in model.initial_parameters(generator).items()}
@@ -47,7 +46,7 @@ def peak_growth(minibatches: int | None, device: str, hidden: int) -> tuple[int,
 
 
 def _in_use(device: str, at_most: bool = False) -> int:
-    """Bytes in use by this process, now or at most so far."""
+    """Returns the bytes in use by this process, now or at their peak."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) if at_most else torch.cuda.memory_allocated(device)
     name = "VmHWM" if at_most else "VmRSS"
@@ -56,7 +55,7 @@ def _in_use(device: str, at_most: bool = False) -> int:
 
 
 def measure(numbers: list[int], device: str, hidden: int) -> pd.DataFrame:
-    """A line for Adam and for each number of minibatches; prints them as they come."""
+    """Returns a row for Adam and for each number of minibatches; prints each when measured."""
     lines = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for minibatches in (None, *numbers):
@@ -77,7 +76,7 @@ def measure(numbers: list[int], device: str, hidden: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Measures, prints and writes."""
+    """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minibatches", type=int, nargs="+", default=[5, 10, 20, 30, 40])

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: contestants take turns in one run, and medians are compared."""
+"""Timing of contestants that take turns in one process, compared by medians."""
 
 import statistics
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def medians(*contestants: Callable[[], float], rounds: int) -> list[float]:
-    """The median of the seconds that each contestant reports; they take turns, so that a busy machine is unfair to none."""
+    """Returns the median of the seconds that each contestant reports; they take turns, so that other load affects all alike."""
     for contestant in contestants:  # warm up
         contestant()
     rows = [[contestant() for contestant in contestants] for _ in range(rounds)]
@@ -14,7 +14,7 @@ def medians(*contestants: Callable[[], float], rounds: int) -> list[float]:
 
 
 def timed(work: Callable[[], object], repeats: int = 1, wait: Callable[[], object] = lambda: None) -> float:
-    """The seconds that the work takes each time; `wait` waits for results that the work leaves to a device."""
+    """Returns the seconds per call of `work`; `wait` synchronises with the device."""
     wait()
     start = time.perf_counter()
     for _ in range(repeats):

@@ -1,8 +1,8 @@
-"""Measures how fast training is, side by side with torch's usual loops and with JAX, and writes the table as CSV.
+"""Measures the speed of training beside torch's usual loops and JAX; writes the table as CSV.
 
-Contestants are processes of their own that take turns, an epoch each, so that a busy machine is unfair to none; medians are compared.
-1. On one core and on all: an epoch of every kind of experiment. JAX takes part where it is installed (`make bench` installs it).
-2. On all cores, beside two busy processes and beside a second run of ours: how much slower an epoch becomes.
+Contestants are processes that take turns, an epoch each, so that other load affects all alike; medians are compared.
+1. On one core and on all: an epoch of every kind of experiment. JAX takes part if installed (`make bench` installs it).
+2. On all cores, beside two busy processes and beside a second run of ours: the slowdown of an epoch.
 """
 
 import argparse
@@ -32,18 +32,21 @@ class Contestant:
     Args:
         name: a key of `contestants.CONTESTANTS`.
         work: a key of `contestants.WORKS`.
-        cores: how many it may use.
-        device: where it trains.
+        cores: number of CPU cores that it may use.
+        device: of the training.
+
+    Raises:
+        RuntimeError: the process failed.
     """
 
     def __init__(self, name: str, work: str, cores: int, device: str = "cpu"):
         environment = {**os.environ, "OMP_NUM_THREADS": str(cores), "PYTHONPATH": str(PROJECT)}
         if not name.startswith("ours"):
-            environment["GOMP_SPINCOUNT"] = "300000"  # libgomp's default: their users' threads spin
+            environment["GOMP_SPINCOUNT"] = "300000"  # libgomp's default, as in others' programs: threads spin
         if name == "JAX" and cores == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         command = [sys.executable, "-m", "scripts.benchmarks.contestants", name, work, f"--device={device}"]
-        # The last cores: interrupts tend to be served by the first.
+        # The last cores: the first tend to serve interrupts.
         limit = (lambda: os.sched_setaffinity(0, CORES[-cores:])) if hasattr(os, "sched_setaffinity") else None
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
         self.process = subprocess.Popen(command, env=environment, preexec_fn=limit, stdin=pipe, stdout=pipe, stderr=nowhere, text=True)
@@ -64,7 +67,7 @@ class Contestant:
 
 
 def race(names: list[str], work: str, cores: int, rounds: int, device: str = "cpu") -> Iterator[dict]:
-    """Lets contestants take turns; yields a row of the table for each."""
+    """Lets contestants take turns; yields a row per contestant."""
     with ExitStack() as stack:
         contestants = {}
         for name in names:
@@ -83,7 +86,7 @@ def race(names: list[str], work: str, cores: int, rounds: int, device: str = "cp
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keeps so many processes busy."""
+    """Runs so many processes in busy loops for a `with` block."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
         yield
@@ -103,7 +106,7 @@ def beside_others(work: str, rounds: int) -> Iterator[dict]:
                 other.requests.write("go\n" * 1000)
                 other.requests.flush()
             with busy(2 if beside == "2 busy processes" else 0):
-                ours.epoch()  # notices the others
+                ours.epoch()  # reviews its threads
                 seconds = statistics.median(ours.epoch() for _ in range(rounds))
             yield {"work": work, "cores": len(CORES), "beside": beside, "contestant": "ours, alone first", "seconds": seconds}
     finally:
@@ -113,7 +116,7 @@ def beside_others(work: str, rounds: int) -> Iterator[dict]:
 
 
 def measure(rounds: int, device: str) -> Iterator[dict]:
-    """Yields the rows of the table, one by one."""
+    """Yields the rows of the table as they are measured."""
     jax = ["JAX"] if importlib.util.find_spec("jax") and importlib.util.find_spec("optax") else []
     for cores in sorted({1, len(CORES)}) if device == "cpu" else [len(CORES)]:
         for work, description in WORKS.items():
@@ -131,7 +134,7 @@ def measure(rounds: int, device: str) -> Iterator[dict]:
 
 
 def main() -> None:
-    """Measures, prints and writes."""
+    """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)

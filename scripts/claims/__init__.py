@@ -1,1 +1,1 @@
-"""Every claim of the paper that can be tested: claims.yaml says what is claimed, the modules judge it in our runs."""
+"""The paper's testable claims: claims.yaml states them, the modules judge them in our runs."""

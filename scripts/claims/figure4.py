@@ -1,23 +1,23 @@
-"""What section 6.4 says of bias correction, cell by cell of figure 4."""
+"""The claims of section 6.4 on bias correction, judged in each cell of figure 4."""
 
 import numpy as np
 import pandas as pd
 
 from scripts.analysis.figure4 import BETA2S, DIVERGED, LOSSES, NOISE, mean_over_seeds
 
-# Whose points are judged.
+# Values of the column `whose`.
 OURS, PAPER = "ours, Adam", "the paper's points, Adam"
 
 
 def claims(losses: pd.DataFrame) -> pd.DataFrame:
-    """Returns what section 6.4 says of bias correction, judged in every cell of betas and epochs of one optimizer.
+    """Judges the claims of section 6.4 in every cell of betas and epochs of one optimizer.
 
     Args:
-        losses: the columns of SETTINGS and `loss`; what has diverged is infinite or 400.
+        losses: the columns of SETTINGS and `loss`, in nats; infinite or 400 after divergence.
 
     Returns:
-        `claim`, `epochs`, `beta1`, `beta2`, `alpha`, `corrected`, `uncorrected`, `holds`. The two numbers are what is compared:
-        losses in nats, or for stability the largest alpha whose loss lies within the paper's axis. Losses nearer than NOISE are equal.
+        `claim`, `epochs`, `beta1`, `beta2`, `alpha`, `corrected`, `uncorrected`, `holds`. The claim compares `corrected` with
+        `uncorrected`: losses in nats, or for stability the largest alpha with a loss on the paper's axis. Losses within NOISE are equal.
     """
     losses = losses.assign(loss=losses["loss"].mask(losses["loss"] >= DIVERGED - 1, np.inf))
     lines = []
@@ -28,7 +28,7 @@ def claims(losses: pd.DataFrame) -> pd.DataFrame:
         lines.append({"claim": claim, **given, "holds": bool(holds)})
 
     for (epochs, beta1), row in losses.groupby(["epochs", "beta1"]):
-        most_before = 1.0  # how many times as large alpha can be with correction
+        most_before = 1.0  # largest ratio of stable alphas, with correction over without, at smaller beta2
         for beta2, cell in row.groupby("beta2"):
             place = epochs, beta1, beta2
             with_it, without = (cell[cell["bias_correction"] == c].set_index("alpha")["loss"] for c in (True, False))
@@ -47,7 +47,7 @@ def claims(losses: pd.DataFrame) -> pd.DataFrame:
 
 
 def all_claims(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Returns the claims judged on the paper's own points and on ours for Adam and AdaMax: with columns `whose` and `seeds`."""
+    """Returns `claims` on the paper's points and on ours for Adam and AdaMax, with further columns `whose` and `seeds`."""
     kinds = {PAPER: paper.assign(seed=0)}
     kinds |= {f"ours, {name}": ours[ours["optimizer"] == name] for name in ("Adam", "AdaMax")}
     judged = {whose: claims(mean_over_seeds(losses)) for whose, losses in kinds.items() if len(losses)}

@@ -1,4 +1,4 @@
-"""One claim, one measurement, one verdict."""
+"""The verdict on one measurement of a claim."""
 
 import operator
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": ope
 
 @cache
 def stated(*keys: str) -> Mapping:
-    """Returns what claims.yaml has under the keys."""
+    """Returns the section of claims.yaml under nested keys."""
     found = yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text())
     for key in keys:
         found = found[key]
@@ -24,7 +24,7 @@ def stated(*keys: str) -> Mapping:
 
 
 def meets(values: pd.Series, criterion: str) -> pd.Series:
-    """Returns whether each value meets a criterion such as `< 0.05` or `0.98 to 1.02`; what is not a number meets none."""
+    """Returns whether each value meets a criterion, such as `< 0.05` or `0.98 to 1.02`; NaN meets none."""
     first, *rest = criterion.split()
     if first in _COMPARISONS:
         return _COMPARISONS[first](values, float(rest[0]))
@@ -32,12 +32,12 @@ def meets(values: pd.Series, criterion: str) -> pd.Series:
 
 
 def judge(claim: Mapping, values: pd.Series, **facts) -> dict:
-    """Returns a line of claims.csv: the claim holds if every value meets the criterion, fails if none does.
+    """Returns a row of claims.csv; the claim holds if all values meet the criterion and fails if none does.
 
     Args:
         claim: `section`, `claim`, `quantity` and `criterion`, as in claims.yaml.
-        values: one for each seed.
-        facts: fill in the {names} of the texts.
+        values: one per seed.
+        facts: values for the {names} in the claim.
     """
     criterion = claim["criterion"].format(**facts)
     met = meets(values, criterion)

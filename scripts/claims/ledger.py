@@ -1,4 +1,4 @@
-"""All claims: every measurement, and one verdict for each claim."""
+"""The tables of all claims: every measurement, and one verdict per claim."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ def ledger(root: Path, memory: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns one line for each claim: `section`, `claim`, `verdict` and `reason`, what was measured with each of the settings.
+    """Returns one row per claim: `section`, `claim`, `verdict`, and `reason`, the measurements under each of the settings.
 
-    A claim that was not run far enough with one of the settings is left open. One that holds with some settings and fails with others
-    depends on the learning rates, which are what the settings differ in.
+    A claim is open if it was not run far enough under any of its settings. One that holds under some settings and fails under others
+    depends on the learning rates, in which the settings differ.
 
     Args:
         table: from `ledger`.
@@ -47,7 +47,7 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measured(judged: pd.DataFrame) -> str:
-    """Returns the values of one quantity with each of the settings: `lead: 0.71 (paper), -0.042 (best); criterion: > 0.05`."""
+    """Returns the values of one quantity under each of the settings: `lead: 0.71 (paper), -0.042 (best); criterion: > 0.05`."""
     values = []
     for row in judged.itertuples():
         one = np.isclose(row.lowest, row.highest, rtol=0.01) or np.isnan(row.lowest)

@@ -1,6 +1,6 @@
 """Claims that the paper makes without a figure, judged from the tables of experiments/properties.
 
-Each function measures the claims of one property: it yields a claim's key in claims.yaml, its values by seed, and what fills in the texts.
+Each function yields the claims of one property: the key in claims.yaml, the values by seed, and the facts that fill in the claim's {names}.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Measurements = Iterator[tuple[str, pd.Series, dict]]
 
 
 def invariance(table: pd.DataFrame) -> Measurements:
-    """Invariance to diagonal rescaling."""
+    """Yields the claims on invariance to diagonal rescaling."""
     widest = table[table["factor"] == table["factor"].max()]
     ours = widest[widest["optimizer"].isin(["Adam", "AdaMax"])]
     facts = {"factor": widest["factor"].iloc[0], "eps": ours.loc[ours["eps"] > 0, "eps"].min()}
@@ -25,7 +25,7 @@ def invariance(table: pd.DataFrame) -> Measurements:
 
 
 def step_bounds(table: pd.DataFrame) -> Measurements:
-    """The bounds of a step."""
+    """Yields the claims on the bounds of a step."""
     over_paper, over_exact = (table["largest"] / table[f"{bound}_bound"] for bound in ("paper", "exact"))
     for key, optimizer in (("adam", "Adam"), ("adamax", "AdaMax")):
         chosen = table["optimizer"] == optimizer
@@ -39,14 +39,14 @@ def step_bounds(table: pd.DataFrame) -> Measurements:
 
 
 def annealing(table: pd.DataFrame) -> Measurements:
-    """Annealing near an optimum."""
+    """Yields the claim on annealing near an optimum."""
     first, last = table[table["t"] == table["t"].min()], table[table["t"] == table["t"].max()]
     near, far = (part.set_index("seed")["q50"] for part in (last[last["start"] == "zero"], first[first["start"] == "far"]))
     yield "near_an_optimum", near / far, {}
 
 
 def moments(table: pd.DataFrame) -> Measurements:
-    """The bias of the moments."""
+    """Yields the claims on the bias of second moments."""
     still, drifting = table[table["drift"] == 0], table[table["drift"] != 0]
     last = drifting[drifting["t"] == drifting["t"].max()]
     yield "recursion", still.groupby("seed")["recursion_error"].max(), {}
@@ -57,7 +57,7 @@ def moments(table: pd.DataFrame) -> Measurements:
 
 
 def tracking(table: pd.DataFrame) -> Measurements:
-    """Drifting targets and rare features."""
+    """Yields the claims on drifting targets and rare features."""
     drifting, sparse = (at_best_lr(table, problem).set_index(["seed", "optimizer"]) for problem in ("drifting", "sparse"))
     late, rare = drifting["other_error"].unstack(), sparse["other_error"].unstack()
     yield "drifting", late["Adam"] / late["AdaGrad"], {}
@@ -66,14 +66,14 @@ def tracking(table: pd.DataFrame) -> Measurements:
 
 
 def at_best_lr(table: pd.DataFrame, problem: str) -> pd.DataFrame:
-    """Returns for each optimizer its runs at the learning rate with the least error, mean over seeds."""
+    """Returns each optimizer's rows at the learning rate with the smallest mean error over seeds."""
     part = table[table["problem"] == problem]
     best = part.groupby(["optimizer", "lr"])["error"].mean().groupby("optimizer").idxmin()
     return pd.concat(part[(part["optimizer"] == optimizer) & (part["lr"] == lr)] for optimizer, lr in best)
 
 
 def regret(table: pd.DataFrame) -> Measurements:
-    """Regret, and the theorem's failure."""
+    """Yields the claims on regret and the counterexample."""
     adam = table[table["optimizer"] == "Adam"]
     late = adam[(adam["T"] >= adam["T"].max() / 20) & adam["problem"].isin(["dense", "sparse"])]
     slopes = late.groupby(["problem", "seed"])[["T", "average_regret"]].apply(
@@ -91,7 +91,7 @@ def regret(table: pd.DataFrame) -> Measurements:
 
 
 def kinship(table: pd.DataFrame) -> Measurements:
-    """The limits towards AdaGrad and RMSProp."""
+    """Yields the claims on the limits towards AdaGrad and RMSProp."""
     nearest = table["one_minus_beta2"].min()
     for key, relative, corrected in (
         ("adagrad", "AdaGrad", True), ("uncorrected", "AdaGrad", False), ("rmsprop", "RMSProp", False),
@@ -105,16 +105,16 @@ def kinship(table: pd.DataFrame) -> Measurements:
 
 
 def norms(table: pd.DataFrame) -> Measurements:
-    """The p-norms and their limit."""
+    """Yields the claims on p-norms and their limit."""
     exact = table[(table["lost"] == 0) & (table["dtype"] == "float64")]
     limit = exact[exact["p"] == exact["p"].max()].set_index("seed")["distance"]
     yield "limit", limit, {"p": exact["p"].max()}
     first_lost = table[(table["lost"] > 0) & (table["dtype"] == "float32")].groupby("seed")["p"].min().astype(float)
-    yield "unstable", first_lost.reindex(limit.index, fill_value=np.inf), {"largest": table["p"].max()}  # infinite: none is lost
+    yield "unstable", first_lost.reindex(limit.index, fill_value=np.inf), {"largest": table["p"].max()}  # inf: no coordinate is lost
 
 
 def averaging(table: pd.DataFrame) -> Measurements:
-    """Averages of the parameters."""
+    """Yields the claims on averages of the parameters."""
     last, first = table[table["t"] == table["t"].max()], table[table["t"] == table["t"].min()]
     for model in dict.fromkeys(table["model"]):
         cost = last[last["model"] == model].pivot(index="seed", columns="estimate", values="test_cost")
@@ -125,7 +125,7 @@ def averaging(table: pd.DataFrame) -> Measurements:
 
 
 def property_claims(root: Path) -> list[dict]:
-    """Returns a line for each claim on a property that has been measured under `root`."""
+    """Returns a row for each claim on a property that was measured under `root`."""
     lines = []
     for name, claims in stated("properties").items():
         table = read_measured(root, name)

@@ -1,4 +1,4 @@
-"""Claims of sections 6 and 7 on the experiments, judged in our runs and, where they can be, in the paper's own curves."""
+"""Claims of sections 6 and 7 on the experiments, judged in our runs and, where possible, in the paper's curves."""
 
 import itertools
 from pathlib import Path
@@ -15,13 +15,13 @@ from scripts.analysis.runs import configuration, of_optimizer, read_runs
 from scripts.claims.figure4 import OURS, PAPER, all_claims
 from scripts.claims.judging import HOLDS, OPEN, judge, stated
 
-# "After a few passes" is judged after so many.
+# Epochs after which "after a few epochs" is judged.
 A_FEW = 10
 EPS = 1e-8  # Algorithm 1
 
 
 def comparisons(root: Path) -> list[dict]:
-    """Returns a line for each claim that optimizers get ahead of others, and for each of the settings with runs of all of them."""
+    """Returns a row for each comparison of claims.yaml and each of the settings with runs of all its optimizers."""
     lines = []
     for claim, settings in itertools.product(stated("comparisons"), ("paper", "best")):
         names, at = [*claim["ahead"], *claim["behind"]], claim["at"]
@@ -39,7 +39,7 @@ def comparisons(root: Path) -> list[dict]:
         if panel and len(curves):
             curves = curves.assign(**{"pass": curves["x"].astype(int) + 1})
             shown = curves.pivot(index="pass", columns="optimizer", values="y")[names].dropna()
-            longest = min(shown.index.max(), panel.x[1] + 1)  # within the paper's axis
+            longest = min(shown.index.max(), panel.x[1] + 1)  # the last epoch on the paper's axis
             paper = smallest_lead(shown if at == "mean" else shown.loc[:passes], claim)
         when = {"mean": "mean over the passes", "end": f"in pass {passes}"}.get(at, f"in pass {at}")
         found = judge({**claim, "quantity": f"lead, ln(cost / cost), {when}"}, leads)
@@ -52,10 +52,10 @@ def comparisons(root: Path) -> list[dict]:
 
 
 def smallest_lead(costs: pd.DataFrame, claim: dict) -> float:
-    """Returns the smallest lead of all pairs of a claim; -inf for an optimizer that diverged.
+    """Returns the smallest lead of all pairs of a claim; -inf if an optimizer of `ahead` diverged.
 
     Args:
-        costs: a column for each optimizer, a row for each epoch.
+        costs: a column per optimizer, a row per epoch.
         claim: `ahead`, `behind` and `at`, as in claims.yaml.
     """
     leads = [lead(costs[name], costs[other]) for name in claim["ahead"] for other in claim["behind"]]
@@ -64,13 +64,13 @@ def smallest_lead(costs: pd.DataFrame, claim: dict) -> float:
 
 
 def choice(optimizer: str) -> str:
-    """Returns the choice on the command line of one of our optimizers."""
+    """Returns an optimizer's name on the command line, such as sgd_nesterov for SGDNesterov."""
     files = {path.stem.replace("_", ""): path.stem for path in (PROJECT / "conf" / "optimizer").glob("*.yaml")}
     return files[optimizer.lower()]
 
 
 def sfo_claims(root: Path, memory: pd.DataFrame) -> list[dict]:
-    """Returns what section 6.2 says of SFO's seconds, memory and dropout.
+    """Returns a row for each of section 6.2's claims on SFO's speed, memory and dropout.
 
     Args:
         root: the folder of the runs.
@@ -78,7 +78,7 @@ def sfo_claims(root: Path, memory: pd.DataFrame) -> list[dict]:
     """
     lines, found = [], races(root)
     found = found[found["settings"].isin(["paper", "best"])].set_index(["optimizer", "settings"]) if len(found) else found
-    if {"Adam", "SFO"} <= set(found.index.get_level_values(0)):  # trained twice, for their best settings are the paper's: two timings
+    if {"Adam", "SFO"} <= set(found.index.get_level_values(0)):  # both settings are the same: two timings
         where = {"settings": "paper", "evidence": "fig2b_race.csv", "command": "make reproduce-fig2", "seeds": found["seeds"].max()}
         for key, column in (("sfo_speed", "seconds_of_a_pass"), ("sfo_race", "seconds_to_0.01")):
             lines.append(judge(stated(key), found.loc["SFO", column] / found.loc["Adam", column]) | where)
@@ -97,7 +97,7 @@ def sfo_claims(root: Path, memory: pd.DataFrame) -> list[dict]:
 
 
 def vanishing_moments(root: Path) -> list[dict]:
-    """Returns whether vhat vanishes in figure 3; open where the runs have less than A_FEW epochs."""
+    """Returns a row for the claim that vhat vanishes, for each run of figure 3; open if a run is shorter than A_FEW epochs."""
     lines = []
     for experiment, settings in itertools.product(("fig3", "fig3_dropout"), ("paper", "best")):
         table = of_optimizer(read_runs(root, experiment, settings), "Adam")
@@ -116,7 +116,7 @@ def vanishing_moments(root: Path) -> list[dict]:
 
 
 def bias_correction(root: Path) -> list[dict]:
-    """Returns the claims of section 6.4: the share in which they hold, for Adam, of the cells that we and the paper have."""
+    """Returns a row for each claim of section 6.4 on Adam: the share of the cells in both our runs and the paper's where it holds."""
     sweep, lines = figure4.sweeps(root, "paper"), []
     table = all_claims(figure4.measured(sweep), figure4.published()) if len(sweep) else pd.DataFrame()
     for (epochs, claim), judged in table.groupby(["epochs", "claim"], sort=False) if len(table) else ():
@@ -133,11 +133,11 @@ def bias_correction(root: Path) -> list[dict]:
 
 
 def adamax(root: Path) -> list[dict]:
-    """Returns AdaMax beside Adam on the tasks of the figures; one line for each panel and settings with both."""
+    """Returns a row that compares AdaMax with Adam, for each panel and settings with both."""
     lines = []
 
     def compare(experiment: str, settings: str, quantity: str, costs: pd.DataFrame) -> None:
-        costs = costs.dropna()  # seeds that both have
+        costs = costs.dropna()  # the seeds of both
         found = judge(stated("adamax"), np.exp(-lead(costs["AdaMax"], costs["Adam"])), experiment=experiment, what=quantity)
         command = f"python run.py -m experiment={experiment} settings={settings} optimizer=adam,adamax"
         where = {"settings": settings, "evidence": f"reference/{experiment}/{settings}/", "command": command}

@@ -1,4 +1,4 @@
-"""Draws the figures of the tracked runs, or of your own over them: `python -m scripts.figures [--runs results/runs] [fig1 ...]`."""
+"""Draws the figures of the tracked runs, or of your runs over them: `python -m scripts.figures [--runs results/runs] [fig1 ...]`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +14,13 @@ from scripts.figures.panels import draw
 
 
 def fig1(root: Path, folder: Path) -> None:
-    """Figure 1: logistic regression on MNIST and on IMDB reviews."""
+    """Draws figure 1: logistic regression on MNIST and on IMDB reviews."""
     for settings in ("paper", "best"):
         draw("fig1", panels("fig1"), settings, root, folder)
 
 
 def fig2(root: Path, folder: Path) -> None:
-    """Figure 2: the multilayer network with dropout (a) and without, where Adam runs against SFO (b), by epochs and by time."""
+    """Draws figure 2: the multilayer network with dropout (a), and without, against SFO (b), by epochs and by time."""
     for settings in ("paper", "best", "quick"):
         draw("fig2", panels("fig2"), settings, root, folder, columns=1)
     draw("fig2", panels("fig2")[1:], "all_images", root, folder, columns=2)
@@ -28,25 +28,25 @@ def fig2(root: Path, folder: Path) -> None:
 
 
 def fig3(root: Path, folder: Path) -> None:
-    """Figure 3: the convolutional network on CIFAR-10, its first epochs and all, without dropout (above) and with (below)."""
+    """Draws figure 3: the convolutional network, first and all epochs, without dropout (top) and with (bottom); and vhat by layer."""
     for settings in ("paper", "best", "quick"):
         draw("fig3", panels("fig3"), settings, root, folder, columns=2)
     moments.draw_moments(root, folder / "fig3_moments")
 
 
 def fig4(root: Path, folder: Path) -> None:
-    """Figure 4: the variational autoencoder over the step size."""
+    """Draws figure 4: the variational autoencoder over the learning rate."""
     for settings in ("paper", "quick"):
         figure4.draw(root, settings, folder)
 
 
 def all_properties(root: Path, folder: Path) -> None:
-    """What the paper claims without a figure."""
+    """Draws the properties that the paper claims without a figure."""
     properties.draw(root, folder / "properties")
 
 
 def all_sensitivity(root: Path, folder: Path) -> None:
-    """How the final cost depends on the step size, from the tracked tuning tables."""
+    """Draws the final cost over the learning rate, from the tracked tuning tables."""
     if root == REFERENCE:
         tables = {path.stem: read_tuning(path) for path in sorted(TUNING.glob("fig[123]*.csv"))}
         sensitivity.draw(tables, folder / "sensitivity")

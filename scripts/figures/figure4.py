@@ -1,8 +1,7 @@
-"""Draws figure 4, the loss of a variational autoencoder over the step size, beside the paper's points.
+"""Draws figure 4, the loss of a variational autoencoder over the learning rate, with the paper's points.
 
-A row for each beta1, a column for each beta2: after 10 epochs (experiment fig4) above, as on the left in the paper, and after 100
-(fig4_100) below. Then, as our addition, AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 stands
-for a run that diverged.
+Rows are values of beta1, columns values of beta2: first after 10 epochs (fig4; left in the paper), then after 100 (fig4_100; right). Our
+addition follows: AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 means divergence.
 """
 
 from pathlib import Path
@@ -21,7 +20,7 @@ COLOURS_ALONE = {("AdaMax", True): panels.COLOURS["AdaMax"], ("AdaMax", False): 
 
 
 def draw_losses(axis: Axes, losses: pd.DataFrame, **style) -> None:
-    """Draws one line over log10(alpha); what diverged stands as a cross on the upper edge."""
+    """Draws one line over log10(alpha), with crosses at the upper edge for divergence."""
     losses = losses.groupby("alpha")["loss"].mean().replace(np.inf, DIVERGED)
     axis.plot(np.log10(losses.index), losses, **style)
     lost = losses.index[losses >= DIVERGED]
@@ -30,7 +29,7 @@ def draw_losses(axis: Axes, losses: pd.DataFrame, **style) -> None:
 
 
 def draw_panel(axis: Axes, ours: pd.DataFrame, paper: pd.DataFrame) -> None:
-    """Draws one cell of betas after so many epochs: ours in colour, the paper's points black."""
+    """Draws one cell of betas and epochs: ours in colour, the paper's points in black."""
     for corrected, colour in COLOURS.items():
         black = {"color": "black", "marker": "o", "fillstyle": "full" if corrected else "none", "markersize": 3}
         draw_losses(axis, paper[paper["bias_correction"] == corrected], **black, linewidth=0.6, linestyle="--")
@@ -38,7 +37,7 @@ def draw_panel(axis: Axes, ours: pd.DataFrame, paper: pd.DataFrame) -> None:
 
 
 def draw_ours_alone(axis: Axes, ours: pd.DataFrame, optimizer: str, beta2: float) -> None:
-    """Draws what the paper does not have: AdaMax or RMSProp with one beta2, and Adam's corrected line in grey to compare with."""
+    """Draws AdaMax or RMSProp, which the paper does not show, for one beta2; Adam's corrected line in grey for comparison."""
     cell = ours[(ours["beta2"] == beta2) & (ours["epochs"] == 10)]
     adam = cell[(cell["optimizer"] == "Adam") & cell["bias_correction"] & (cell["beta1"] == 0.9)]
     draw_losses(axis, adam, color="grey", linewidth=4, alpha=0.4)
@@ -54,7 +53,7 @@ def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
     paper = published()
     others = [optimizer for optimizer in ("AdaMax", "RMSProp") if (ours["optimizer"] == optimizer).any()]
     rows = [(epochs, beta1) for epochs in EPOCHS.values() for beta1 in BETA1S]
-    size = (8.4, 1 + 2.2 * (len(rows) + len(others)))  # text can be read where the picture is 700 pixels wide
+    size = (8.4, 1 + 2.2 * (len(rows) + len(others)))  # legible when shown 700 pixels wide
     figure, axes = plt.subplots(len(rows) + len(others), 3, figsize=size, sharex=True, sharey=True, layout="constrained")
     adam = ours[ours["optimizer"] == "Adam"]
     for row, (epochs, beta1) in zip(axes, rows, strict=False):
@@ -88,7 +87,7 @@ def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
 
 
 def draw(root: Path, settings: str, folder: Path) -> None:
-    """Draws the sweeps with these settings to folder/fig4.png and .svg: those on real data, or, if there are none, on stand-in data."""
+    """Draws the runs with these settings, on real data or, failing that, on stand-in data, to folder/fig4[_SETTINGS].png and .svg."""
     for data in ("real", "standin"):
         table = sweeps(root, settings, data)
         if table.empty:

@@ -1,4 +1,4 @@
-"""Adam's second-moment estimates in figure 3, layer by layer (section 6.3)."""
+"""Draws Adam's second-moment estimates in figure 3 by layer (section 6.3)."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from scripts.analysis.runs import configuration, of_optimizer, read_runs
 from scripts.figures import panels
 
 EXPERIMENTS = {"fig3": "no dropout", "fig3_dropout": "dropout"}
-# Where a median of vhat that is exactly 0 is drawn.
+# The axis is logarithmic: a median of 0 is drawn here.
 _SMALLEST = 1e-24
 
 
 def draw_moments(root: Path, stem: Path) -> None:
-    """Draws the median of vhat by layer, and the share of coordinates with sqrt(vhat) < eps, if there are runs of Adam under `root`."""
+    """Draws the median of vhat and the share of coordinates with sqrt(vhat) < eps, by layer, if `root` has runs of Adam."""
     tables = {dropout: of_optimizer(read_runs(root, experiment, "paper"), "Adam") for experiment, dropout in EXPERIMENTS.items()}
     tables = {dropout: table for dropout, table in tables.items() if not table.empty}
     if not tables:

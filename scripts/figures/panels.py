@@ -1,4 +1,4 @@
-"""The line figures: the paper's layout, our mean and range over seeds, and the published curve dashed, in a darker shade."""
+"""Draws the line figures in the paper's layout: our mean and range over seeds; published curves dashed, in a darker shade."""
 
 import itertools
 from pathlib import Path
@@ -19,7 +19,7 @@ from scripts.analysis.distances import geometric_mean
 from scripts.analysis.published import Panel, published, rescaled
 from scripts.analysis.runs import REFERENCE, by_time, diverged, of_optimizer, read_runs
 
-# One colour per optimizer in all figures (Okabe & Ito's palette, told apart by colour-blind readers too).
+# One colour per optimizer in all figures (Okabe & Ito's palette for colour-blind readers).
 COLOURS = {
     "AdaGrad": "#0072B2",
     "RMSProp": "#E69F00",
@@ -29,30 +29,30 @@ COLOURS = {
     "AdaMax": "#CC79A7",
     "SFO": "#332288",
 }
-# What a reader should know of the settings of a figure.
+# The settings in a figure's title.
 SETTINGS = {
     "paper": "learning rates inferred from the paper's curves",
     "best": "tuned learning rates: the best of each optimizer's own grid",
     "all_images": "all 60,000 images",
     "quick": "a quick run: fewer images and epochs",
 }
-# Of optimizers that have none there, in alphabetical order (Tol's palette).
+# For other optimizers, in alphabetical order (Tol's palette).
 FURTHER_COLOURS = ("#999933", "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#888888")
 
 
 def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder: Path, columns: int = 0) -> None:
-    """Draws the panels to folder/name.png and .svg, side by side or in rows, if there is anything to draw.
+    """Draws the panels to folder/name.png and .svg, if there are runs.
 
-    Runs of other people are drawn in front of the tracked ones, which are grey. Runs on stand-in data are drawn, labelled and without the
-    published curves, if there are none on real data.
+    A user's runs are drawn over the tracked ones, which are grey. Without runs on real data, those on stand-in data are drawn, labelled
+    and without the published curves.
 
     Args:
-        name: of the figure; settings other than `paper` are added to it.
-        panels: from left to right, and row after row.
-        settings: whose runs are drawn. With `paper`, also optimizers without settings of their own.
+        name: of the figure; settings other than `paper` are appended.
+        panels: from left to right, row by row.
+        settings: of the runs; `paper` includes `defaults`.
         root: the folder of the runs.
         folder: the folder of the figure.
-        columns: panels in a row; 0: all.
+        columns: panels per row; 0: all.
     """
     shown = (settings, "defaults") if settings == "paper" else (settings,)
     tables = [_real_or_standin(root, panel.experiment, shown) for panel in panels]
@@ -61,7 +61,7 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder
         return
     columns = columns or len(panels)
     rows = -(-len(panels) // columns)
-    # Small, so that text can be read where the picture is 700 pixels wide.
+    # Small, so that text is legible when shown 700 pixels wide.
     size = (6.0, 4.2 * rows) if columns == 1 else (4.2 * columns, 4.4 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for axis, panel, table in zip(axes.flat, panels, tables, strict=True):
@@ -73,13 +73,13 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder
 
 
 def _real_or_standin(root: Path, experiment: str, settings: tuple[str, ...]) -> pd.DataFrame:
-    """Returns the runs of an experiment with any of the settings: those on real data, or, where there are none, on stand-in data."""
+    """Returns the runs of an experiment with any of the settings, on real data or, failing that, on stand-in data."""
     by_source = (pd.concat([read_runs(root, experiment, each, data) for each in settings]) for data in ("real", "standin"))
     return next((table for table in by_source if not table.empty), pd.DataFrame())
 
 
 def save(figure: plt.Figure, stem: Path) -> None:
-    """Writes the figure to stem.png and stem.svg; the same data give the same files."""
+    """Writes the figure to stem.png and stem.svg, reproducibly."""
     plt.rcParams["svg.hashsalt"] = "adam"
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
         with atomic_write(Path(f"{stem}{suffix}")) as part:
@@ -93,13 +93,13 @@ def _is_standin(table: pd.DataFrame) -> bool:
 
 
 def mean_over_seeds(table: pd.DataFrame, log: bool) -> pd.Series:
-    """Returns the mean cost by `x`, geometric for a logarithmic axis, until the first seed diverges: the mean is infinite from there."""
+    """Returns the mean cost by `x`, geometric for a logarithmic axis, up to the first divergence of a seed."""
     mean = geometric_mean(table) if log else table.groupby("x")["cost"].mean()
     return mean[np.isfinite(mean)]
 
 
 def _darker(colour: str) -> tuple[float, ...]:
-    """Returns the colour of the paper's curve, which must be seen on ours."""
+    """Returns the colour of the paper's curve, visible on top of ours."""
     return tuple(0.65 * part for part in to_rgb(colour))
 
 
@@ -125,7 +125,7 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
             label = optimizer + panel.suffix * (optimizer in panel.optimizers)
             if lost := diverged(ours):
                 label += f", {lost} of {ours['member'].nunique()} diverged"
-                axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)  # where the first of them did
+                axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)  # at the first divergence
             label += ", defaults" if settings == "defaults" else "" if optimizer in panel.optimizers else " (not in the paper)"
             style = "-." if settings == "defaults" else "-" if optimizer in panel.optimizers else ":"
             axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label, zorder=3, linestyle=style)

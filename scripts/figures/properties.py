@@ -1,4 +1,4 @@
-"""Draws what the paper claims without a figure, from the tables of experiments/properties; a function for each property."""
+"""Draws the properties that the paper claims without a figure, from the tables of experiments/properties; a function each."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from scripts.claims.judging import stated
 from scripts.claims.properties import at_best_lr
 from scripts.figures import panels
 
-_DIVERGED = 1e3  # where a path that diverged is drawn
+_DIVERGED = 1e3  # drift at which diverged paths are drawn
 _WIDTHS = {"invariance": 6.4, "moments": 6.4, "kinship": 6.4, "tracking": 20, "regret": 20}  # inches; 12.8 for the others
 
 
 def draw(root: Path, folder: Path) -> None:
-    """Draws a picture to folder/NAME.png and .svg for each property that has been measured under `root`."""
+    """Draws each property that was measured under `root` to folder/NAME.png and .svg."""
     for name in stated("properties"):
         table = read_measured(root, name)
         if table is None:
@@ -63,7 +63,7 @@ def step_bounds(table: pd.DataFrame, figure: Figure) -> None:
 
 
 def moments(table: pd.DataFrame, figure: Figure) -> None:
-    """Draws the bias of the moments."""
+    """Draws the bias of second moments."""
     axis = figure.subplots()
     for number, (drift, part) in enumerate(table.groupby("drift")):
         mean = part.groupby("t").mean(numeric_only=True)
@@ -92,7 +92,7 @@ def annealing(table: pd.DataFrame, figure: Figure) -> None:
 
 
 def regret(table: pd.DataFrame, figure: Figure) -> None:
-    """Draws regret and the theorem's failure."""
+    """Draws regret and the counterexample."""
     problems = list(dict.fromkeys(table["problem"]))
     for axis, problem in zip(figure.subplots(1, len(problems)), problems, strict=True):
         lowest = 0.0
@@ -104,7 +104,7 @@ def regret(table: pd.DataFrame, figure: Figure) -> None:
         times = np.array([table["T"].min(), table["T"].max()])
         axis.plot(times, np.sqrt(times[0] / times), color="black", linestyle="--", linewidth=0.8, label="1 / sqrt(T)")
         axis.set(xscale="log", yscale="log", xlabel="T", ylabel="average regret", title=problem)
-        if lowest < 0:  # better than the best fixed point, which an optimizer that moves can be
+        if lowest < 0:  # moving iterates can beat the best fixed point
             axis.set_yscale("symlog", linthresh=0.1)
             axis.axhspan(-0.1, 0.1, color="grey", alpha=0.1, linewidth=0)
             axis.set_title(f"{problem} (grey: linear axis)")

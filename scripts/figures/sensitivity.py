@@ -1,4 +1,4 @@
-"""Draws how the final cost depends on the learning rate, from the tuning tables."""
+"""Draws the final cost over the learning rate, from the tuning tables."""
 
 from pathlib import Path
 
@@ -9,14 +9,19 @@ from matplotlib.ticker import NullFormatter
 from scripts.analysis.runs import REFERENCE, configuration
 from scripts.figures import panels
 
-# Settings whose members show it, and what their panels are called.
+# Settings with grids of learning rates, and suffixes of their panels' titles.
 GRIDS = {"grid": "", "grid_annealed": " annealed"}
-# Costs beyond so many times the median are not drawn.
+# Costs above this multiple of the median are not drawn.
 TOO_HIGH = 3
 
 
 def draw(tables: dict[str, pd.DataFrame], stem: Path) -> None:
-    """Draws the final cost over the learning rate, a panel for each grid: each optimizer at its best other settings, on the data used."""
+    """Draws a panel per grid: each optimizer's lowest final cost over its other settings, on the features that the experiment uses.
+
+    Args:
+        tables: tuning tables by experiment.
+        stem: path of the figure without suffix.
+    """
     grids = {(panel, grid): table[table["settings"] == grid] for panel, table in tables.items() for grid in GRIDS}
     grids = {name: members for name, members in grids.items() if len(members)}
     rows = -(-len(grids) // 2)

@@ -1,4 +1,4 @@
-"""What section 6.2 says of SFO without a figure: how it fares with dropout, and how its memory grows with the number of minibatches."""
+"""Draws section 6.2's claims on SFO that have no figure: its costs with dropout, and its memory by the number of minibatches."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from scripts.figures import panels
 
 
 def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
-    """Draws SFO with and without dropout beside Adam, on all images, and the memory they take, if there are such runs.
+    """Draws the costs and the memory of SFO and Adam, with and without dropout on all images, if there are runs of SFO with dropout.
 
     Args:
-        root: the folder of runs.
+        root: the folder of the runs.
         memory: results/sfo_memory.csv, from scripts.benchmarks.sfo_memory.
-        stem: of the figure's files.
+        stem: path of the figure without suffix.
     """
     without, dropout = (read_runs(root, *where) for where in (("fig2b", "all_images"), ("fig2a", "paper")))
     if dropout.empty or "SFO" not in set(dropout["optimizer"]):

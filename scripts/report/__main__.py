@@ -20,7 +20,7 @@ from scripts.report import charts, numbers
 from scripts.tables import all_tables
 
 BLOCK = re.compile(r"(<!-- computed: (\w+) -->\n).*?(<!-- end -->)", re.S)
-# Text is escaped in HTML, and plain in Markdown.
+# Escapes text in HTML, not in Markdown.
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), undefined=jinja2.StrictUndefined, trim_blocks=True,
     lstrip_blocks=True, autoescape=jinja2.select_autoescape(["html.jinja"]),
@@ -30,7 +30,7 @@ TEMPLATES.filters |= {"table": numbers.markdown_table, "digits": "{:.2g}".format
 
 
 def pages(context: dict) -> dict[str, str]:
-    """Returns the report in Markdown: the text of each page, by its path in results.
+    """Returns the Markdown pages of the report, by path relative to results.
 
     Args:
         context: from `numbers.context`.
@@ -40,7 +40,7 @@ def pages(context: dict) -> dict[str, str]:
 
 
 def with_blocks(text: str, context: dict) -> str:
-    """Fills in the blocks `<!-- computed: NAME -->` of README.md: NAME is a macro in blocks.md.jinja."""
+    """Returns the text with its blocks `<!-- computed: NAME -->` filled by the macros NAME of blocks.md.jinja."""
 
     def fill(match: re.Match) -> str:
         source = f"{{% import 'blocks.md.jinja' as blocks with context %}}{{{{ blocks.{match[2]}() }}}}"
@@ -50,7 +50,7 @@ def with_blocks(text: str, context: dict) -> str:
 
 
 def interactive(context: dict, figures: list[dict]) -> str:
-    """Returns the interactive page, in one HTML file that loads nothing.
+    """Returns the interactive page as one self-contained HTML file.
 
     Args:
         context: from `numbers.context`.
@@ -60,7 +60,7 @@ def interactive(context: dict, figures: list[dict]) -> str:
 
 
 def build(tables: dict[str, pd.DataFrame]) -> dict[Path, str]:
-    """Returns the text of every file of the report.
+    """Returns the text of every file of the report, by path.
 
     Args:
         tables: from `all_tables`, of the tracked runs.
@@ -72,7 +72,7 @@ def build(tables: dict[str, pd.DataFrame]) -> dict[Path, str]:
 
 
 def main() -> None:
-    """Writes all files."""
+    """Writes all files of the report."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     with one_sentence_errors():
         for path, text in build(all_tables(REFERENCE)).items():

@@ -1,4 +1,4 @@
-"""The charts of the interactive page, as Plotly's JSON: ours over the paper's curves, for each of the settings."""
+"""The charts of the interactive page, as Plotly's JSON: our curves and the paper's, for each of the settings."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from scripts.analysis.runs import REFERENCE, by_time, of_optimizer, read_runs
 from scripts.figures.figure4 import COLOURS as CORRECTED
 from scripts.figures.panels import COLOURS
 
-LABELS = ("", "ours: ", "paper: ", "ratio: ", "seeds: ")  # of what a point shows
+LABELS = ("", "ours: ", "paper: ", "ratio: ", "seeds: ")  # in hover texts
 TITLES = {
     "fig1": "Figure 1: logistic regression",
     "fig2": "Figure 2: multilayer networks on MNIST",
@@ -23,9 +23,10 @@ TITLES = {
 
 
 def figures(points: pd.DataFrame) -> list[dict]:
-    """Returns the figures: `id`, `title`, `views` (what a reader can choose between) and `charts`.
+    """Returns the figures, each with `id`, `title`, `views` (the reader's choices) and `charts`.
 
-    A chart has `title`, `layout`, whether y is `log`, its `range`, and by view `traces` and `distances`, a row by column for each series.
+    A chart has `title`, `layout`, `log` (whether y is logarithmic), `range` (of y), and `views`: for each, `traces` and `distances`, a
+    row per series.
 
     Args:
         points: the table fig4_points.
@@ -45,7 +46,12 @@ def panel_chart(panel: Panel) -> dict:
 
 
 def panel_view(panel: Panel, table: pd.DataFrame) -> dict:
-    """Returns the traces and distances of one panel and settings."""
+    """Returns the traces and distances of one panel.
+
+    Args:
+        panel: the panel.
+        table: runs of one of the settings.
+    """
     table, traces, distances = by_time(table) if panel.by_time else table, [], []
     plotted, compared, other = published(panel), paper_curves(panel), published(panel)[:0] if panel.by_time else rescaled(panel)
     for optimizer in (*panel.optimizers, "AdaMax"):
@@ -96,8 +102,8 @@ def sweep_chart(beta1: float, beta2: float, points: pd.DataFrame, ours: pd.DataF
 
 
 def trace(y: pd.Series, name: str, colour: str, width: float = 2.2, dash: str = "solid", facts: list | None = None) -> dict:
-    """Returns one line over its index; a click on `name` in the legend hides all lines of that name."""
-    name = str(escape(name))  # Plotly reads a part of HTML
+    """Returns the trace of `y` over its index; a click on `name` in the legend hides all traces of that name."""
+    name = str(escape(name))  # Plotly interprets some HTML
     labelled = "<br>".join(f"{label}%{{customdata[{number}]}}" for number, label in enumerate(LABELS))
     line = {"x": [float(f"{x:.5g}") for x in y.index], "y": [float(f"{value:.5g}") for value in y], "mode": "lines", "name": name}
     style = {"legendgroup": name, "line": {"color": colour, "width": width, "dash": dash}}
@@ -105,7 +111,7 @@ def trace(y: pd.Series, name: str, colour: str, width: float = 2.2, dash: str = 
 
 
 def hover(where: pd.Series, ours: Mapping | pd.Series, paper: Mapping | pd.Series, seeds: int) -> list[list[str]]:
-    """Returns what each point shows: where it is, our value, the paper's, their ratio, seeds. 400 nats stand for a diverged run."""
+    """Returns the hover text of each point: position, our value, the paper's, their ratio, seeds. 400 nats mean divergence."""
     rows = []
     for x, words in where.items():
         values = ours.get(x, np.nan), paper.get(x, np.nan)

@@ -1,4 +1,4 @@
-"""The numbers of the report's text, from the tables and the runs."""
+"""The numbers in the report's text, from the tables and the runs."""
 
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from scripts.analysis.runs import REFERENCE, configuration, read_runs
 from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS
 from scripts.report.oddities import all_oddities
 
-# Panels by the files of their published curves.
+# Titles of panels, by the files of their published curves.
 PANELS = {
     "fig1_left": "Figure 1, MNIST",
     "fig1_right": "Figure 1, IMDB",
@@ -25,13 +25,13 @@ PANELS = {
     "fig3_left": "Figure 3, first epochs",
     "fig3_right": "Figure 3, all epochs",
 }
-# What we aim at: seeds, and distances (rms log ratio) of half of the series and of every one.
+# Our targets: the number of seeds, and rms log ratios for half of the series and for all.
 ENOUGH_SEEDS, AIM, LIMIT = 5, 0.05, 0.25
 WORDS = {HOLDS: "holds", FAILS: "fails", LEARNING_RATES: "depends on tuning", SEEDS: "depends on the seed", OPEN: "untested"}
 
 
 def context(tables: dict[str, pd.DataFrame]) -> dict:
-    """Returns everything that the templates name.
+    """Returns the variables of the templates.
 
     Args:
         tables: from `scripts.tables.all_tables`, of the tracked runs.
@@ -70,13 +70,18 @@ def context(tables: dict[str, pd.DataFrame]) -> dict:
 
 
 def markdown_table(frame: pd.DataFrame, names: dict[str, str]) -> str:
-    """Returns a Markdown table of the columns that `names` names, under the names that it gives; numbers to three digits."""
+    """Returns a Markdown table with numbers to three digits.
+
+    Args:
+        frame: the table.
+        names: headings by column, in order.
+    """
     rows = [list(names.values()), ["---"] * len(names), *([cell(row[column]) for column in names] for _, row in frame.iterrows())]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def cell(value: object) -> str:
-    """Returns the text of a table's cell; empty where the value is missing."""
+    """Returns the text of a table's cell; empty for a missing value."""
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
     return "" if value is None or pd.isna(value) else str(value).replace("|", "\\|")
@@ -85,7 +90,7 @@ def cell(value: object) -> str:
 def main_claims(claims: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
     """Returns the table of main_claims.yaml: `claim`, `paper`, `ours`, `tuned` (settings=best), `verdict`, `section`.
 
-    Of several measurements of a claim with the same settings, the smallest counts.
+    If a claim has several measurements under the same settings, the smallest counts.
     """
     lines = []
     for row in yaml.safe_load(Path(__file__).with_name("main_claims.yaml").read_text()):
@@ -103,7 +108,7 @@ def main_claims(claims: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def counted(verdicts: pd.DataFrame) -> str:
-    """Returns how many of the paper's claims hold, in a sentence; our own are left out."""
+    """Returns a sentence with the number of the paper's claims by verdict; excludes our own claims."""
     found = verdicts[~verdicts["claim"].str.startswith("Ours")]["verdict"]
     holds, fails, rates, seeds, waiting = (int((found == verdict).sum()) for verdict in WORDS)
     return (
@@ -113,7 +118,7 @@ def counted(verdicts: pd.DataFrame) -> str:
 
 
 def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Returns a line for each panel: how many of its series, seeds, epochs and points we have run, and their distances."""
+    """Returns a row per panel: the series, seeds, epochs and points that we ran, and their distances to the paper's."""
     lines = []
     for name, title in PANELS.items():
         ours, (panel, *others) = agreement[agreement["panel"] == name], [panel for panel in panels() if panel.published == name]
@@ -130,19 +135,19 @@ def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
 
 
 def range_of(agreement: pd.DataFrame, *names: str) -> str:
-    """Returns the smallest and the largest distance in some panels: `0.7 to 4.4 %`."""
+    """Returns the smallest and largest distance in some panels: `0.7 to 4.4 %`."""
     found = 100 * agreement.loc[agreement["panel"].isin(names), "rms_log_ratio"]
     return f"{found.min():.2g} to {found.max():.2g} %"
 
 
 def missed(agreement: pd.DataFrame) -> str:
-    """Returns the curves by epochs that are farther than LIMIT from the paper's."""
+    """Returns the curves by epochs whose distance exceeds LIMIT."""
     far = agreement[(agreement["rms_log_ratio"] > LIMIT) & (agreement["panel"] != "fig2b_bottom")]
     return ", ".join(f"{row.series} in {row.panel.partition('_')[0]} ({row.rms_log_ratio:.2g})" for row in far.itertuples()) or "none"
 
 
 def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Returns what was run for fewer epochs, seeds or points than the paper or our aim has, a sentence each."""
+    """Returns a sentence for each result with fewer epochs or points than the paper, or fewer seeds than ENOUGH_SEEDS."""
 
     def fewer(seeds: int) -> list[str]:
         return [f"{seeds} of {ENOUGH_SEEDS} seeds"] if seeds < ENOUGH_SEEDS else []
@@ -163,35 +168,36 @@ def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def final(costs: pd.DataFrame, experiment: str, settings: str = "best") -> pd.Series:
-    """Returns the final costs of the paper's optimizers in an experiment, lowest first; its column `passes` must be the same for all."""
+    """Returns the final costs of the paper's optimizers except SFO in an experiment, lowest first, of the longest runs."""
     table = costs[(costs["experiment"] == experiment) & (costs["settings"] == settings) & ~costs["optimizer"].isin(["AdaMax", "SFO"])]
     return table[table["passes"] == table["passes"].max()].set_index("optimizer")["cost"].sort_values()
 
 
 def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str = "rms_log_ratio") -> str:
-    """Returns how far our curve of one series is from the paper's, to two digits.
+    """Returns the distance of one series to the paper's, to two digits.
 
     Args:
         agreement: the table.
-        reading: the column; rms_evaluated, rms_with_penalty and rms_after_the_pass tell when the cost may have been taken.
+        panel, optimizer: of the series.
+        reading: a column of distances; see `scripts.analysis.agreement.agreement`.
     """
     return f"{agreement[(agreement['panel'] == panel) & (agreement['optimizer'] == optimizer)][reading].item():.2g}"
 
 
 def ours(experiment: str, optimizer: str, x: int | None = None, settings: str = "paper") -> float:
-    """Returns the cost of a tracked run at x, or at its end; geometric mean over seeds."""
+    """Returns the cost of a tracked run at x, by default the last; geometric mean over seeds."""
     curve = geometric_mean(read_runs(REFERENCE, experiment, settings).query("optimizer == @optimizer"))
     return curve.iloc[-1] if x is None else curve[x]
 
 
 def theirs(experiment: str, optimizer: str, x: int | None = None) -> float:
-    """Returns the paper's cost at x, or at the end of the curve; Adam's in figure 2b rescaled."""
+    """Returns the paper's cost at x, by default the last; Adam's in figure 2b is rescaled."""
     curve = paper_curves(experiment).query("optimizer == @optimizer").set_index("x")["y"].sort_index()
     return curve.iloc[-1] if x is None else curve[x]
 
 
 def moments_by_layer(root: Path) -> pd.DataFrame:
-    """Returns Adam's vhat by layer after the last epoch of the runs of figure 3: its median, and the share that eps decides."""
+    """Returns, by layer after the last epoch of figure 3's runs, the median of Adam's vhat and the share with sqrt(vhat) < eps."""
     tables = []
     for experiment in ("fig3", "fig3_dropout"):
         adam = read_runs(root, experiment, "paper").query("optimizer == 'Adam'")
@@ -203,14 +209,14 @@ def moments_by_layer(root: Path) -> pd.DataFrame:
 
 
 def lost_points(points: pd.DataFrame) -> dict[str, int]:
-    """Returns how many points of figure 4 the paper draws at 400; and of ours there, how many diverged or exploded and came back."""
+    """Returns how many points of figure 4 the paper plots at 400, and how many of ours there diverged, or exploded and recovered."""
     lost = points[points["published_diverged"]]
     back = ~lost["ours_diverged"] & (lost["ours_peak"] > figure4.EXPLODED)
     return {"points": len(lost), "too": int(lost["ours_diverged"].sum()), "back": int(back.sum())}
 
 
 def by_cell(points: pd.DataFrame) -> pd.DataFrame:
-    """Returns how far figure 4 is from the paper's, for each number of epochs and for each of its panels."""
+    """Returns the agreement with the paper's figure 4, for each number of epochs and for each panel."""
     keys = ["epochs", "beta1", "beta2"]
     tables = [points.groupby(keys[:depth])[list(points)].apply(figure4.agreement).reset_index() for depth in (1, 3)]
     table = pd.concat(tables)[[*keys, *tables[0].columns.drop("epochs")]]
@@ -218,7 +224,7 @@ def by_cell(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def survival(claims: pd.DataFrame) -> pd.DataFrame:
-    """Returns the claims on rankings that were judged with both settings, side by side, each beside the paper's own number."""
+    """Returns the claims on rankings judged under both settings, side by side, with the paper's values."""
     ranked = claims[claims["quantity"].str.startswith(("lead", "training cost over")) & claims["settings"].isin(["paper", "best"])]
     wide = ranked.pivot(index="claim", columns="settings", values=["paper", "value", "verdict"])
     wide.columns = [f"{settings}_{what}" for what, settings in wide.columns]

@@ -1,4 +1,4 @@
-"""Unexplained observations on the published curves, with their numbers, from results/published alone."""
+"""Unexplained observations on the published curves, computed from results/published only."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ def all_oddities() -> list[str]:
 
 
 def figure_1_left() -> str:
-    """Returns how strongly the curves on MNIST wiggle with a period of 6 epochs."""
+    """Describes the curves on MNIST, which wiggle with a period of 6 epochs."""
     found = {name: wiggle(curve.sort_values("x")["y"]).autocorr(6) for name, curve in published("fig1_left").groupby("optimizer")}
     words = " and ".join(f"{found[name]:.2f} ({name})" for name in ("Adam", "SGDNesterov"))
     return (
@@ -24,14 +24,14 @@ def figure_1_left() -> str:
 
 
 def figure_1_right() -> str:
-    """Returns where the curves on IMDB start."""
+    """Describes the first points of the curves on IMDB."""
     start = published("fig1_right").query("x == 0").set_index("optimizer")["y"]
     words = ", ".join(f"{name} at {start[name]:.5f}" for name in ("AdaGrad", "RMSProp", "Adam"))
     return f"Figure 1, IMDB: the first points ({words}) lie above ln 2 = {np.log(2):.5f}, the cost of weights that are zero."
 
 
 def figure_2b() -> str:
-    """Returns what Adam's values from x = 8 on become when multiplied by 2.3 (x - 7)."""
+    """Describes Adam's values from x = 8 on, multiplied by 2.3 (x - 7)."""
     table = pd.read_csv(RESULTS / "published" / "fig2b_adam_rescaling.csv").query("x >= 8")
     times = table["y_plotted"] * 2.3 * (table["x"] - 7)
     curves = paper_curves("fig2b").pivot(index="x", columns="optimizer", values="y").dropna()
@@ -44,7 +44,7 @@ def figure_2b() -> str:
 
 
 def figure_2b_by_time() -> str:
-    """Returns how often the abscissa of the lower panel is a multiple of the epoch."""
+    """Describes the abscissa of the lower panel, a multiple of the epoch."""
     parts = []
     for optimizer, factor in (("Adam", 1), ("SFO", 5)):
         curves = (of_optimizer(published(panel), optimizer)["x"].sort_values() for panel in panels("fig2")[1:])
@@ -54,14 +54,14 @@ def figure_2b_by_time() -> str:
 
 
 def figure_3() -> str:
-    """Returns the first points with and without dropout."""
+    """Describes the first points with and without dropout."""
     without, dropout = (published(experiment).query("x == 0").set_index("optimizer")["y"] for experiment in ("fig3", "fig3_dropout"))
     words = ", ".join(f"{name} {without[name]:.2f} against {dropout[name]:.2f}" for name in ("Adam", "SGDNesterov"))
     return f"Figure 3: at x = 0 the cost without dropout is higher than with it ({words}), although dropout adds noise to the cost."
 
 
 def figure_4() -> str:
-    """Returns how many points sit at 400."""
+    """Describes the points at a loss of 400."""
     loss = pd.read_csv(RESULTS / "published" / "fig4.csv")["loss"]
     stuck = loss[loss.between(200, 390, inclusive="neither")]
     return (

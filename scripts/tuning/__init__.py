@@ -1,1 +1,1 @@
-"""Sums up grids and candidates (`python -m scripts.tuning`), and what they tell about settings that the paper leaves out."""
+"""Summarises grids and candidates (`python -m scripts.tuning`), and infers settings that the paper does not state."""

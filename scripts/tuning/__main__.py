@@ -1,7 +1,7 @@
-"""Sums up the runs of `make tune-*` in results/tuning/EXPERIMENT.csv: `python -m scripts.tuning fig1_left fig4 ...`.
+"""Summarises the runs of `make tune-*` in results/tuning/EXPERIMENT.csv: `python -m scripts.tuning fig1_left fig4 ...`.
 
-Reads the runs of settings=search, grid and whatever else begins with grid, and prints, for each optimizer, the members that come closest
-to the paper and those that end lowest. Most settings of the experiment files come from there.
+Reads the runs of settings=search* and grid*. Prints, for each optimizer, the members closest to the paper and those with the lowest
+final cost, the source of most settings in the experiment files.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from scripts.analysis.runs import REFERENCE, RUNS, configuration, short
 from scripts.analysis.tuning import COLUMNS, TUNING, read_tuning, tried
 from scripts.arguments import one_sentence_errors, write_table
 
-# Keys of an identity that are no candidates for what the paper leaves out.
+# Keys of an identity that are not unknowns of the paper.
 NOT_OPEN = ("experiment", "settings", "evaluate_every", "precision", "second_moments")
 
 
 def varied(run: Run, configured: dict[str, str]) -> dict[str, str]:
-    """Returns the settings in which all members of a run differ from the tracked run, by short keys.
+    """Returns the settings in which a whole run differs from the tracked run, by short keys.
 
     Args:
-        run: whose lists are left out: their values stand with the members.
-        configured: the settings of the tracked run, as from `configuration`.
+        run: its list-valued settings, which differ between members, are left out.
+        configured: settings of the tracked run, from `configuration`.
     """
     flat = pd.json_normalize(run.identity).iloc[0].items()
     differing = {short(key): str(value) for key, value in flat if not isinstance(value, list) and not key.startswith(NOT_OPEN)}
@@ -38,10 +38,10 @@ def varied(run: Run, configured: dict[str, str]) -> dict[str, str]:
 
 
 def summarise(run: Run) -> pd.DataFrame:
-    """Returns one line for each member of a run; costs are those of the last epoch.
+    """Returns a row per member of a run, with the costs of the last epoch.
 
-    The objective is what the optimizer minimises: cost with the noise on, plus penalty. The wiggle is the standard deviation
-    of the cost from epoch to epoch around its trend, relative to the cost.
+    The objective is what the optimizer minimises: cost with noise on plus penalty. The wiggle is the standard deviation of ln(cost) around
+    its trend.
     """
     paper, lines = paper_curves(run.experiment), []
     paper = paper[paper["optimizer"] == run.optimizer]
@@ -55,7 +55,7 @@ def summarise(run: Run) -> pd.DataFrame:
 
 
 def summarise_figure_4(run: Run) -> pd.DataFrame:
-    """Returns the published points that a candidate for figure 4 has, and how far it is from each, in nats."""
+    """Returns the published points that a candidate for figure 4 covers, with the differences in nats."""
     (override,) = run.overrides
     key = override.partition("=")[0]
     value = pd.json_normalize(run.identity | run.extent).iloc[0][key]
@@ -64,7 +64,16 @@ def summarise_figure_4(run: Run) -> pd.DataFrame:
 
 
 def line_panel(experiment: str, runs: list[Run], keep: bool) -> None:
-    """Writes the table of one experiment with line panels, and prints its best members."""
+    """Writes the tuning table of one experiment with line panels, and prints its best members.
+
+    Args:
+        experiment: its name.
+        runs: its grids and candidates.
+        keep: whether to keep rows of other candidates in an existing table.
+
+    Raises:
+        RecordError: two runs have the same candidate.
+    """
     table = pd.concat([summarise(run) for run in runs], ignore_index=True)
     keys = ["optimizer", "settings", "seed", "passes", *tried(table)]
     if len(twice := table[table.duplicated(keys)]):
@@ -84,7 +93,7 @@ def line_panel(experiment: str, runs: list[Run], keep: bool) -> None:
 
 
 def figure_4(runs: list[Run]) -> None:
-    """Writes the table of figure 4's candidates, and prints how far each is from the paper."""
+    """Writes the tuning table of figure 4, and prints each candidate's distance to the paper."""
     table = pd.concat([summarise_figure_4(run) for run in runs if run.settings == "search"])
     columns = ["setting", "value", "beta1", "beta2", "bias_correction", "alpha", "published", "ours", "difference"]
     write_table(table[columns], TUNING / "fig4.csv", "%.6g")
@@ -94,11 +103,11 @@ def figure_4(runs: list[Run]) -> None:
 
 
 def main() -> None:
-    """Writes the table of each experiment named on the command line."""
+    """Writes the tuning table of each experiment named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("experiments", nargs="+")
     parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
-    parser.add_argument("--keep", action="store_true", help="keep the lines of other candidates that the tables have")
+    parser.add_argument("--keep", action="store_true", help="keep rows of other candidates in existing tables")
     arguments = parser.parse_args()
     with one_sentence_errors():
         for experiment in arguments.experiments:

@@ -1,7 +1,7 @@
-"""What the paper leaves out, and what its curves tell about it: results/unknowns.csv.
+"""Settings that the paper does not state, inferred from its curves: results/unknowns.csv.
 
-For each setting that the tuning tables vary, the least distance to the published curve is taken for each value tried, over the same
-learning rates and with all other settings the same. How much farther the next candidate is tells how sharply the curve determines it.
+For each setting in the tuning tables, every value tried gets the smallest distance to the published curve, over the same learning rates and
+with equal other settings. The sharpness, the second smallest distance over the smallest, tells how well the curve determines the setting.
 """
 
 from functools import reduce
@@ -18,28 +18,27 @@ COLUMNS = (
     "panel", "optimizer", "setting", "unit", "passes", "used", "with", "closest", "distance", "next", "next_distance", "sharpness",
     "candidates", "evidence",
 )  # fmt: skip
-# Keys of a configuration that the paper leaves open for all optimizers of a panel, and for each optimizer that has them. What it says of a
-# panel, such as half of IMDB's features dropped, is 0 or stands in SAID.
+# Configuration keys that the paper leaves open, per panel and per optimizer; SAID: exceptions that it states.
 OF_PANELS = ("examples", "features", "start", "initial_std", "contrast", "regulariser", "dropout", "input_dropout", "l2", "shuffle")
 OF_OPTIMIZERS = ("schedule", "lr", "beta1", "beta2", "eps", "rho", "momentum", "minibatches")
 SAID = {("fig1_right", "dropout")}
-# When the published cost is taken, by the column of agreement.csv; judged where as many points were evaluated.
+# The moments at which the published cost may be taken, by column of agreement.csv; needs at least ENOUGH evaluated points.
 ENOUGH = 5
 READINGS = {
     "rms_evaluated": "during the pass",
     "rms_with_penalty": "during the pass, with the penalty",
     "rms_after_the_pass": "after the pass, noise off",
 }
-# The same for figure 4, by the columns of runs.
+# The same for figure 4, by column of the runs.
 READINGS_4 = {"cost": "during the last pass", "train_cost": "after it, training images", "test_cost": "after it, test images"}
-# Settings whose members show how the final cost depends on the learning rate tell nothing about the paper's.
+# A grid tuned for low final costs, not a candidate for the paper's settings.
 ANNEALED = "grid_annealed"
-# The candidate of figure 4 that is as conf/experiment/fig4.yaml has it.
+# The candidate of figure 4 that equals conf/experiment/fig4.yaml.
 CONFIGURED = ("model.initial_std", 0.003)
 
 
 def normal(settings: dict[str, str]) -> dict[str, str]:
-    """Returns the same settings with numbers as Python writes them, the decay as a part of its schedule, and no limit as `all`."""
+    """Returns the settings in normal form: numbers by %g, None as `all`, the decay joined to schedule=exponential_pass."""
     settings = {key: "all" if value == "None" else _number(value) for key, value in settings.items()}
     decay = settings.pop("decay", "")
     if settings.get("schedule") == "exponential_pass":
@@ -55,7 +54,7 @@ def _number(text: str) -> str:
 
 
 def varied_columns(given: pd.DataFrame) -> pd.DataFrame:
-    """Returns the columns of settings that were varied, those that were always varied together as one: `stage2, stage3`."""
+    """Returns the columns that vary; columns that always vary together become one: `stage2, stage3`."""
     columns: dict[tuple, list[str]] = {}
     for column in given:
         codes = tuple(pd.factorize(given[column])[0])
@@ -65,15 +64,15 @@ def varied_columns(given: pd.DataFrame) -> pd.DataFrame:
 
 
 def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> list[dict]:
-    """Returns a line for each setting with several values: the least distance of each, all other settings being the same.
+    """Returns a row for each setting with several values: the smallest distance of each value, with equal other settings.
 
-    Of the other settings, those that are used are preferred, then those with which most values were tried. Step sizes are those at which
-    all values were tried; each counts with its best where there is none.
+    Prefers other settings that agree with `used`, then those with which most values were tried. Compares values at their common learning
+    rates, or, if there are none, each at its best.
 
     Args:
-        given: a row for each member that was trained, a column of texts for each setting.
+        given: a row per trained member, a column of strings per setting.
         distances: of the members.
-        used: the values of the settings that are used.
+        used: the tracked run's settings.
     """
     alone, used_alone, lines = given, used, []
     given = varied_columns(given)
@@ -97,7 +96,7 @@ def profile(given: pd.DataFrame, distances: pd.Series, used: dict[str, str]) -> 
 
 
 def ranking(least: pd.Series) -> dict:
-    """Returns the closest value, the next one, and all, from distances by value in ascending order."""
+    """Returns the closest value, the next one, and all candidates, from distances by value in ascending order."""
     return {
         "closest": least.index[0],
         "distance": least.iloc[0],
@@ -108,10 +107,9 @@ def ranking(least: pd.Series) -> dict:
 
 
 def of_line_panel(path: Path) -> list[dict]:
-    """Returns the unknowns of a line panel, from its tuning table; Adam in figure 2b is compared with the rescaled curve.
+    """Returns the unknowns of an experiment with line panels, from its tuning table; excludes annealed grids.
 
-    Only members with as many epochs are compared. A setting that a line does not name has its configured value. Learning rates that are
-    annealed, to end low, tell nothing about the paper's.
+    Compares members with the same number of epochs. An empty cell means the configured value.
     """
     table = read_tuning(path).query("settings != @ANNEALED")
     names = tried(table)
@@ -121,13 +119,17 @@ def of_line_panel(path: Path) -> list[dict]:
         given = pd.DataFrame([normal(configured | row[names].dropna().to_dict()) for _, row in rows.iterrows()], index=rows.index)
         for line in profile(given, rows["rms_log_ratio"], normal(configured)):
             line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "passes": passes}
-            # Of a setting that was varied over fewer and over more passes, those over more.
+            # A setting varied in runs of different lengths: the longest counts.
             found[optimizer, line["setting"]] = line | {"evidence": f"tuning/{path.name}"}
     return list(found.values())
 
 
 def without_candidates(known: set[tuple[str, str, str]]) -> list[dict]:
-    """Returns a line, with only the value used, for each open key of a panel's Adam or of an optimizer that is not among those known."""
+    """Returns a row, with only the value used, for each open key without candidates.
+
+    Args:
+        known: (panel, optimizer, key) with candidates.
+    """
     lines = []
     for panel in dict.fromkeys(panel.experiment for panel in panels()):
         for optimizer in sorted(published(panel)["optimizer"].unique()):
@@ -141,23 +143,23 @@ def without_candidates(known: set[tuple[str, str, str]]) -> list[dict]:
 
 
 def _is_open(panel: str, key: str, used: dict[str, str]) -> bool:
-    """Returns whether the paper leaves a key of a panel open, and it has an effect."""
+    """Returns whether a panel's key has an effect and the paper leaves it open."""
     if key in ("dropout", "input_dropout"):
         return used[key] != "0" and (panel, key) not in SAID
     return not (key == "initial_std" and used.get("start", "normal") != "normal")
 
 
 def when_costs_are_taken(agreement: pd.DataFrame) -> list[dict]:
-    """Returns a line for each series on when the cost is taken, at the epochs that were evaluated.
+    """Returns a row for each series on when the published cost is taken, from evaluated epochs.
 
     Args:
         agreement: the table of results/agreement.csv.
     """
     table = agreement.drop_duplicates(["experiment", "optimizer"], keep="last")
     lines = []
-    judged = table[(table["evaluated_points"] >= ENOUGH) & (table["experiment"] != "fig2b")]  # where the numbers themselves are in doubt
+    judged = table[(table["evaluated_points"] >= ENOUGH) & (table["experiment"] != "fig2b")]  # figure 2b's numbers are in doubt
     for _, row in judged.iterrows():
-        least = row[list(READINGS)].astype(float).rename(READINGS).drop_duplicates().sort_values()  # no penalty: as without
+        least = row[list(READINGS)].astype(float).rename(READINGS).drop_duplicates().sort_values()  # no penalty: two are equal
         what = {"panel": row["panel"], "optimizer": row["optimizer"], "setting": "when the cost is taken"}
         what |= {"unit": "rms log ratio", "passes": row["passes"]}
         lines.append(what | ranking(least) | {"used": "during the pass", "evidence": "agreement.csv"})
@@ -165,7 +167,7 @@ def when_costs_are_taken(agreement: pd.DataFrame) -> list[dict]:
 
 
 def of_figure_4(path: Path) -> list[dict]:
-    """Returns the unknowns of figure 4, each varied alone; distances are medians over eight settings."""
+    """Returns the unknowns of figure 4, each varied alone; distances are medians over the points, in nats."""
     table = pd.read_csv(path)
     medians = table["difference"].abs().groupby([table["setting"], table["value"]]).median()
     lines, configured = [], configuration(REFERENCE, "fig4", "Adam")
