@@ -24,8 +24,8 @@ from scripts.report import charts
 from scripts.report.__main__ import interactive
 
 # Of your runs: black, then Tol's palette.
-COLOURS = ("#000000", "#882255", "#999933", "#44AA99", "#661100", "#6699CC", "#AA4466")
-TITLE = "thick: your runs; thin: the tracked runs, learning rates inferred from the paper's curves; dashed: the paper's"
+COLOURS = ("#000000", "#999933", "#661100", "#44AA99", "#882255", "#6699CC", "#AA4466")
+TITLE = "thick: your runs; thin: the tracked runs\ndashed: the paper's curves"
 
 
 def compare(run: Run) -> str:
@@ -94,7 +94,7 @@ def series(run: Run) -> list[tuple[str, pd.DataFrame]]:
     if run.experiment not in figure4.EPOCHS:
         return [(", ".join([*shared, *values]), rows) for values, rows in _members(run.table(), run.hyperparameters)]
     rows = figure4.rows_after(run, figure4.EPOCHS[run.experiment])
-    members = _members(rows, [key for key in run.hyperparameters if key not in figure4.MEASURED])
+    members = _members(rows, [key for key in run.hyperparameters if key not in figure4.DRAWN])
     return [(", ".join([*shared, *values]), figure4.measured(rows)) for values, rows in members]
 
 

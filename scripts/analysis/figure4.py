@@ -16,7 +16,7 @@ LOSSES = (95, 140)  # the paper's axis
 DIVERGED = 400.0
 EXPLODED = 1e10  # nats, the mean over an epoch; see report.md: a bound that was set after the paper's 400s and ours had been compared
 NOISE = 0.5  # nats: two losses nearer than that count as equal, for rounding alone moves single ones as far
-MEASURED = ["lr", "beta1", "beta2", "bias_correction", "momentum", "rho"]  # the hyper-parameters that `measured` reads
+DRAWN = ["lr", "beta1", "beta2", "momentum", "rho"]  # the hyper-parameters of the abscissa and of the cells
 SETTINGS = ["epochs", "beta1", "beta2", "bias_correction", "alpha"]
 
 
@@ -53,7 +53,7 @@ def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
         reading: the column of the loss: `cost`, the mean over the last epoch before each step, or another such as `train_cost`.
     """
     table = table.reset_index(drop=True)
-    given = table.reindex(columns=MEASURED)
+    given = table.reindex(columns=[*DRAWN, "bias_correction"])
     momentum = given["momentum"].astype(float)
     return pd.DataFrame(
         {

@@ -51,7 +51,7 @@ def draw_ours_alone(axis: Axes, ours: pd.DataFrame, optimizer: str, beta2: float
 
 
 def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path, own: Sequence[panels.Series] = ()) -> None:
-    """Draws all panels to stem.png and stem.svg; further runs, `own`, thick in the cells of their betas, dashed if not corrected."""
+    """Draws all panels to stem.png and stem.svg; further runs, `own`, thick in the cells of their betas."""
     paper = published()
     others = [optimizer for optimizer in ("AdaMax", "RMSProp") if (ours["optimizer"] == optimizer).any()]
     rows = [(epochs, beta1) for epochs in EPOCHS.values() for beta1 in BETA1S]
@@ -64,8 +64,7 @@ def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path, own: Sequence[panels
             cell = [in_cell(table, epochs, beta1, beta2) for table in (adam, paper)]
             draw_panel(axis, *cell)
             for series in own:
-                for corrected, line in in_cell(series.rows, epochs, beta1, beta2).groupby("bias_correction"):
-                    draw_losses(axis, line, color=series.colour, linewidth=2.2, marker=".", linestyle="-" if corrected else "--")
+                draw_losses(axis, in_cell(series.rows, epochs, beta1, beta2), color=series.colour, linewidth=2.2, marker=".")
             axis.set_title(f"Adam, $\\beta_2$={beta2}", fontsize=9)
             if cell[0].empty:
                 axis.text(-3, 132, "not run", ha="center", fontsize=9)

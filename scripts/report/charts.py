@@ -96,17 +96,18 @@ def sweep_chart(beta1: float, beta2: float, points: pd.DataFrame, ours: pd.DataF
     for epochs in figure4.EPOCHS.values():
         both, adam = (figure4.in_cell(table, epochs, beta1, beta2) for table in (points, of_optimizer(ours, "Adam")))
         seeds, traces = adam["seed"].nunique(), []
-        shown = [(corrected, False, Series(name, CORRECTED[corrected], adam)) for corrected, name in NAMES.items()]
-        shown += [(corrected, True, series) for series in own for corrected in NAMES if (series.rows["bias_correction"] == corrected).any()]
+        shown = [(corrected, False, Series(name, CORRECTED[corrected], adam.query("bias_correction == @corrected")))
+                 for corrected, name in NAMES.items()]  # fmt: skip
+        shown += [(series.rows["bias_correction"].any(), True, series) for series in own]
         for corrected, yours, (name, colour, rows) in shown:
-            rows = figure4.in_cell(rows, epochs, beta1, beta2).query("bias_correction == @corrected")
+            rows = figure4.in_cell(rows, epochs, beta1, beta2)
             mean = rows.groupby("alpha")["loss"].mean().replace(np.inf, figure4.DIVERGED)
             paper = both[both["bias_correction"] == corrected].set_index("alpha")["published"].sort_index()
-            lines = [(mean, 3.5, "solid" if corrected else "dot")] if yours else [(mean, 2.2, "solid"), (paper, 1.2, "dash")]
+            lines = [(mean, 3.5, "solid")] if yours else [(mean, 2.2, "solid"), (paper, 1.2, "dash")]
             for losses, width, dash in lines:
                 where = pd.Series([f"learning rate {alpha:g}" for alpha in losses.index], losses.index)
                 facts = hover(where, mean, paper, rows["seed"].nunique())
-                traces.append(trace(losses, name, colour, width, dash, facts) | {"mode": "lines+markers", "showlegend": dash != "dash"})
+                traces.append(trace(losses, name, colour, width, dash, facts) | {"mode": "lines+markers", "showlegend": dash == "solid"})
         found = figure4.agreement(both)
         distance = {"points compared": f"{found['compared']:.0f} of {len(both)}", "median difference, nats": f"{found['median']:.2g}"}
         distance |= {"divergence agrees": f"{found['divergence']:.0%}", "seeds": seeds}
