@@ -9,7 +9,7 @@ ARGS ?=
 SCALE ?= full
 # What launches the runs: empty for this machine, or a file of conf/hydra/launcher, such as slurm.
 LAUNCHER ?=
-# The CSV or folder of runs that `make compare` and `make promote` take.
+# The CSV or folder of runs that `make plot`, `make compare` and `make promote` take.
 RUN ?= results/runs
 # A part for a GPU stops after so many minutes.
 MINUTES ?= 10
@@ -66,8 +66,11 @@ reproduce-gpu: $(GPU) ## Train figures 2 to 4 on a GPU, in parts of MINUTES=10 a
 verify: setup ## Compute a small part of the tracked results anew and say whether it agrees: 3 minutes of 2 cores
 	$(PY) -m scripts.verify $(ARGS)
 
-compare: setup ## Print how far your own runs are from the paper's curves: all, or make compare RUN=results/runs/fig1_left
-	$(PY) -m scripts.compare "$(RUN)"
+plot: setup ## Draw your own runs over the paper's curves and the tracked runs: all, or make plot RUN=results/runs/fig1_left
+	$(PY) -m scripts.plot "$(RUN)"
+
+compare: setup ## Print how far your own runs are from the paper's curves, without drawing
+	$(PY) -m scripts.plot --no-figures "$(RUN)"
 
 promote: setup ## Track your own runs: all, or make promote RUN=results/runs/fig1_left/paper
 	$(PY) -m scripts.promote "$(RUN)"
@@ -93,4 +96,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint $(REPRODUCE) $(TUNE) $(GPU) reproduce-gpu verify compare promote bench bench-optim bench-sfo figures report clean
+.PHONY: help setup test lint $(REPRODUCE) $(TUNE) $(GPU) reproduce-gpu verify plot compare promote bench bench-optim bench-sfo figures report clean

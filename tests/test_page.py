@@ -176,7 +176,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(browser, tables):
-    browser.open(report.interactive(numbers.context(tables), charts.figures(tables["fig4_points"])))
+    browser.open(report.interactive(numbers.context(tables), charts.figures()))
     return browser
 
 

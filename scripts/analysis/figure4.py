@@ -14,8 +14,9 @@ EPOCHS = {"fig4": 10, "fig4_100": 100}
 BETA1S, BETA2S = (0.0, 0.9), (0.99, 0.999, 0.9999)
 LOSSES = (95, 140)  # the paper's axis
 DIVERGED = 400.0
-EXPLODED = 1e10  # nats, mean over an epoch; chosen after comparing the paper's 400s with our runs (report.md)
-NOISE = 0.5  # nats; closer losses count as equal: rounding alone moves single ones that far
+EXPLODED = 1e10  # nats, the mean over an epoch; see report.md: a bound that was set after the paper's 400s and ours had been compared
+NOISE = 0.5  # nats: two losses nearer than that count as equal, for rounding alone moves single ones as far
+DRAWN = ["lr", "beta1", "beta2", "momentum", "rho"]  # the hyper-parameters of the abscissa and of the cells
 SETTINGS = ["epochs", "beta1", "beta2", "bias_correction", "alpha"]
 
 
@@ -52,7 +53,7 @@ def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
         reading: the column of the loss: `cost`, the mean during the last epoch, or another, such as `train_cost`.
     """
     table = table.reset_index(drop=True)
-    given = table.reindex(columns=["lr", "beta1", "beta2", "bias_correction", "momentum", "rho"])
+    given = table.reindex(columns=[*DRAWN, "bias_correction"])
     momentum = given["momentum"].astype(float)
     return pd.DataFrame(
         {
@@ -67,6 +68,11 @@ def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
             "peak": table.get("peak"),
         }
     )
+
+
+def in_cell(table: pd.DataFrame, epochs: int, beta1: float, beta2: float) -> pd.DataFrame:
+    """Returns the rows of one cell of the figure; rows without a beta belong to every cell."""
+    return table[(table["epochs"] == epochs) & (table["beta1"].fillna(beta1) == beta1) & (table["beta2"].fillna(beta2) == beta2)]
 
 
 def mean_over_seeds(losses: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from scripts.analysis.published import RESULTS, panels
 from scripts.analysis.runs import REFERENCE
 from scripts.analysis.tuning import TUNING, read_tuning
 from scripts.arguments import one_sentence_errors, parser, places
-from scripts.figures import figure4, moments, properties, sensitivity, sfo
+from scripts.figures import figure4, moments, paper, properties, sensitivity, sfo
 from scripts.figures.panels import draw
 
 
@@ -61,13 +61,19 @@ def main() -> None:
     """Draws the figures named on the command line, or all."""
     arguments = parser(__doc__)
     arguments.add_argument("names", nargs="*", help=f"of {', '.join(FIGURES)}; default: all")
+    style = "overlaid: ours over the paper's curves; paper: both side by side, drawn as in the paper"
+    arguments.add_argument("--style", choices=("overlaid", "paper"), default="overlaid", help=style)
     with one_sentence_errors():
         given = arguments.parse_args()
-        if unknown := [name for name in given.names if name not in FIGURES]:
-            raise ValueError(f"{unknown[0]} is not a figure: choose from {', '.join(FIGURES)}")
+        drawable = FIGURES if given.style == "overlaid" else [*paper.LAYOUTS, "fig4"]
+        if unknown := [name for name in given.names if name not in drawable]:
+            raise ValueError(f"{unknown[0]} is not a figure: choose from {', '.join(drawable)}")
         root, results = places(given.runs)
-        for name in given.names or FIGURES:
-            FIGURES[name](root, results / "figures")
+        for name in given.names or drawable:
+            if given.style == "paper":
+                paper.draw(name, root, results / "figures")
+            else:
+                FIGURES[name](root, results / "figures")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Rows are values of beta1, columns values of beta2: first after 10 epochs (fig4; 
 addition follows: AdaMax and RMSProp with momentum after 10 epochs. A published loss of 400 means divergence.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from experiments.records import display_path
-from scripts.analysis.figure4 import BETA1S, BETA2S, DIVERGED, EPOCHS, LOSSES, measured, published, sweeps
+from scripts.analysis.figure4 import BETA1S, BETA2S, DIVERGED, EPOCHS, LOSSES, in_cell, measured, published, sweeps
 from scripts.figures import panels
 
 COLOURS = {True: "#D55E00", False: "#009E73"}
@@ -48,8 +49,8 @@ def draw_ours_alone(axis: Axes, ours: pd.DataFrame, optimizer: str, beta2: float
     axis.set_title(f"{optimizer}, {letter}={beta2}", fontsize=9)
 
 
-def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
-    """Draws all panels to stem.png and stem.svg."""
+def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path, own: Sequence[panels.Series] = ()) -> None:
+    """Draws all panels to stem.png and stem.svg; further runs, `own`, thick in the cells of their betas."""
     paper = published()
     others = [optimizer for optimizer in ("AdaMax", "RMSProp") if (ours["optimizer"] == optimizer).any()]
     rows = [(epochs, beta1) for epochs in EPOCHS.values() for beta1 in BETA1S]
@@ -59,8 +60,10 @@ def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
     for row, (epochs, beta1) in zip(axes, rows, strict=False):
         row[0].set_ylabel(f"{epochs} epochs, $\\beta_1$={beta1}\nloss, nats per image")
         for axis, beta2 in zip(row, BETA2S, strict=True):
-            cell = [t[(t["epochs"] == epochs) & (t["beta1"] == beta1) & (t["beta2"] == beta2)] for t in (adam, paper)]
+            cell = [in_cell(table, epochs, beta1, beta2) for table in (adam, paper)]
             draw_panel(axis, *cell)
+            for series in own:
+                draw_losses(axis, in_cell(series.rows, epochs, beta1, beta2), color=series.colour, linewidth=2.2, marker=".")
             axis.set_title(f"Adam, $\\beta_2$={beta2}", fontsize=9)
             if cell[0].empty:
                 axis.text(-3, 132, "not run", ha="center", fontsize=9)
@@ -77,6 +80,8 @@ def draw_sweeps(ours: pd.DataFrame, title: str, stem: Path) -> None:
     handles += [plt.Line2D([], [], color="black", marker="o", fillstyle=style, linestyle="--") for style in ("full", "none")]
     handles += [plt.Line2D([], [], color="black", marker="x", linestyle="")]
     labels = ["Adam, bias corrected", "Adam, not corrected", "the paper's, corrected", "the paper's, not corrected", "diverged"]
+    handles += [plt.Line2D([], [], color=series.colour, linewidth=2.2) for series in own]
+    labels += [series.label for series in own]
     if others:
         handles += [plt.Line2D([], [], color=colour) for colour in COLOURS_ALONE.values()]
         handles += [plt.Line2D([], [], color="black", linestyle=":"), plt.Line2D([], [], color="grey", linewidth=4, alpha=0.4)]

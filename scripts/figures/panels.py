@@ -1,7 +1,8 @@
 """Draws the line figures in the paper's layout: our mean and range over seeds; published curves dashed, in a darker shade."""
 
-import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 
@@ -17,7 +18,7 @@ from data.files import atomic_write
 from experiments.records import display_path
 from scripts.analysis.distances import geometric_mean
 from scripts.analysis.published import Panel, published, rescaled
-from scripts.analysis.runs import REFERENCE, by_time, diverged, of_optimizer, read_runs
+from scripts.analysis.runs import by_time, diverged, of_optimizer, read_runs
 
 # One colour per optimizer in all figures (Okabe & Ito's palette for colour-blind readers).
 COLOURS = {
@@ -36,46 +37,67 @@ SETTINGS = {
     "all_images": "all 60,000 images",
     "quick": "a quick run: fewer images and epochs",
 }
-# For other optimizers, in alphabetical order (Tol's palette).
-FURTHER_COLOURS = ("#999933", "#882255", "#44AA99", "#661100", "#6699CC", "#AA4466", "#888888")
+
+
+class Series(NamedTuple):
+    """A run of your own with one setting; `rows` are from `Run.table`, or for figure 4 from `figure4.measured`."""
+
+    label: str
+    colour: str
+    rows: pd.DataFrame
 
 
 def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder: Path, columns: int = 0) -> None:
-    """Draws the panels to folder/name.png and .svg, if there are runs.
+    """Draws the canonical runs of the panels to folder/name.png and .svg, if there are any.
 
-    A user's runs are drawn over the tracked ones, which are grey. Without runs on real data, those on stand-in data are drawn, labelled
-    and without the published curves.
+    Runs on stand-in data are drawn, labelled and without the published curves, if there are none on real data.
 
     Args:
-        name: of the figure; settings other than `paper` are appended.
-        panels: from left to right, row by row.
-        settings: of the runs; `paper` includes `defaults`.
+        name: of the figure; settings other than `paper` are added to it.
+        panels: from left to right, and row after row.
+        settings: whose runs are drawn.
         root: the folder of the runs.
         folder: the folder of the figure.
         columns: panels per row; 0: all.
     """
-    shown = (settings, "defaults") if settings == "paper" else (settings,)
-    tables = [_real_or_standin(root, panel.experiment, shown) for panel in panels]
+    tables = [_real_or_standin(root, panel.experiment, settings) for panel in panels]
     if all(table.empty for table in tables):
         print(f"{name}: no finished runs of settings={settings} without overrides in {display_path(root)}: nothing to draw")
         return
+    dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
+    title = f"{SETTINGS.get(settings, settings)}\nsolid: ours, mean and range over seeds{dashed}"
+    stem = name if settings == "paper" else f"{name}_{settings}"
+    draw_panels(panels, tables, title, folder / (stem + "_standin" * any(_is_standin(table) for table in tables)), columns)
+
+
+def draw_panels(
+    panels: Sequence[Panel], tables: Sequence[pd.DataFrame], title: str, stem: Path, columns: int = 0, own: Sequence[Series] = ()
+) -> None:
+    """Draws panels to stem.png and stem.svg.
+
+    Args:
+        panels: as in `draw`.
+        tables: the runs of each panel.
+        title: of the figure.
+        stem: of the figure's files.
+        columns: as in `draw`.
+        own: further runs, drawn thick in every panel.
+    """
     columns = columns or len(panels)
     rows = -(-len(panels) // columns)
-    # Small, so that text is legible when shown 700 pixels wide.
-    size = (6.0, 4.2 * rows) if columns == 1 else (4.2 * columns, 4.4 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    # Small, so that text can be read where the picture is 700 pixels wide.
+    width, height = (6.0, 4.2 * rows) if columns == 1 else (4.2 * columns, 4.4 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height + 0.15 * len(own)), layout="constrained", squeeze=False)
     for axis, panel, table in zip(axes.flat, panels, tables, strict=True):
-        _draw_panel(axis, panel, table, pd.DataFrame() if root == REFERENCE else read_runs(REFERENCE, panel.experiment, settings))
-    dashed = "" if all(_is_standin(table) for table in tables) else "; dashed: the paper's curve"
-    figure.suptitle(f"{SETTINGS.get(settings, settings)}\nsolid: ours, mean and range over seeds{dashed}", fontsize=10)
-    stem = name if settings == "paper" else f"{name}_{settings}"
-    save(figure, folder / (stem + "_standin" * any(_is_standin(table) for table in tables)))
+        _draw_panel(axis, panel, table, own)
+    figure.suptitle(title, fontsize=10)
+    save(figure, stem)
 
 
-def _real_or_standin(root: Path, experiment: str, settings: tuple[str, ...]) -> pd.DataFrame:
-    """Returns the runs of an experiment with any of the settings, on real data or, failing that, on stand-in data."""
-    by_source = (pd.concat([read_runs(root, experiment, each, data) for each in settings]) for data in ("real", "standin"))
-    return next((table for table in by_source if not table.empty), pd.DataFrame())
+def _real_or_standin(root: Path, experiment: str, settings: str) -> pd.DataFrame:
+    """Returns the runs of an experiment: those on real data, or, where there are none, on stand-in data."""
+    real = read_runs(root, experiment, settings)
+    return read_runs(root, experiment, settings, "standin") if real.empty else real
 
 
 def save(figure: plt.Figure, stem: Path) -> None:
@@ -103,34 +125,32 @@ def _darker(colour: str) -> tuple[float, ...]:
     return tuple(0.65 * part for part in to_rgb(colour))
 
 
-def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataFrame) -> None:
-    standin = _is_standin(table)
-    paper = published(panel)
-    if panel.by_time:
-        table, tracked = by_time(table), by_time(tracked)
-    known = (*panel.optimizers, "AdaMax")
-    others = sorted(set(table.query("settings == 'defaults'")["optimizer"]) - set(known)) if not table.empty else []
-    colours = dict(zip(others, itertools.cycle(FURTHER_COLOURS))) | COLOURS
-    for optimizer in (*known, *others):
-        colour = colours[optimizer]
+def _draw_series(axis: Axes, ours: pd.DataFrame, log: bool, label: str, colour: str, **style) -> None:
+    """Draws the mean over seeds, their range, and a cross where the first of them diverged."""
+    mean = mean_over_seeds(ours, log)
+    band = ours.groupby("x")["cost"].agg(["min", "max"]).loc[mean.index]
+    if lost := diverged(ours):
+        label += f", {lost} of {ours['member'].nunique()} diverged"
+        axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)
+    axis.plot(mean.index, mean, color=colour, label=label, **{"linewidth": 1.4, "zorder": 3, **style})
+    axis.fill_between(mean.index, band["min"], band["max"], color=colour, alpha=0.2, linewidth=0, zorder=2)
+
+
+def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, own: Sequence[Series]) -> None:
+    standin, paper, other = _is_standin(table), published(panel), rescaled(panel.experiment)
+    table = by_time(table) if panel.by_time else table
+    for optimizer in (*panel.optimizers, "AdaMax"):
+        ours, colour, theirs = of_optimizer(table, optimizer), COLOURS[optimizer], optimizer in panel.optimizers
         if not standin:
-            curve = paper[paper["optimizer"] == optimizer]
-            axis.plot(curve["x"], curve["y"], color=_darker(colour), linewidth=1.1, linestyle=(0, (4, 2)), zorder=4)
-            if not tracked.empty:
-                mean = mean_over_seeds(tracked[tracked["optimizer"] == optimizer], panel.log)
-                axis.plot(mean.index, mean, color="grey", linewidth=2.5, alpha=0.5, zorder=1)
-        for settings, ours in of_optimizer(table, optimizer).groupby("settings", sort=False) if not table.empty else ():
-            mean = mean_over_seeds(ours, panel.log)
-            band = ours.groupby("x")["cost"].agg(["min", "max"]).loc[mean.index]
-            label = optimizer + panel.suffix * (optimizer in panel.optimizers)
-            if lost := diverged(ours):
-                label += f", {lost} of {ours['member'].nunique()} diverged"
-                axis.plot(mean.index[-1:], mean.iloc[-1:], "x", color=colour)  # at the first divergence
-            label += ", defaults" if settings == "defaults" else "" if optimizer in panel.optimizers else " (not in the paper)"
-            style = "-." if settings == "defaults" else "-" if optimizer in panel.optimizers else ":"
-            axis.plot(mean.index, mean, color=colour, linewidth=1.4, label=label, zorder=3, linestyle=style)
-            axis.fill_between(mean.index, band["min"], band["max"], color=colour, alpha=0.2, linewidth=0, zorder=2)
-    other = rescaled(panel.experiment)
+            curve, label = of_optimizer(paper, optimizer), f"{optimizer}, the paper's" if theirs and ours.empty else None
+            axis.plot(curve["x"], curve["y"], color=_darker(colour), label=label, linewidth=1.1, linestyle=(0, (4, 2)), zorder=4)
+        if not ours.empty:
+            label = optimizer + (panel.suffix if theirs else " (not in the paper)")
+            _draw_series(axis, ours, panel.log, label, colour, linestyle="-" if theirs else ":")
+    for series in own:
+        _draw_series(axis, series.rows, panel.log, series.label, series.colour, linewidth=2.2, zorder=5)
+    if own:
+        table = pd.concat([table, *(series.rows for series in own)])
     if not standin:
         axis.plot(other["x"], other["y"], color="black", linewidth=0.8, linestyle=":", zorder=2)
     abscissa = "training time, in epochs of Adam" if panel.by_time else "iterations over entire dataset"
@@ -151,8 +171,6 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, tracked: pd.DataF
         axis.text(0.98, 0.03, f"grey: not run; ours are the first {epochs} epochs", transform=axis.transAxes, ha="right", fontsize=8)
     if standin:
         axis.text(0.5, 0.5, "STAND-IN DATA", transform=axis.transAxes, ha="center", fontsize=24, color="red", alpha=0.4, rotation=20)
-    elif not tracked.empty:
-        axis.plot([], [], color="grey", linewidth=2.5, alpha=0.5, label="tracked in results/reference")
     handles, labels = axis.get_legend_handles_labels()
     if not standin:
         handles += axis.plot([], [], color="black", linewidth=0.8, linestyle=(0, (4, 2)))

@@ -66,7 +66,7 @@ def build(tables: dict[str, pd.DataFrame]) -> dict[Path, str]:
         tables: from `all_tables`, of the tracked runs.
     """
     context, readme = numbers.context(tables), PROJECT / "README.md"
-    page = interactive(context, charts.figures(tables["fig4_points"]))
+    page = interactive(context, charts.figures())
     texts = {RESULTS / name: text for name, text in pages(context).items()}
     return texts | {RESULTS / "report.html": page, readme: with_blocks(readme.read_text(), context)}
 

@@ -1,6 +1,6 @@
 """The charts of the interactive page, as Plotly's JSON: our curves and the paper's, for each of the settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,10 @@ from scripts.analysis.distances import geometric_mean, log_ratios, rms
 from scripts.analysis.published import Panel, panels, paper_curves, published, rescaled
 from scripts.analysis.runs import REFERENCE, by_time, of_optimizer, read_runs
 from scripts.figures.figure4 import COLOURS as CORRECTED
-from scripts.figures.panels import COLOURS
+from scripts.figures.panels import COLOURS, Series
 
-LABELS = ("", "ours: ", "paper: ", "ratio: ", "seeds: ")  # in hover texts
+LABELS = ("", "ours: ", "paper: ", "ratio: ", "seeds: ")  # of what a point shows
+NAMES = {True: "with bias correction", False: "without"}
 TITLES = {
     "fig1": "Figure 1: logistic regression",
     "fig2": "Figure 2: multilayer networks on MNIST",
@@ -22,53 +23,53 @@ TITLES = {
 }
 
 
-def figures(points: pd.DataFrame) -> list[dict]:
-    """Returns the figures, each with `id`, `title`, `views` (the reader's choices) and `charts`.
+def figures() -> list[dict]:
+    """Returns the figures of the tracked runs: `id`, `title`, `views` (what a reader can choose between) and `charts`.
 
-    A chart has `title`, `layout`, `log` (whether y is logarithmic), `range` (of y), and `views`: for each, `traces` and `distances`, a
-    row per series.
-
-    Args:
-        points: the table fig4_points.
+    A chart has `title`, `layout`, whether y is `log`, its `range`, and by view `traces` and `distances`, a row by column for each series.
     """
     found = {name: [panel_chart(panel) for panel in panels(name)] for name in ("fig1", "fig2", "fig3")}
-    ours = figure4.measured(figure4.sweeps(REFERENCE, "paper"))
-    found["fig4"] = [sweep_chart(beta1, beta2, points, ours) for beta1 in figure4.BETA1S for beta2 in figure4.BETA2S]
-    return [{"id": name, "title": TITLES[name], "views": list(charts[0]["views"]), "charts": charts} for name, charts in found.items()]
+    return [figure(name, TITLES[name], charts) for name, charts in (found | {"fig4": sweep_charts()}).items()]
 
 
-def panel_chart(panel: Panel) -> dict:
-    """Returns the chart of one panel."""
-    x = "training time, in epochs of Adam" if panel.by_time else "iterations over entire dataset"
-    layout = {"xaxis": {"title": {"text": x}, "range": panel.x}, "yaxis": {"title": {"text": "training cost"}}}
-    views = {settings: panel_view(panel, read_runs(REFERENCE, panel.experiment, settings)) for settings in ("paper", "best")}
-    return {"title": panel.title, "layout": layout, "log": panel.log, "range": panel.y, "views": views}
+def figure(name: str, title: str, charts: list[dict]) -> dict:
+    """Returns a figure of charts that all have the same views."""
+    return {"id": name, "title": title, "views": list(charts[0]["views"]), "charts": charts}
 
 
-def panel_view(panel: Panel, table: pd.DataFrame) -> dict:
-    """Returns the traces and distances of one panel.
+def panel_chart(panel: Panel, own: Sequence[Series] = ()) -> dict:
+    """Returns the chart of one panel.
 
     Args:
         panel: the panel.
-        table: runs of one of the settings.
+        own: further runs, drawn thick.
     """
+    x = "training time, in epochs of Adam" if panel.by_time else "iterations over entire dataset"
+    layout = {"xaxis": {"title": {"text": x}, "range": panel.x}, "yaxis": {"title": {"text": "training cost"}}}
+    views = {settings: panel_view(panel, read_runs(REFERENCE, panel.experiment, settings), own) for settings in ("paper", "best")}
+    return {"title": panel.title, "layout": layout, "log": panel.log, "range": panel.y, "views": views}
+
+
+def panel_view(panel: Panel, table: pd.DataFrame, own: Sequence[Series] = ()) -> dict:
+    """Returns the traces and distances of one panel and settings."""
     table, traces, distances = by_time(table) if panel.by_time else table, [], []
     plotted, compared, other = published(panel), paper_curves(panel), published(panel)[:0] if panel.by_time else rescaled(panel)
-    for optimizer in (*panel.optimizers, "AdaMax"):
-        ours, *curves = (of_optimizer(each, optimizer) for each in (table, plotted, other, compared))
+    known = (*panel.optimizers, "AdaMax")
+    shown = [(name, False, Series(name + panel.suffix, COLOURS[name], of_optimizer(table, name))) for name in known]
+    for optimizer, yours, (name, colour, ours) in shown + [(series.rows["optimizer"].iloc[0], True, series) for series in own]:
+        curves = [of_optimizer(each, optimizer) for each in (plotted, other, compared)]
         as_plotted, rescaling, paper = (curve.set_index("x")["y"].sort_index() for curve in curves)
         mean = geometric_mean(ours) if len(ours) else pd.Series(dtype=float)
         mean, seeds = mean[np.isfinite(mean)], ours["seed"].nunique() if len(ours) else 0
-        name, colour = optimizer + panel.suffix, COLOURS[optimizer]
         if len(mean):
             at_x = ours.groupby("x")
             low, high = (at_x["cost"].agg(end).loc[mean.index] for end in ("min", "max"))
             fill = {"fill": "toself", "fillcolor": colour, "opacity": 0.18, "hoverinfo": "skip", "showlegend": False}
             traces.append(trace(pd.concat([low, high[::-1]]), name, colour, width=0) | fill)
             where = at_x["pass"].first().loc[mean.index].map("epoch {}".format)
-            dash = "solid" if optimizer in panel.optimizers else "dot"
-            traces.append(trace(mean, name, colour, dash=dash, facts=hover(where, mean, {} if panel.by_time else paper, seeds)))
-        for curve, dash in ((as_plotted, "dash"), (rescaling, "longdashdot")):
+            width, dash = (3.5, "solid") if yours else (2.2, "solid" if optimizer in panel.optimizers else "dot")
+            traces.append(trace(mean, name, colour, width, dash, hover(where, mean, {} if panel.by_time else paper, seeds)))
+        for curve, dash in () if yours else ((as_plotted, "dash"), (rescaling, "longdashdot")):
             where = pd.Series([f"the paper's at x = {x:g}{', rescaled' * (dash != 'dash')}" for x in curve.index], curve.index)
             facts = hover(where, {} if panel.by_time else mean, curve, seeds)
             traces += [trace(curve, name, colour, 1.2, dash, facts) | {"showlegend": not len(mean)}] if len(curve) else []
@@ -78,21 +79,35 @@ def panel_view(panel: Panel, table: pd.DataFrame) -> dict:
     return {"traces": traces, "distances": distances}
 
 
-def sweep_chart(beta1: float, beta2: float, points: pd.DataFrame, ours: pd.DataFrame) -> dict:
+def sweep_charts(own: Sequence[Series] = ()) -> list[dict]:
+    """Returns the charts of figure 4, a chart for each cell of betas.
+
+    Args:
+        own: further runs, drawn thick.
+    """
+    ours = figure4.measured(figure4.sweeps(REFERENCE, "paper"))
+    points = figure4.points(ours, figure4.published())
+    return [sweep_chart(beta1, beta2, points, ours, own) for beta1 in figure4.BETA1S for beta2 in figure4.BETA2S]
+
+
+def sweep_chart(beta1: float, beta2: float, points: pd.DataFrame, ours: pd.DataFrame, own: Sequence[Series]) -> dict:
     """Returns the chart of one cell of figure 4: the loss over the learning rate."""
     views = {}
     for epochs in figure4.EPOCHS.values():
-        cell = "epochs == @epochs and beta1 == @beta1 and beta2 == @beta2"
-        both, adam = points.query(cell), ours.query(f"{cell} and optimizer == 'Adam'")
+        both, adam = (figure4.in_cell(table, epochs, beta1, beta2) for table in (points, of_optimizer(ours, "Adam")))
         seeds, traces = adam["seed"].nunique(), []
-        for corrected, colour in CORRECTED.items():
-            name = "with bias correction" if corrected else "without"
-            mean = adam[adam["bias_correction"] == corrected].groupby("alpha")["loss"].mean().replace(np.inf, figure4.DIVERGED)
+        shown = [(corrected, False, Series(name, CORRECTED[corrected], adam.query("bias_correction == @corrected")))
+                 for corrected, name in NAMES.items()]  # fmt: skip
+        shown += [(series.rows["bias_correction"].any(), True, series) for series in own]
+        for corrected, yours, (name, colour, rows) in shown:
+            rows = figure4.in_cell(rows, epochs, beta1, beta2)
+            mean = rows.groupby("alpha")["loss"].mean().replace(np.inf, figure4.DIVERGED)
             paper = both[both["bias_correction"] == corrected].set_index("alpha")["published"].sort_index()
-            for losses, width, dash in ((mean, 2.2, "solid"), (paper, 1.2, "dash")):
+            lines = [(mean, 3.5, "solid")] if yours else [(mean, 2.2, "solid"), (paper, 1.2, "dash")]
+            for losses, width, dash in lines:
                 where = pd.Series([f"learning rate {alpha:g}" for alpha in losses.index], losses.index)
-                style = {"mode": "lines+markers", "showlegend": dash == "solid"}
-                traces.append(trace(losses, name, colour, width, dash, hover(where, mean, paper, seeds)) | style)
+                facts = hover(where, mean, paper, rows["seed"].nunique())
+                traces.append(trace(losses, name, colour, width, dash, facts) | {"mode": "lines+markers", "showlegend": dash == "solid"})
         found = figure4.agreement(both)
         distance = {"points compared": f"{found['compared']:.0f} of {len(both)}", "median difference, nats": f"{found['median']:.2g}"}
         distance |= {"divergence agrees": f"{found['divergence']:.0%}", "seeds": seeds}
