@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,7 +160,7 @@ def torch_model(name: str) -> nn.Module:
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(2048, 1000), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(1000, 10))
 
 
-def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled: bool = False, **adam: bool) -> Callable[[], None]:
+def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled: bool = False, **adam: Any) -> Callable[[], None]:
     """Returns the leanest loop that users write: a DataLoader over one tensor; on a GPU, minibatches of tensors that lie there.
 
     Args:

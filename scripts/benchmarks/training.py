@@ -51,8 +51,9 @@ class Contestant:
         # The last cores: the first tend to serve interrupts.
         limit = (lambda: os.sched_setaffinity(0, CORES[-cores:])) if hasattr(os, "sched_setaffinity") else None
         pipe, self._errors = subprocess.PIPE, tempfile.TemporaryFile("w+")  # noqa: SIM115  # it lasts as long as the process
-        files = {"stdin": pipe, "stdout": pipe, "stderr": self._errors}
-        self.process = subprocess.Popen(command, cwd=PROJECT, env=environment, preexec_fn=limit, text=True, **files)
+        self.process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, preexec_fn=limit, text=True, stdin=pipe, stdout=pipe, stderr=self._errors
+        )
         self.requests, self.answers = cast(IO[str], self.process.stdin), cast(IO[str], self.process.stdout)
 
     def wait(self) -> None:
