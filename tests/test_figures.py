@@ -11,9 +11,8 @@ from made_up import write_run, write_sweep, write_table
 from scripts.analysis import figure4
 from scripts.analysis.published import panels, published
 from scripts.figures import __main__ as program
-from scripts.figures import moments, sensitivity, sfo
-from scripts.figures import panels as lines
-from scripts.figures.panels import COLOURS, draw
+from scripts.figures import moments, paper, sensitivity, sfo
+from scripts.figures.panels import draw
 
 
 @pytest.fixture
@@ -26,11 +25,6 @@ def drawn(monkeypatch):
     plt.close("all")
 
 
-@pytest.fixture
-def nothing_tracked(monkeypatch, tmp_path):
-    monkeypatch.setattr(lines, "REFERENCE", tmp_path / "nothing")
-
-
 def labels_of(axis) -> list[str]:
     return [text.get_text() for text in axis.get_legend().get_texts()]
 
@@ -39,7 +33,7 @@ def lines_of(axis) -> dict:
     return {line.get_label(): line for line in axis.get_lines()}
 
 
-def test_figure_3_has_the_papers_panels_for_each_half_and_the_second_moments_of_adam(tmp_path, drawn, nothing_tracked):
+def test_figure_3_has_the_papers_panels_for_each_half_and_the_second_moments_of_adam(tmp_path, drawn):
     values = {"vhat_hidden": 1e-12, "below_eps_hidden": 0.25, "vhat_scores": 1e-9, "below_eps_scores": 0.0}
     for experiment in moments.EXPERIMENTS:
         write_run(tmp_path, "Adam", [2.0, 1.0, 0.5], experiment, columns=values, overrides=["passes=3"])
@@ -67,10 +61,7 @@ def test_the_sensitivity_to_the_step_size_has_a_panel_for_each_grid_and_the_lowe
     assert annealed.get_lines()[0].get_xydata().tolist() == [[0.2, 0.1], [0.4, 0.15]]
 
 
-def test_the_figure_lays_ours_over_the_papers_and_the_tracked_runs(tmp_path, monkeypatch, drawn):
-    monkeypatch.setattr(lines, "REFERENCE", tmp_path / "tracked")
-    write_run(tmp_path / "tracked", "Adam", np.linspace(0.7, 0.3, 46))
-    write_run(tmp_path / "tracked", "AdaMax", np.linspace(0.6, 0.3, 46))
+def test_the_figure_lays_ours_over_the_papers_curves(tmp_path, monkeypatch, drawn):
     write_run(tmp_path / "own", "Adam", np.linspace(0.65, 0.25, 46))
     monkeypatch.setattr("sys.argv", ["figures", "--runs", str(tmp_path / "own"), "fig1"])
     program.main()
@@ -78,15 +69,14 @@ def test_the_figure_lays_ours_over_the_papers_and_the_tracked_runs(tmp_path, mon
     assert {path.name for path in (tmp_path / "own" / "figures").iterdir()} == {"fig1.png", "fig1.svg"}
     assert (left.get_xlim(), left.get_ylim(), left.get_title()) == ((0, 45), (0.2, 0.7), "MNIST Logistic Regression")
     assert (left.get_xlabel(), left.get_ylabel()) == ("iterations over entire dataset", "training cost")
-    assert labels_of(left) == ["Adam", "tracked in results/reference", "the paper's curves"]
+    assert labels_of(left) == ["AdaGrad, the paper's", "SGDNesterov, the paper's", "Adam", "the paper's curves"]
     np.testing.assert_allclose(lines_of(left)["Adam"].get_ydata(), np.linspace(0.65, 0.25, 46) * 1.005)  # the mean of two seeds
     adagrads = (published("fig1_left")["optimizer"] == "AdaGrad").sum()
     assert sum(len(line.get_xdata()) == adagrads for line in left.get_lines()) == 1
     assert "not run yet" in [text.get_text() for text in right.texts]
 
 
-def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_not(tmp_path, monkeypatch, drawn):
-    monkeypatch.setattr(lines, "REFERENCE", tmp_path)
+def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_not(tmp_path, drawn):
     for optimizer in ("AdaMax", "Adam", "SGDNesterov", "AdaGrad"):
         write_run(tmp_path, optimizer, [0.5, 0.4])
     program.fig1(tmp_path, tmp_path / "figures")
@@ -94,26 +84,37 @@ def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_no
     assert labels_of(figure.axes[0]) == ["AdaGrad", "SGDNesterov", "Adam", "AdaMax (not in the paper)", "the paper's curves"]
 
 
-def test_optimizers_without_settings_are_drawn_beside_the_others_and_called_defaults(tmp_path, drawn, nothing_tracked):
-    write_run(tmp_path, "Adam", [0.5, 0.4])
-    for optimizer, settings in (
-        ("RMSProp", "defaults"),
-        ("NAdam", "defaults"),
-        ("Adam", "defaults"),
-        ("Adagrad", "best"),
-        ("SFO", "paper"),
-    ):
-        write_run(tmp_path, optimizer, [0.6, 0.5], settings=settings)
-    draw("fig1", panels("fig1"), "paper", tmp_path, tmp_path)
-    axis = drawn[0].axes[0]
-    assert labels_of(axis) == ["Adam", "Adam, defaults", "NAdam, defaults", "RMSProp, defaults", "the paper's curves"]
-    found = lines_of(axis)
-    assert found["Adam, defaults"].get_linestyle() != found["Adam"].get_linestyle()
-    assert len({found[label].get_color() for label in labels_of(axis)[1:4]}) == 3
-    assert found["RMSProp, defaults"].get_color() == COLOURS["RMSProp"]
+def test_the_papers_style_draws_the_published_curves_and_ours_in_the_same_way(tmp_path, monkeypatch, drawn):
+    for experiment, costs in (("fig3", [2.0, 1.0]), ("fig3_dropout", [2.1, 1.1])):
+        write_run(tmp_path, "Adam", costs, experiment, seeds=(0,))
+    monkeypatch.setattr("sys.argv", ["figures", "--style", "paper", "--runs", str(tmp_path), "fig3"])
+    program.main()
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"fig3_paper_style.png", "fig3_paper_style.svg"}
+    first, whole, our_first, our_whole = drawn[0].axes
+    for theirs, ours in ((first, our_first), (whole, our_whole)):
+        looks = [(axis.get_xlim(), axis.get_ylim(), axis.get_yscale(), axis.get_title(), axis.get_xlabel()) for axis in (theirs, ours)]
+        assert looks[0] == looks[1]
+        styles = [[(line.get_label(), line.get_color(), line.get_linestyle()) for line in axis.get_lines()] for axis in (theirs, ours)]
+        assert styles[0] == styles[1]
+    assert labels_of(first) == [name + half for name in ("AdaGrad", "SGDNesterov", "Adam") for half in ("", "+dropout")]
+    assert lines_of(first)["Adam+dropout"].get_ydata()[1] == pytest.approx(1.24095, abs=5e-6)
+    assert lines_of(our_first)["Adam+dropout"].get_ydata().tolist() == [2.1, 1.1]
+    assert not len(lines_of(our_first)["AdaGrad"].get_xdata())  # not run, and keeps its colour
 
 
-def test_a_standin_figure_says_so_and_shows_nothing_of_the_paper(tmp_path, drawn, nothing_tracked):
+def test_the_papers_style_of_figure_4_has_the_cells_of_both_numbers_of_epochs(tmp_path, drawn):
+    write_sweep(tmp_path, lambda loss, row: loss, epochs=(10,))
+    paper.draw("fig4", tmp_path, tmp_path / "figures")
+    axes = np.reshape(drawn[0].axes, (2, 2, 6))
+    titles = [f"{epochs} epochs, $\\beta_2$={beta2}" for epochs in (10, 100) for beta2 in (0.99, 0.999, 0.9999)]
+    assert [axis.get_title() for axis in axes[1, 1]] == titles
+    theirs, ours = (axes[half, 1, 1].lines for half in (0, 1))
+    assert [line.get_color() for line in ours[::2]] == [line.get_color() for line in theirs[::2]] == ["r", "g"]
+    np.testing.assert_allclose(ours[0].get_ydata(), theirs[0].get_ydata())
+    assert not len(axes[1, 1, 4].lines[0].get_xdata())  # 100 epochs were not run
+
+
+def test_a_standin_figure_says_so_and_shows_nothing_of_the_paper(tmp_path, drawn):
     write_run(tmp_path, "Adam", [0.5, 0.4], data="standin")
     draw("fig1", panels("fig1"), "paper", tmp_path, tmp_path)
     left = drawn[0].axes[0]
@@ -135,7 +136,7 @@ def test_a_name_that_is_no_figure_and_folders_without_runs_are_answered(tmp_path
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_seed_that_diverged_is_named_and_ends_the_mean_with_a_cross(tmp_path, drawn, nothing_tracked, log):
+def test_a_seed_that_diverged_is_named_and_ends_the_mean_with_a_cross(tmp_path, drawn, log):
     def costs(seed: int) -> np.ndarray:
         return np.where((np.arange(46) == 20) & (seed == 1), np.nan, np.linspace(0.7, 0.3, 46))
 
@@ -148,7 +149,7 @@ def test_a_seed_that_diverged_is_named_and_ends_the_mean_with_a_cross(tmp_path, 
     assert lines_of(axis)["Adam, 1 of 2 diverged"].get_xdata()[-1] == cross.get_xdata()[0] == 19  # the last pass in which both have a cost
 
 
-def test_a_seed_that_diverges_at_once_is_named_in_the_legend_and_has_no_line(tmp_path, drawn, nothing_tracked):
+def test_a_seed_that_diverges_at_once_is_named_in_the_legend_and_has_no_line(tmp_path, drawn):
     write_run(tmp_path, "Adam", [np.nan, np.nan])
     draw("fig1", panels("fig1"), "paper", tmp_path, tmp_path)
     assert "Adam, 2 of 2 diverged" in labels_of(drawn[0].axes[0])
@@ -182,7 +183,7 @@ def write_race(root) -> None:
     write_run(root, "SFO", [2.0, 0.09, 0.0009], "fig2b", seeds=(0,), seconds=[10.0, 20.0, 30.0])
 
 
-def test_figure_2_shows_both_abscissae_and_adams_curve_as_plotted_and_rescaled(tmp_path, drawn, nothing_tracked):
+def test_figure_2_shows_both_abscissae_and_adams_curve_as_plotted_and_rescaled(tmp_path, drawn):
     write_race(tmp_path)
     program.fig2(tmp_path, tmp_path / "figures")
     by_pass, by_time = drawn[0].axes[1:]
@@ -213,7 +214,7 @@ def test_sfo_is_shown_with_dropout_and_its_memory_by_the_number_of_minibatches(t
     assert "3.0 numbers for each parameter and minibatch" in [line.get_label() for line in memory.lines]  # 12,000 bytes for 1000 x 4
 
 
-def test_a_figure_is_whole_or_not_there(tmp_path, monkeypatch, nothing_tracked):
+def test_a_figure_is_whole_or_not_there(tmp_path, monkeypatch):
     write_run(tmp_path, "Adam", [0.5, 0.4])
     monkeypatch.setattr(plt.Figure, "savefig", lambda self, path, **_: path.write_bytes(b"half") and 1 / 0)
     with pytest.raises(ZeroDivisionError):

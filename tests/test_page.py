@@ -9,10 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import records
 from experiments.records import PROJECT
-from made_up import write_run
-from scripts import compare
 from scripts.analysis.runs import REFERENCE
 from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN
 from scripts.report import __main__ as report
@@ -48,15 +45,6 @@ def test_a_lead_is_shown_as_a_ratio_of_costs_and_the_smallest_of_several_counts(
         "section": "6.1",
     }
     assert (one["paper"], one["ours"], one["tuned"], one["verdict"]) == ("said", "6.0", "-", "fails")
-
-
-def test_compare_prints_the_rank_among_the_other_tracked_optimizers(tmp_path, monkeypatch):
-    tracked, own = tmp_path / "tracked", tmp_path / "own"
-    for optimizer, costs in (("AdaGrad", [0.9, 0.8, 0.7]), ("SGDNesterov", [0.5, 0.4]), ("Adam", [0.1, 0.1, 0.1])):
-        write_run(tracked, optimizer, costs)
-    monkeypatch.setattr(compare, "REFERENCE", tracked)
-    run = records.read(write_run(own, "Adam", [0.6, 0.3, 0.6], seeds=(0,)))
-    assert compare.compare(run).endswith("optimizers: 2 of 3 in epoch 1, 1 of 3 in epoch 2, 1 of 2 in epoch 3")
 
 
 def test_claims_are_counted_without_ours():

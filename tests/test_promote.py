@@ -1,61 +1,13 @@
-"""Runs of one's own: compared with the paper, tracked, and tracked runs verified."""
+"""Runs of one's own are tracked, and tracked runs verified."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.records import RecordError, read
-from made_up import write_run, write_sweep
-from scripts import compare, promote, verify
-from scripts.analysis.published import published
+from experiments.records import read
+from made_up import write_run
+from scripts import promote, verify
 from scripts.claims.sections import choice
-
-
-def adams(points: int) -> np.ndarray:
-    return published("fig1_left").query("optimizer == 'Adam'").sort_values("x")["y"].to_numpy()[:points]
-
-
-def test_any_run_on_real_data_is_compared_with_the_curves_of_its_panel(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "REFERENCE", tmp_path / "tracked")
-    write_run(tmp_path / "tracked", "Adam", adams(10) * np.e, seeds=(0,))
-    runs = tmp_path / "runs"
-    own = write_run(runs, "Adam", adams(5) * np.e**2, seeds=(0,), overrides=["optimizer.lr=0.1"])
-    distance = "rms log ratio to the paper's curve 2.0000, epochs 1 to 5; the tracked run of settings=paper: 1.0000"
-    assert compare.compare(read(own)) == f"{own}: fig1_left Adam, settings=paper: {distance}"
-    nadam = compare.compare(read(write_run(runs, "NAdam", [1.0, adams(2)[1] * 2], settings="defaults", seeds=(0,))))
-    assert nadam.split("settings=defaults: ")[1].startswith(f"cost in epoch 2: {adams(2)[1] * 2:.4g}; at the last published epoch, ")
-    assert "2 times Adam's" in nadam
-    assert "rms log ratio to the paper's curve inf" in compare.compare(read(write_run(runs, "Adam", [*adams(5), np.nan], seeds=(0,))))
-    write_sweep(tmp_path / "sweep", lambda loss, row: loss, epochs=(10,))
-    assert "63 points" in compare.compare(read(tmp_path / "sweep/fig4/paper/Adam.csv"))
-    for refused, words in (
-        (write_run(runs, "Adam", adams(2), data="standin"), "cannot be compared: it was trained on stand-in data"),
-        (write_run(runs, "Adam", adams(2), "fig1_right_no_dropout"), "the paper shows no curve of fig1_right_no_dropout"),
-    ):
-        with pytest.raises(RecordError, match=words):
-            compare.compare(read(refused))
-
-
-def test_compare_takes_files_folders_at_any_depth_or_all_runs(tmp_path, monkeypatch, capsys):
-    def compared(*paths) -> list[str]:
-        monkeypatch.setattr("sys.argv", ["compare", *map(str, paths)])
-        compare.main()
-        return [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
-
-    first = write_run(tmp_path / "a folder", "Adam", adams(3))
-    second = write_run(tmp_path / "a folder", "AdaGrad", adams(3), overrides=["passes=3"])
-    standin = write_run(tmp_path / "a folder", "Adam", adams(3), data="standin")
-    assert compared(first) == compared(first.with_suffix(".json")) == [str(first)]
-    assert compared(tmp_path) == compared(first.parent) == [str(second), str(first)]
-    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    for path, words in (
-        (standin, "stand-in data"),
-        (standin.parent, "no run there can be compared"),
-        (tmp_path / "table.csv", "has no finished run: give a CSV that run.py wrote"),
-        (tmp_path / "nothing", "has no finished run"),
-    ):
-        with pytest.raises(SystemExit, match=f"error: .*{words}"):
-            compared(path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from experiments.records import RecordError, Run, catalogue, partition, read, slug
 from made_up import write_run
-from scripts import compare, promote, tables
+from scripts import plot, promote, tables
 from scripts.analysis.runs import canonical_runs, read_runs
 from scripts.figures import __main__ as figures
 
@@ -87,7 +87,7 @@ def test_damaged_files_are_found_in_one_sentence_by_everyone_and_nothing_is_writ
             reading()
     monkeypatch.setattr(promote, "REFERENCE", tracked)
     for main, arguments in (
-        (compare.main, [runs]), (compare.main, [path]), (promote.main, [runs]), (promote.main, [path]),
+        (plot.main, [runs]), (plot.main, [path]), (promote.main, [runs]), (promote.main, [path]),
         (tables.main, ["--runs", runs]), (figures.main, ["--runs", runs]),
     ):  # fmt: skip
         monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
@@ -173,7 +173,7 @@ def test_what_run_py_writes_on_standin_data_is_read_refused_by_compare_and_drawn
     assert (run.extent, run.overrides) == ({"passes": 2, "seed": 0, "shard": None}, ("data.examples=300", "passes=2", "seed=0"))
     assert not run.has_default_settings
     with pytest.raises(RecordError, match="cannot be compared: it was trained on stand-in data"):
-        compare.compare(run)
+        plot.compare(run)
     monkeypatch.setattr("scripts.analysis.runs.Run.has_default_settings", True)  # a run of all stand-in images takes seconds
     monkeypatch.setattr("sys.argv", ["figures", "--runs", str(tmp_path), "fig1"])
     figures.main()
@@ -190,7 +190,7 @@ def test_what_run_py_writes_is_compared_and_drawn(command, tmp_path, monkeypatch
     assert table[list(written)].equals(written)
     assert table["x"].tolist() == [0, 1, 0, 1]
     assert table["seconds"].tolist() == pytest.approx([seconds / 2 for seconds in run.facts["seconds_after_pass"]] * 2)
-    assert compare.compare(run).startswith(f"{path}: fig1_left Adam, settings=paper: rms log ratio to the paper's curve ")
+    assert plot.compare(run).startswith(f"{path}: fig1_left Adam, settings=paper: rms log ratio to the paper's curve ")
     drawn = []
     monkeypatch.setattr(plt, "close", drawn.append)
     monkeypatch.setattr("sys.argv", ["figures", "--runs", str(tmp_path), "fig1"])
@@ -211,7 +211,7 @@ def test_a_grid_is_one_run_whose_columns_have_the_exact_values(command, tmp_path
     assert run.identity["optimizer"]["lr"] == lrs
     members = table.groupby("member")[["seed", "lr", "beta1"]].first()
     assert members.to_numpy().tolist() == [[seed, lr, beta1] for seed in (0, 5) for lr in lrs for beta1 in (0, 0.9)]
-    lines = compare.compare(run).splitlines()
+    lines = plot.compare(run).splitlines()
     assert len(lines) == 6
     assert lines[0].startswith(f"{path}: fig1_left Adam, settings=paper, lr=0.30000000000000004, beta1=0.0: ")
 
