@@ -82,6 +82,9 @@ bench: setup ## Measure how fast training is, side by side with torch's usual lo
 bench-optim: setup ## Measure how fast a step of the optimizers is, side by side with torch's
 	$(PY) -m scripts.benchmarks.optimizers $(ARGS)
 
+gpu-check: ## Test, measure and train figure 3 on a GPU: 12 minutes at most, in parts (ARGS=tests, ...); resumes
+	$(PY) -m scripts.gpu_check $(ARGS)
+
 bench-sfo: setup ## Measure how much memory SFO takes, by the number of minibatches
 	$(PY) -m scripts.benchmarks.sfo_memory
 
@@ -96,4 +99,4 @@ clean: ## Remove the virtual environment, caches and your own runs (data sets an
 	rm -rf $(VENV) results/runs build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup test lint $(REPRODUCE) $(TUNE) $(GPU) reproduce-gpu verify plot compare promote bench bench-optim bench-sfo figures report clean
+.PHONY: help setup test lint $(REPRODUCE) $(TUNE) $(GPU) reproduce-gpu verify plot compare promote bench bench-optim bench-sfo gpu-check figures report clean

@@ -28,6 +28,17 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+@pytest.fixture(autouse=True)
+def device_error_ends_the_worker(request):
+    """After a failed kernel every call of the device fails in this process: xdist goes on in another one."""
+    yield
+    if "gpu" in request.keywords and "PYTEST_XDIST_WORKER" in os.environ:
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            os._exit(1)
+
+
 @pytest.fixture
 def images() -> Dataset:
     """300 + 50 images of 12 pixels, 3 classes that the pixels tell apart, mostly."""

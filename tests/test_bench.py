@@ -25,7 +25,9 @@ def standins(monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["logistic", "multilayer", "autoencoder", "convolutional"])
-@pytest.mark.parametrize("name", ["ours", "ours, bfloat16", "torch", "torch's tutorial", "products alone"])
+@pytest.mark.parametrize(
+    "name", ["ours", "ours, bfloat16", "torch", "torch, foreach", "torch, compiled", "torch's tutorial", "products alone"]
+)
 def test_contestants_train_an_epoch(name, model, monkeypatch):
     if name == "torch's tutorial" and model != "logistic":
         pytest.skip("not among the races")
@@ -33,6 +35,7 @@ def test_contestants_train_an_epoch(name, model, monkeypatch):
     step = torch.optim.Adam.step if name.startswith("torch") else contestants.optim.Adam.step
     owner = torch.optim.Adam if name.startswith("torch") else contestants.optim.Adam
     monkeypatch.setattr(owner, "step", lambda self, *closure: steps.append(1) or step(self, *closure))
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # takes half a minute
     monkeypatch.setattr(contestants.Threads, "review", lambda *_: None)  # a slow epoch would lead to more steps
     epoch = contestants.CONTESTANTS[name](Work(model, 20, 8), CPU)
     steps.clear()
@@ -71,12 +74,17 @@ def test_a_contestant_answers_each_line_with_seconds(monkeypatch, capsys):
     assert all(0 < float(value) < math.inf for value in seconds)
 
 
-def test_rows_are_medians_of_contestants_that_take_turns(monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rows_are_medians_of_contestants_that_take_turns(monkeypatch, capsys, device):
     turns = []
 
     class Fake:
         def __init__(self, name, work, cores, device):
-            self.name, self.seconds = name, iter({"ours": [1.0, 9.0, 2.0], "JAX": [3.0, 4.0, 50.0]}[name])
+            self.name, self.seconds = name, iter({"ours": [1.0, 9.0, 2.0], "JAX": [3.0, 4.0, 50.0], "torch": []}[name])
+
+        def wait(self):
+            if self.name == "torch":
+                raise RuntimeError("no CUDA")
 
         def epoch(self):
             turns.append(self.name)
@@ -86,8 +94,9 @@ def test_rows_are_medians_of_contestants_that_take_turns(monkeypatch):
             turns.append("stopped")
 
     monkeypatch.setattr(bench, "Contestant", Fake)
-    rows = list(bench.race(["ours", "JAX"], "autoencoder", 1, rounds=3))
-    assert turns == ["ours", "JAX"] * 3 + ["stopped"] * 2
+    rows = list(bench.race(["ours", "torch", "JAX"], "autoencoder", 1, 3, device))
+    assert turns == ["ours", "JAX"] * 3 + ["stopped"] * 3
+    assert capsys.readouterr().err == "autoencoder: torch is left out: no CUDA\n"
     assert [(row["contestant"], row["seconds"]) for row in rows] == [("ours", 2.0), ("JAX", 4.0)]
 
 

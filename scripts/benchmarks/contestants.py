@@ -12,7 +12,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import to_tensor
@@ -159,25 +159,40 @@ def torch_model(name: str) -> nn.Module:
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(2048, 1000), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(1000, 10))
 
 
-def torch_epoch(work: Work, device: torch.device, usual: bool = False) -> Callable[[], None]:
-    """Returns the leanest usual loop: a DataLoader over a tensor in memory, torch.optim.Adam(fused=True).
+def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled: bool = False, **adam: bool) -> Callable[[], None]:
+    """Returns the leanest usual loop: a DataLoader over a tensor in memory; on a GPU, minibatches indexed from tensors in its memory.
 
     Args:
         work: with one member.
         device: of the model.
-        usual: whether images are converted one by one and Adam has its default path, as in torch's tutorials.
+        usual: whether images are converted one by one, as in torch's tutorials.
+        compiled: whether torch.compile fuses cost and gradient, on a GPU as CUDA graphs. Minibatches are indexed on any device.
+        adam: arguments of torch.optim.Adam, such as fused=True.
     """
     split = dataset_of(work).train
     ready = split.dense.take(torch.arange(len(split)).unsqueeze(0))[0]
     examples = Images(split.dense.values, split.targets) if usual else TensorDataset(ready, split.targets)
     loader = DataLoader(examples, batch_size=work.batch_size, shuffle=True)
+    there = (ready.to(device), split.targets.to(device)) if compiled or (device.type != "cpu" and not usual) else None
     model = torch_model(work.model).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=None if usual else True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, **adam)
+
+    def minibatches() -> Iterator[Sequence[Tensor]]:
+        if there is None:
+            yield from ([tensor.to(device) for tensor in batch] for batch in loader)
+        else:
+            for index in torch.randperm(len(ready), device=device).split(work.batch_size):
+                yield [tensor[index] for tensor in there]
+
+    def cost(images: Tensor, labels: Tensor) -> Tensor:
+        return model(images) if work.model == "autoencoder" else functional.cross_entropy(model(images), labels)
+
+    if compiled:
+        cost = torch.compile(cost, mode="reduce-overhead", dynamic=False)
 
     def epoch() -> None:
-        for batch in loader:
-            images, labels = (tensor.to(device) for tensor in batch)
-            loss = model(images) if work.model == "autoencoder" else functional.cross_entropy(model(images), labels)
+        for images, labels in minibatches():
+            loss = cost(images, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -341,7 +356,9 @@ def sparse_epoch(by_torch: bool) -> Callable[[], None]:
 CONTESTANTS: dict[str, Callable[[Work, torch.device], Callable[[], None]]] = {
     "ours": our_epoch,
     "ours, bfloat16": partial(our_epoch, precision="bfloat16"),
-    "torch": torch_epoch,
+    "torch": partial(torch_epoch, fused=True),
+    "torch, foreach": partial(torch_epoch, foreach=True),
+    "torch, compiled": partial(torch_epoch, fused=True, compiled=True),
     "torch's tutorial": partial(torch_epoch, usual=True),
     "JAX": jax_epoch,
     "products alone": products_epoch,

@@ -137,7 +137,7 @@ def main() -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{device.type}, {where}, torch {torch.__version__}, medians of {arguments.rounds}")
     print("first step: {:.2f} s with compilation, {:.4f} s from the cache".format(*first_steps(device)))
-    rows = []
+    rows, machine = [], where if device.type == "cuda" else processor()
     for name in ("Adam", "AdaMax"):
         for task, shapes in SHAPES.items():
             size = sum(map(math.prod, shapes))
@@ -155,8 +155,8 @@ def main() -> None:
                 print(f"  {label:<14} {value * 1e6:10.1f} us {size * BYTES / value / 1e9:8.1f} GB/s", flush=True)
                 row = {"optimizer": name, "task": task, "parameters": size, "contestant": label, "microseconds": value * 1e6}
                 rows.append(row | {"ratio": value / times["ours"]})
-    threads, machine = torch.get_num_threads(), where if device.type == "cuda" else processor()
-    pd.DataFrame(rows).assign(threads=threads, processor=machine).to_csv(arguments.out, index=False, float_format="%.5g")
+            table = pd.DataFrame(rows).assign(threads=torch.get_num_threads(), processor=machine)
+            table.to_csv(arguments.out, index=False, float_format="%.5g")  # after every task: an interrupted benchmark leaves some
     print(f"\nwrote {arguments.out}")
 
 

@@ -7,10 +7,12 @@ Contestants are processes that take turns, an epoch each, so that other load aff
 
 import argparse
 import importlib.util
+import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -40,19 +42,29 @@ class Contestant:
     """
 
     def __init__(self, name: str, work: str, cores: int, device: str = "cpu"):
-        environment = {**os.environ, "OMP_NUM_THREADS": str(cores), "PYTHONPATH": str(PROJECT)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(cores), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take the GPU
         if not name.startswith("ours"):
             environment["GOMP_SPINCOUNT"] = "300000"  # libgomp's default, as in others' programs: threads spin
         if name == "JAX" and cores == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        command = [sys.executable, "-m", "scripts.benchmarks.contestants", name, work, f"--device={device}"]
+        self._command = command = [sys.executable, "-m", "scripts.benchmarks.contestants", name, work, f"--device={device}"]
         # The last cores: the first tend to serve interrupts.
         limit = (lambda: os.sched_setaffinity(0, CORES[-cores:])) if hasattr(os, "sched_setaffinity") else None
-        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        self.process = subprocess.Popen(command, env=environment, preexec_fn=limit, stdin=pipe, stdout=pipe, stderr=nowhere, text=True)
+        pipe, self._errors = subprocess.PIPE, tempfile.TemporaryFile("w+")  # noqa: SIM115  # it lasts as long as the process
+        self.process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, preexec_fn=limit, stdin=pipe, stdout=pipe, stderr=self._errors, text=True
+        )
         self.requests, self.answers = cast(IO[str], self.process.stdin), cast(IO[str], self.process.stdout)
+
+    def wait(self) -> None:
+        """Waits until the contestant has trained its first epoch.
+
+        Raises:
+            RuntimeError: it failed; the message holds what it printed last.
+        """
         if self.answers.readline() != "ready\n":
-            raise RuntimeError(f"{' '.join(command)} failed: run it alone to see why")
+            self._errors.seek(0)
+            raise RuntimeError(f"{' '.join(self._command)} failed:\n{self._errors.read()[-3000:]}")
 
     def epoch(self) -> float:
         """Trains an epoch; returns its seconds."""
@@ -67,14 +79,22 @@ class Contestant:
 
 
 def race(names: list[str], work: str, cores: int, rounds: int, device: str = "cpu") -> Iterator[dict]:
-    """Lets contestants take turns; yields a row per contestant."""
+    """Lets contestants take turns; yields a row per contestant, except those that fail in their first epoch."""
     with ExitStack() as stack:
         contestants = {}
-        for name in names:
-            contestants[name] = Contestant(name, work, cores, device)
-            stack.callback(contestants[name].stop)
+        # One after another on a CPU, where they choose their threads while nothing else runs; at once on a GPU.
+        for group in [[name] for name in names] if device == "cpu" else [names]:
+            for name in group:
+                contestants[name] = Contestant(name, work, cores, device)
+                stack.callback(contestants[name].stop)
+            for name in group:
+                try:
+                    contestants[name].wait()
+                except RuntimeError as error:
+                    del contestants[name]
+                    print(f"{work}: {name} is left out: {error}", file=sys.stderr, flush=True)
         seconds = [{name: contestant.epoch() for name, contestant in contestants.items()} for _ in range(rounds)]
-    for name in names:
+    for name in contestants:
         yield {
             "work": work,
             "cores": cores,
@@ -100,9 +120,11 @@ def beside_others(work: str, rounds: int) -> Iterator[dict]:
     """Measures an epoch of ours on all cores alone, beside two busy processes and beside a second run of ours; yields rows."""
     ours, other = Contestant("ours", work, len(CORES)), None
     try:
+        ours.wait()
         for beside in ("nothing", "2 busy processes", "a second run"):
             if beside == "a second run":
                 other = Contestant("ours", work, len(CORES))
+                other.wait()
                 other.requests.write("go\n" * 1000)
                 other.requests.flush()
             with busy(2 if beside == "2 busy processes" else 0):
@@ -120,7 +142,8 @@ def measure(rounds: int, device: str) -> Iterator[dict]:
     jax = ["JAX"] if importlib.util.find_spec("jax") and importlib.util.find_spec("optax") else []
     for cores in sorted({1, len(CORES)}) if device == "cpu" else [len(CORES)]:
         for work, description in WORKS.items():
-            names = ["ours", *(["ours, bfloat16"] if work in NETWORKS else []), *(["torch"] if description.members == 1 else []), *jax]
+            torch_loops = ["torch", *(["torch, foreach", "torch, compiled"] if device != "cpu" else [])]
+            names = ["ours", *(["ours, bfloat16"] if work in NETWORKS else []), *(torch_loops if description.members == 1 else []), *jax]
             if work == "logistic regression" and cores > 1:
                 names.append("torch's tutorial")
             if work == "multilayer network" and device == "cpu":
@@ -144,16 +167,16 @@ def main() -> None:
     print(f"{'milliseconds an epoch':<34} {'cores':>5} {'beside':<18} {'contestant':<18} {'ms':>9}  ours is", flush=True)
     for row in measure(arguments.rounds, arguments.device):
         rows.append(row)
-        reference = next(other for other in reversed(rows) if other["contestant"] in ("ours", "ours, alone first", "SciPy"))
-        if row["contestant"] == "ours, alone first":
-            reference = next(other for other in rows if other["contestant"] == row["contestant"] and other["work"] == row["work"])
-        ratio = row["seconds"] / reference["seconds"]
-        rows[-1]["ratio"] = ratio
+        of_work = [other for other in rows if (other["work"], other["cores"]) == (row["work"], row["cores"])]
+        alone = "ours, alone first"
+        known = [other for other in of_work if other["contestant"] in ((alone,) if row["contestant"] == alone else ("ours", "SciPy"))]
+        rows[-1]["ratio"] = ratio = row["seconds"] / known[0]["seconds"] if known else math.nan
         print(
             f"{row['work']:<34} {row['cores']:>5} {row['beside']:<18} {row['contestant']:<18} {row['seconds'] * 1e3:9.1f}  {ratio:.2f}x",
             flush=True,
         )
-    pd.DataFrame(rows).assign(device=arguments.device, processor=processor()).to_csv(arguments.out, index=False, float_format="%.5g")
+        # After every row: an interrupted benchmark leaves those that it has.
+        pd.DataFrame(rows).assign(device=arguments.device, processor=processor()).to_csv(arguments.out, index=False, float_format="%.5g")
     print(f"wrote {arguments.out}")
 
 
