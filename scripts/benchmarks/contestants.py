@@ -159,7 +159,9 @@ def torch_model(name: str) -> nn.Module:
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(2048, 1000), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(1000, 10))
 
 
-def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled: bool = False, **adam: bool) -> Callable[[], None]:
+def torch_epoch(
+    work: Work, device: torch.device, usual: bool = False, compiled: bool = False, fused: bool | None = None, foreach: bool | None = None
+) -> Callable[[], None]:
     """Returns the leanest usual loop: a DataLoader over a tensor in memory; on a GPU, minibatches indexed from tensors in its memory.
 
     Args:
@@ -167,7 +169,7 @@ def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled:
         device: of the model.
         usual: whether images are converted one by one, as in torch's tutorials.
         compiled: whether torch.compile fuses cost and gradient, on a GPU as CUDA graphs. Minibatches are indexed on any device.
-        adam: arguments of torch.optim.Adam, such as fused=True.
+        fused, foreach: arguments of torch.optim.Adam.
     """
     split = dataset_of(work).train
     ready = split.dense.take(torch.arange(len(split)).unsqueeze(0))[0]
@@ -175,7 +177,7 @@ def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled:
     loader = DataLoader(examples, batch_size=work.batch_size, shuffle=True)
     there = (ready.to(device), split.targets.to(device)) if compiled or (device.type != "cpu" and not usual) else None
     model = torch_model(work.model).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, **adam)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=fused, foreach=foreach)
 
     def minibatches() -> Iterator[Sequence[Tensor]]:
         if there is None:
