@@ -6,6 +6,7 @@ the legend. In figure 4 red is with bias correction and green without, as its ca
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def draw(name: str, root: Path, folder: Path) -> None:
         return
     figure = plt.figure(figsize=(17, 10) if name == "fig4" else (17, 4.5 * len(LAYOUTS[name])), layout="constrained")
     sides = figure.subfigures(2, 1) if name == "fig4" else figure.subfigures(1, 2)
-    for side, title, ours in zip(sides, ("the paper", "ours"), (False, True), strict=True):
+    for side, title, ours in zip(np.atleast_1d(sides), ("the paper", "ours"), (False, True), strict=True):
         side.suptitle(title, fontsize=14)
         if name == "fig4":
             _draw_sweeps(side, figure4.measured(sweep).query("optimizer == 'Adam'") if ours else figure4.published())
