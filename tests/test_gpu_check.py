@@ -1,6 +1,7 @@
 """`make gpu-check` without a GPU: what becomes of parts that fail or hang, and the runs that it trains."""
 
 import sys
+from importlib.util import find_spec
 from itertools import starmap
 
 import pytest
@@ -37,7 +38,9 @@ def test_a_part_that_fails_or_hangs_does_not_stop_the_next(monkeypatch, tmp_path
 
 
 def test_twelve_minutes_are_enough_and_parts_have_names(monkeypatch, tmp_path, capsys):
-    assert sum(part.minutes for part in gpu_check.parts("cuda", tmp_path, [])) <= 12
+    steps = gpu_check.parts("cuda", tmp_path, [])
+    assert sum(part.minutes for part in steps) <= 12
+    assert all(find_spec(part.arguments[1]) for part in steps if part.arguments[0] == "-m")
     with pytest.raises(SystemExit, match="2"):
         check(monkeypatch, f"--out={tmp_path}", "test")
     assert "test is not a part: choose from machine, tests, optimizers, epochs, figure3" in capsys.readouterr().err

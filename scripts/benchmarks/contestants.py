@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -160,14 +159,17 @@ def torch_model(name: str) -> nn.Module:
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(2048, 1000), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(1000, 10))
 
 
-def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled: bool = False, **adam: Any) -> Callable[[], None]:
-    """Returns the leanest loop that users write: a DataLoader over one tensor; on a GPU, minibatches of tensors that lie there.
+def torch_epoch(
+    work: Work, device: torch.device, usual: bool = False, compiled: bool = False, fused: bool | None = None, foreach: bool | None = None
+) -> Callable[[], None]:
+    """Returns the leanest usual loop: a DataLoader over a tensor in memory; on a GPU, minibatches indexed from tensors in its memory.
 
     Args:
         work: with one member.
-        usual: whether images become tensors one by one instead, as in torch's tutorials.
-        compiled: whether torch.compile fuses the cost and its gradient, and on a GPU records them as CUDA graphs; minibatches are as there.
-        adam: arguments of torch.optim.Adam, such as fused=True.
+        device: of the model.
+        usual: whether images are converted one by one, as in torch's tutorials.
+        compiled: whether torch.compile fuses cost and gradient, on a GPU as CUDA graphs. Minibatches are indexed on any device.
+        fused, foreach: arguments of torch.optim.Adam.
     """
     split = dataset_of(work).train
     ready = split.dense.take(torch.arange(len(split)).unsqueeze(0))[0]
@@ -175,7 +177,7 @@ def torch_epoch(work: Work, device: torch.device, usual: bool = False, compiled:
     loader = DataLoader(examples, batch_size=work.batch_size, shuffle=True)
     there = (ready.to(device), split.targets.to(device)) if compiled or (device.type != "cpu" and not usual) else None
     model = torch_model(work.model).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, **adam)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=fused, foreach=foreach)
 
     def minibatches() -> Iterator[Sequence[Tensor]]:
         if there is None:

@@ -47,12 +47,12 @@ class Contestant:
             environment["GOMP_SPINCOUNT"] = "300000"  # libgomp's default, as in others' programs: threads spin
         if name == "JAX" and cores == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        command = [sys.executable, "-m", "scripts.benchmarks.contestants", name, work, f"--device={device}"]
+        self._command = command = [sys.executable, "-m", "scripts.benchmarks.contestants", name, work, f"--device={device}"]
         # The last cores: the first tend to serve interrupts.
         limit = (lambda: os.sched_setaffinity(0, CORES[-cores:])) if hasattr(os, "sched_setaffinity") else None
         pipe, self._errors = subprocess.PIPE, tempfile.TemporaryFile("w+")  # noqa: SIM115  # it lasts as long as the process
         self.process = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, preexec_fn=limit, text=True, stdin=pipe, stdout=pipe, stderr=self._errors
+            command, cwd=PROJECT, env=environment, preexec_fn=limit, stdin=pipe, stdout=pipe, stderr=self._errors, text=True
         )
         self.requests, self.answers = cast(IO[str], self.process.stdin), cast(IO[str], self.process.stdout)
 
@@ -64,7 +64,7 @@ class Contestant:
         """
         if self.answers.readline() != "ready\n":
             self._errors.seek(0)
-            raise RuntimeError(f"{' '.join(self.process.args[1:])} failed:\n{self._errors.read()[-3000:]}")
+            raise RuntimeError(f"{' '.join(self._command)} failed:\n{self._errors.read()[-3000:]}")
 
     def epoch(self) -> float:
         """Trains an epoch; returns its seconds."""
@@ -79,18 +79,19 @@ class Contestant:
 
 
 def race(names: list[str], work: str, cores: int, rounds: int, device: str = "cpu") -> Iterator[dict]:
-    """Lets contestants take turns; yields a row of the table for each that does not fail in its first epoch."""
+    """Lets contestants take turns; yields a row per contestant, except those that fail in their first epoch."""
     with ExitStack() as stack:
         contestants = {}
         # One after another on a CPU, where they choose their threads while nothing else runs; at once on a GPU.
         for group in [[name] for name in names] if device == "cpu" else [names]:
-            starting = {name: Contestant(name, work, cores, device) for name in group}
-            for name, contestant in starting.items():
-                stack.callback(contestant.stop)
+            for name in group:
+                contestants[name] = Contestant(name, work, cores, device)
+                stack.callback(contestants[name].stop)
+            for name in group:
                 try:
-                    contestant.wait()
-                    contestants[name] = contestant
+                    contestants[name].wait()
                 except RuntimeError as error:
+                    del contestants[name]
                     print(f"{work}: {name} is left out: {error}", file=sys.stderr, flush=True)
         seconds = [{name: contestant.epoch() for name, contestant in contestants.items()} for _ in range(rounds)]
     for name in contestants:
