@@ -3,6 +3,7 @@
 import io
 import math
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from tqdm import tqdm
 
 _RISE = 1.05  # seeds differ by less
 _INTERVAL = 60.0  # seconds between two lines where no terminal shows a bar
+
+tqdm.set_lock(threading.RLock())  # its default would leak a semaphore, with a warning, where Ctrl-C ends the workers of a sweep
 
 
 def announce(name: str, members: int, passes: int, done: float, seconds: float) -> None:
@@ -94,4 +97,4 @@ def duration(seconds: float) -> str:
 
 def count(number: int, noun: str) -> str:
     """Returns a number and its noun, singular or plural."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
