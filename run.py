@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import hydra
@@ -26,7 +27,7 @@ from experiments.config import (
 from experiments.errors import job_errors, one_sentence_errors
 from experiments.locks import exclusive, remove_abandoned
 from experiments.progress import diverged_members, summary
-from experiments.provenance import merge_sessions, session
+from experiments.provenance import merge_sessions, session, version
 from experiments.records import PROJECT, Run
 from experiments.schema import Rule, check, validate_property
 from experiments.training.checkpoints import Checkpoint
@@ -35,17 +36,14 @@ from experiments.training.threads import AVAILABLE
 
 
 @hydra.main(version_base="1.3", config_path=str(PROJECT / "conf"), config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Runs the configuration that Hydra composed."""
+def main(cfg: DictConfig) -> Path | None:
+    """Runs the configuration that Hydra composed; returns the CSV, for the table that ends a sweep."""
     with job_errors() if HydraConfig.get().mode is RunMode.MULTIRUN else one_sentence_errors():
-        if "property" in cfg:
-            measure_property(cfg)
-        else:
-            run(cfg)
+        return run(cfg) if "experiment" in cfg else measure_property(cfg)
 
 
-def run(cfg: DictConfig) -> None:
-    """Trains one run, from configuration to CSV."""
+def run(cfg: DictConfig) -> Path | None:
+    """Trains one run, from configuration to CSV; returns the CSV, or None while other jobs have shards to train."""
     experiments.process.prepare_process()
     config = resolve(cfg, HydraConfig.get().overrides.task)
     check_options(**config["data"])
@@ -55,8 +53,9 @@ def run(cfg: DictConfig) -> None:
     labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer_name(config)}
     runs = Run.on_both_data(config, HydraConfig.get().overrides.task, **labels)
     remove_abandoned(PROJECT / config["results"])
-    if is_done(runs["standin" if config["data"]["source"] == "standin" else "real"], config["force"]):
-        return  # without loading the data
+    record = runs["standin" if config["data"]["source"] == "standin" else "real"]
+    if is_done(record, config["force"]):
+        return record.csv  # without loading the data
     dataset = load(**config["data"], device=device)
     record = runs[dataset.source]
     everything = range(len(shards(config)))
@@ -64,14 +63,15 @@ def run(cfg: DictConfig) -> None:
         check("part", config["part"], Rule(lambda part: part in everything, f"null or a whole number below {len(everything)}"))
         with exclusive(record.csv.with_name(f"{record.csv.stem},part={config['part']}.csv")):
             if is_done(record, config["force"]):
-                return
+                return record.csv
             train_members(config, dataset, device, record, [config["part"]])
         if left := [part for part in everything if Checkpoint.of(record, part).passes() < config["passes"]]:
             print(f"{record}: part {config['part']} is trained, {len(left)} of {len(everything)} are not")
-            return
+            return None
     with exclusive(record.csv):
         if not is_done(record, config["force"]):  # another process may have finished it while this one waited for the lock
             train_and_record(config, population, dataset, device, record)
+    return record.csv
 
 
 def train_and_record(config: dict, population: Population, dataset: Dataset, device: torch.device, record: Run) -> None:
@@ -86,7 +86,7 @@ def train_and_record(config: dict, population: Population, dataset: Dataset, dev
         "data_md5": dataset.checksums,
     }
     record.write(population.describe(table), facts)
-    print(f"{summary(table, seconds[-1])}\nwrote {record}")
+    print(f"{summary(table, seconds[-1], dataset.classes)}\nwrote {record}")
 
 
 def is_done(record: Run, force: bool) -> bool:
@@ -97,8 +97,8 @@ def is_done(record: Run, force: bool) -> bool:
     return True
 
 
-def measure_property(cfg: DictConfig) -> None:
-    """Measures a property that the paper claims without a figure, from configuration to CSV."""
+def measure_property(cfg: DictConfig) -> Path:
+    """Measures a property that the paper claims without a figure, from configuration to CSV; returns the CSV."""
     config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
     for key in ("seeds", "threads", "results", "force"):
         check(key, config[key])
@@ -111,7 +111,7 @@ def measure_property(cfg: DictConfig) -> None:
     remove_abandoned(PROJECT / config["results"])
     with exclusive(runs["real"].csv):
         if is_done(runs["real"], config["force"]):  # one on stand-in data is measured again: the real ones may be there now
-            return
+            return runs["real"].csv
         origin, start = session(device), time.perf_counter()
         table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
         seconds = round(time.perf_counter() - start, 2)
@@ -119,6 +119,7 @@ def measure_property(cfg: DictConfig) -> None:
         with exclusive(runs[source].csv) if source == "standin" else contextlib.nullcontext():
             runs[source].write(table, {"training_seconds": seconds, "sessions": [origin]})
     print(f"{name}: {seconds} s\nwrote {runs[source]}")
+    return runs[source].csv
 
 
 def as_spelled(arguments: Sequence[str]) -> list[str]:
@@ -135,6 +136,9 @@ def as_spelled(arguments: Sequence[str]) -> list[str]:
 def cli() -> None:
     """Runs the program; reports expected errors in one sentence."""
     with one_sentence_errors():
+        if "--version" in sys.argv:  # for Hydra, its own
+            print(version())
+            return
         sys.argv[1:] = as_spelled(sys.argv[1:])
         main()
 

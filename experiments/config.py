@@ -20,6 +20,7 @@ import optim
 from data.types import Dataset
 from experiments.errors import ConfigError, unknown_key
 from experiments.models.base import Model
+from experiments.progress import count
 from experiments.records import COLUMNS, DEFAULTS, PROJECT
 from experiments.schema import check, spelled, validate
 from experiments.training.plan import Plan
@@ -249,7 +250,7 @@ def check_memory(model: Model, members: int, device: torch.device) -> None:
     total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else machine
     if (needed := members * parameters * _BYTES_PER_PARAMETER) > total:
         raise ConfigError(
-            f"{members:,} members of {parameters:,} parameters need about {needed / 2**30:,.0f} GiB, {device.type} has"
+            f"training {count(members, 'member')} of {parameters:,} parameters takes about {needed / 2**30:,.0f} GiB, {device.type} has"
             f" {total / 2**30:,.0f} GiB: train fewer at once with shard=..., or choose a smaller model"
         )
 

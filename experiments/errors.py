@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -69,7 +70,12 @@ def _sentence(error: BaseException) -> str:
     for link in chain:
         if (key := getattr(link, "full_key", None)) and isinstance(link, AttributeError):
             node = getattr(link, "parent_node", None)
-            return unknown_key(key, cast(dict, OmegaConf.to_container(node)) if isinstance(node, DictConfig) else {})
+            sentence = unknown_key(key, cast(dict, OmegaConf.to_container(node)) if isinstance(node, DictConfig) else {})
+            # Hydra's message quotes the command line, OmegaConf's does not.
+            added = re.search(r"use (\+optimizer\.\S+)", str(error))
+            return f"{sentence}; an argument of the class that is not among them needs a plus: {added[1]}" if added else sentence
+    if str(error).startswith("Could not override 'property'"):
+        return unknown_key("property", {})
     return " ".join(str(error).split())
 
 
@@ -80,6 +86,8 @@ def unknown_key(key: str, parent: Mapping) -> str:
         key: the unknown key.
         parent: the part of the configuration that was searched for it.
     """
+    if key == "property":
+        return "property is a key of another configuration: run python run.py --config-name properties property=..."
     keys = [str(known) for known in parent if known not in ("hydra", "hyperparameters")]
     places = {known: [known] for known in keys}
     for group in keys:

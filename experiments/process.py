@@ -15,9 +15,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Replaces the traceback of Ctrl-C by one word: imports take seconds."""
+    """Replaces the traceback of Ctrl-C by a sentence: during the imports, which take seconds, or a second time while a run ends."""
     if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        print("interrupted: rerun the command", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 

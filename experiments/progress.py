@@ -1,9 +1,18 @@
-"""Messages about a run: the forecast before training and the summary after it."""
+"""Messages about a run: the forecast before training, progress during it and the summary after it."""
 
+import io
 import math
+import sys
+import threading
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
+
+_RISE = 1.05  # seeds differ by less
+_INTERVAL = 60.0  # seconds between two lines where no terminal shows a bar
+
+tqdm.set_lock(threading.RLock())  # its default would leak a semaphore, with a warning, where Ctrl-C ends the workers of a sweep
 
 
 def announce(name: str, members: int, passes: int, done: float, seconds: float) -> None:
@@ -18,17 +27,59 @@ def announce(name: str, members: int, passes: int, done: float, seconds: float) 
     """
     if seconds > 60:
         rest = f"; {done:.0%} is done, the rest" if done else ""
-        print(f"{name}: {members} member{'s' * (members > 1)}, {passes} epochs{rest}: about {duration(seconds)} here", flush=True)
+        print(f"{name}: {count(members, 'member')}, {count(passes, 'epoch')}{rest}: about {duration(seconds)} here", flush=True)
 
 
-def summary(table: pd.DataFrame, seconds: float) -> str:
-    """Returns one line on a finished run: its size, its training time, and the lowest cost of the last epoch."""
-    last = table[table["pass"] == table["pass"].max()]
-    best = last.sort_values("cost").iloc[0]
-    return (
-        f"{len(last)} members, {best['pass']:.0f} epochs, {seconds:.1f} s of training, {len(diverged_members(table))} diverged; "
-        f"best cost {best['cost']:.4f}, its test cost {best.get('test_cost', math.nan):.4f}"
-    )
+def progress_bar(name: str, total: int, done: int, position: int) -> tqdm:
+    """Returns a bar that counts epochs on a terminal; elsewhere, such as in a log, a line a minute with time left and cost.
+
+    Args:
+        name: of the run.
+        total: how many epochs there are.
+        done: how many of them earlier sessions trained.
+        position: the line of the terminal, from 0.
+    """
+    if sys.stderr.isatty():
+        return tqdm(total=total, initial=done, desc=name, unit="epoch", position=position)
+    every = dict(mininterval=_INTERVAL, maxinterval=_INTERVAL, delay=_INTERVAL, miniters=1)
+    line = "{desc}: {n_fmt} of {total_fmt} epochs, {elapsed} so far, {remaining} left{postfix}"
+    return tqdm(total=total, initial=done, desc=name, bar_format=line, file=_Lines(), **every)
+
+
+class _Lines(io.TextIOBase):
+    """Standard error, for a bar of tqdm: each state on a line of its own, where tqdm would return to the start of the line."""
+
+    def write(self, text: str) -> int:
+        if state := text.strip():
+            print(state, file=sys.stderr, flush=True)
+        return len(text)
+
+
+def summary(table: pd.DataFrame, seconds: float, classes: int) -> str:
+    """Returns one line on a finished run: its size and time, which members failed, and the lowest cost of the others' last epoch.
+
+    Args:
+        table: as from `train`.
+        seconds: of training.
+        classes: of the data. Where the first epoch of a classifier costs more than a guess, ln(classes), that is its first value.
+    """
+    passes, chance = table["pass"].max(), math.log(classes) if "train_error" in table else math.inf
+    last = table[table["pass"] == passes].set_index("member")
+    first = table[table["pass"] == 1].set_index("member")["cost"].clip(upper=chance)
+    diverged = diverged_members(table)
+    well = last.drop(diverged)
+    rising = well[well["cost"] > _RISE * first[well.index]]
+    parts = [f"{count(len(last), 'member')}, {count(passes, 'epoch')}, {seconds:.1f} s of training, {len(diverged)} diverged"]
+    if len(rising):
+        named = ", ".join(map(str, rising.index[:5])) + ", ..." * (len(rising) > 5)
+        worst = rising["cost"].idxmax()
+        parts.append(
+            f"diverging: member{'s' * (len(rising) > 1)} {named}, whose cost rose above its first value, to {rising['cost'][worst]:.4g}"
+        )
+    if len(well := well.drop(rising.index)):
+        best = well.loc[well["cost"].idxmin()]
+        parts.append(f"best cost {best['cost']:.4f}, its test cost {best.get('test_cost', math.nan):.4f}")
+    return "; ".join(parts)
 
 
 def diverged_members(table: pd.DataFrame) -> list[int]:
@@ -41,4 +92,9 @@ def duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} seconds"
-    return f"{minutes} minute{'s' * (minutes > 1)}" if minutes < 100 else f"{seconds / 3600:.1f} hours"
+    return count(minutes, "minute") if minutes < 100 else f"{seconds / 3600:.1f} hours"
+
+
+def count(number: int, noun: str) -> str:
+    """Returns a number and its noun, singular or plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

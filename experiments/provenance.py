@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import tomllib
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +16,29 @@ from experiments.models import products
 from experiments.records import PROJECT
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "hydra-core")
+# What a run computes depends on these alone, tracked or not: neither on notes, figures and prose, nor on a linked .venv.
+_CODE = (":(glob)*.py", "conf", "data", "experiments", "hydra_plugins", "optim")
+
+
+def version() -> str:
+    """Returns the version of the package and the commit, as one line."""
+    package = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changes = " with uncommitted changes" if uncommitted_changes() else ""
+    return f"{package['name']} {package['version']}, {f'commit {commit}{changes}' if commit else 'not in a git repository'}"
+
+
+def uncommitted_changes() -> bool | None:
+    """Returns whether files that runs depend on differ from the commit; None outside a git repository."""
+    changes = _git("status", "--porcelain", "--", *_CODE)
+    return None if changes is None else bool(changes)
 
 
 def session(device: torch.device) -> dict:
     """Returns the current provenance: commit, versions, processor, device, time (UTC)."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": None if (changes := _git("status", "--porcelain", "--", ":!results")) is None else bool(changes),
+        "uncommitted_changes": uncommitted_changes(),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
         "device": str(device),
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),

@@ -4,8 +4,9 @@ import contextlib
 import io
 import itertools
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +15,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
-from experiments.records import PROJECT
+from experiments.records import PROJECT, Run, read
 from experiments.sweeps import register_workers
 
 
@@ -34,7 +35,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
 
 class ExhaustiveSweeper(Sweeper):
-    """Runs every job of a sweep with any launcher, even after failures, and lists the failed jobs at the end.
+    """Runs every job of a sweep with any launcher, even after failures; ends with a table of the runs and a list of the failed jobs.
 
     Hydra's own sweeper stops at the first failure or reports only that one, depending on the launcher.
 
@@ -63,6 +64,11 @@ class ExhaustiveSweeper(Sweeper):
         self.validate_batch_is_legal(jobs)
         returns = self.launcher.launch(jobs, initial_job_idx=0)
         failures = [failure for job in returns if (failure := _failure(job))]
+        finished = {job: run for job, run in zip(map(tuple, jobs), map(_run, returns), strict=True) if run}
+        if finished:
+            print(table(finished))
+        if any(not run.measured for run in finished.values()):
+            print(f"make plot RUN={self.config.results} draws them over the paper's curves")
         if failures:
             print(*failures, sep="\n", file=sys.stderr)
             raise SweepError(
@@ -77,5 +83,39 @@ def _failure(job: JobReturn) -> str | None:
         with contextlib.redirect_stderr(io.StringIO()):  # Hydra prints overrides there before it raises
             job.return_value  # noqa: B018
     except Exception as error:
-        return f"failed: {' '.join(job.overrides or ())}: {error}"
+        return f"failed: {shlex.join(job.overrides or ())}: {error}"
     return None
+
+
+def _run(job: JobReturn) -> Run | None:
+    """Returns the finished run of a job; None if it failed, or trained a shard of a run that others have to finish."""
+    return read(job.return_value) if not _failure(job) and job.return_value else None
+
+
+def table(runs: Mapping[tuple[str, ...], Run]) -> str:
+    """Returns a line for each run of a sweep, by its overrides: those that not all share, final cost, distance and file.
+
+    The cost is the mean over seeds after the last epoch, of the best setting of a population. The distance is that setting's rms of
+    ln(ours / paper), where the paper has the curve.
+    """
+    shared = set.intersection(*map(set, runs)) if len(runs) > 1 else set()
+    lines = [("run", "final cost", "distance", "file")]
+    for job, run in runs.items():
+        lines.append((" ".join(one for one in job if one not in shared), *_result(run), str(run)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _result(run: Run) -> tuple[str, str]:
+    # Here, because every start of run.py imports this module.
+    from scripts.analysis.distances import geometric_mean, log_ratios, rms
+    from scripts.analysis.published import paper_curves
+
+    if run.measured:
+        return "-", "-"
+    rows = run.table()
+    settings = [part for _, part in rows.groupby(run.hyperparameters)] if run.hyperparameters else [rows]
+    cost, best = min(((part.loc[part["x"] == part["x"].max(), "cost"].mean(), part) for part in settings), key=lambda pair: pair[0])
+    curve = paper_curves(run.experiment)
+    ratios = log_ratios(geometric_mean(best), curve[curve["optimizer"] == run.optimizer])
+    return f"{cost:.4g}", f"{rms(ratios):.4f}" if run.data == "real" and len(ratios) else "-"

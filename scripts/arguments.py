@@ -65,4 +65,4 @@ def one_sentence_errors() -> Iterator[None]:
         words = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         sys.exit(f"error: {words}")
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        sys.exit("interrupted: rerun the command")

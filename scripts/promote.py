@@ -5,6 +5,9 @@ From a folder it takes the canonical runs that can be tracked. The default folde
 
 import argparse
 import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +25,7 @@ def problem(run: Run) -> str | None:
     if run.data != "real":
         return "it was trained on stand-in data"
     if any(session.get("uncommitted_changes") for session in run.facts["sessions"]):
-        return "the code had uncommitted changes: commit them and run again, so that others can"
+        return "the code had uncommitted changes: commit them and run again with force=true, so that others can"
     if not run.measured and run.settings not in SETTINGS:
         return f"settings={run.settings} is none of {', '.join(SETTINGS)}"
     if not run.has_default_settings:
@@ -36,6 +39,14 @@ def candidates(folder: Path) -> list[Run]:
     labels = product(sorted({run.experiment for run in runs if run.experiment}), SETTINGS)
     canonical = [run for experiment, settings in labels for run in canonical_runs(folder, experiment, settings)]
     return [run for run in [*canonical, *(run for run in runs if run.measured)] if problem(run) is None]
+
+
+def reasons(runs: Iterable[Run]) -> list[str]:
+    """Returns why runs of a folder are not tracked, a sentence for each reason, with one of the runs."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        found[problem(run) or "another run of this optimizer and these settings counts"].append(run)
+    return [f"{alike[0]}{f' and {len(alike) - 1} more' if alike[1:] else ''}: {why}" for why, alike in found.items()]
 
 
 def track(run: Run) -> Path:
@@ -56,13 +67,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
     with one_sentence_errors():
-        runs = [run for path in parser.parse_args().paths for run in (candidates(path) if path.is_dir() else runs_in(path))]
+        paths = parser.parse_args().paths
+        runs = [run for path in paths for run in (candidates(path) if path.is_dir() else runs_in(path))]
         if problems := [f"{run}: {why}" for run in runs if (why := problem(run))]:
             raise RecordError(f"nothing was tracked: {'; '.join(problems)}")
+        others = reasons(run for path in paths if path.is_dir() for run in runs_in(path) if run not in runs)
         if not runs:
-            raise RecordError("nothing was tracked: no run there can be")
+            raise RecordError(f"nothing was tracked: {'; '.join(others)}")
         for run in runs:
             print(f"tracked {display_path(track(run))}")
+        for reason in others:
+            print(f"not tracked: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

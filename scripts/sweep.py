@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import math
+import shlex
 import signal
 import subprocess
 import sys
@@ -251,7 +252,7 @@ def main() -> None:
                         launch(trained, False, [], deadline)
                 except subprocess.TimeoutExpired:
                     sys.exit(f"--minutes={options.minutes:g} are over: rerun the command to resume")
-        failed += [f"python run.py {' '.join(job.overrides)}" for part in parts for job in part.missing()]
+        failed += [f"python run.py {shlex.join(job.overrides)}" for part in parts for job in part.missing()]
         if failed:
             sys.exit("\n".join(["error: these failed, rerun the command to retry them:", *failed]))
 

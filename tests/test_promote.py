@@ -34,7 +34,7 @@ def test_promotion_copies_runs_with_their_records_and_replaces_those_of_another_
     assert read(promote.REFERENCE / "fig1_left/paper/Adam.csv").extent["passes"] == 1
 
 
-def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_nothing(tmp_path, promoted):
+def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_nothing(tmp_path, promoted, capsys):
     runs = tmp_path / "runs"
     good, dirty = write_run(runs, "Adam", [0.5]), write_run(runs, "RMSProp", [0.5], dirty=True)
     half = write_run(runs, "AdaGrad", [0.5])
@@ -52,8 +52,14 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
     assert not promote.REFERENCE.exists()
     (runs / "agreement.csv").write_text("x\n1\n")
     assert promoted(runs) == ["fig1_left/paper/Adam.csv"]  # from a folder, what can be tracked
-    with pytest.raises(SystemExit, match="no run there can be"):
-        promoted(runs / "standin")
+    told = capsys.readouterr().err.splitlines()
+    assert f"not tracked: {dirty}: the code had uncommitted changes: commit them and run again with force=true, so that others can" in told
+    assert any("Adam,optimizer.lr=1.csv: it overrides" in line for line in told)
+    for optimizer in ("Adam", "AdaGrad"):
+        write_run(tmp_path / "dirty", optimizer, [0.5], dirty=True)
+    for folder, why in ((runs / "standin", "it was trained on stand-in data"), (tmp_path / "dirty", "uncommitted changes")):
+        with pytest.raises(SystemExit, match=f"nothing was tracked: .*{why}"):
+            promoted(folder)
 
 
 def test_verification_compares_costs_of_the_same_seed_and_pass():

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,9 +25,10 @@ import run as program
 from data.files import part_path
 from data.rows import DenseRows
 from data.types import Dataset, Split
+from experiments import progress, provenance
 from experiments.config import Population, check_memory, optimizer_class, resolve
 from experiments.models.multilayer_network import MultilayerNetwork
-from experiments.progress import announce
+from experiments.progress import announce, progress_bar
 from experiments.provenance import merge_sessions, session
 from experiments.records import COLUMNS, PROJECT, catalogue, partition, read
 from experiments.training import checkpoints, members
@@ -62,7 +64,8 @@ def test_a_run_leaves_a_tidy_csv_and_where_it_came_from(command, capsys):
 def test_a_run_that_diverges_before_it_is_evaluated_still_ends(command, capsys):
     (path,) = command("optimizer=sgd_nesterov", "optimizer.lr=1e38", "seed=0", "evaluate_every=10")
     assert json.loads(path.with_suffix(".json").read_text())["diverged_members"] == [0]
-    assert "1 diverged; best cost nan, its test cost nan" in capsys.readouterr().out
+    assert "1 member, 2 epochs, " in (out := capsys.readouterr().out)
+    assert ", 1 diverged\n" in out
 
 
 def test_sessions_are_those_that_differ_in_the_order_in_which_they_started():
@@ -114,14 +117,14 @@ def test_a_complete_run_is_not_repeated_unless_forced_or_changed(command, monkey
         command("seed=0", dataset=None)
     assert path.stat().st_mtime_ns == before
     assert "is complete" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="data.source=fake is invalid: expected one of auto, real, standin"):
+        command("seed=0", "data.source=fake")
     command("seed=0", "force=true")
     assert path.stat().st_mtime_ns > before
-    # A run whose provenance is missing was cut off; one whose configuration differs is another run.
-    for spoil in (lambda p: p.unlink(), lambda p: p.write_text(p.read_text().replace('"batch_size": 128', '"batch_size": 64'))):
-        before = path.stat().st_mtime_ns
-        spoil(path.with_suffix(".json"))
-        command("seed=0")
-        assert path.stat().st_mtime_ns > before
+    before = path.stat().st_mtime_ns
+    path.with_suffix(".json").unlink()  # a run whose provenance is missing was cut off
+    command("seed=0")
+    assert path.stat().st_mtime_ns > before
 
 
 def test_runs_on_standin_data_say_so_in_path_and_csv(command, images):
@@ -157,6 +160,9 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["optimizer.lrr=1"], "optimizer.lrr is not a configuration key: did you mean lr, of "),
         (["optimzer=adam"], "optimzer is not a configuration key: did you mean optimizer"),
         (["lr=0.01"], r"error: lr is not a configuration key: did you mean optimizer\.lr\?$"),
+        (["property=regret"], r"property is a key of another configuration: run python run.py --config-name properties property="),
+        (["+property=regret"], r"property is a key of another configuration: run python run.py --config-name properties property="),
+        (["optimizer._target_=torch.optim.SGD", "optimizer.momentum=0.9"], r"needs a plus: \+optimizer\.momentum=0\.9$"),
         (["examples=100"], r"examples is not a configuration key: did you mean data\.examples\?$"),
         (
             ["optimizer=sfo", "optimizer.minibatches=9999"],
@@ -166,7 +172,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["optimizer._target_=torch.optim.Muon"], "optimizer Muon: Muon only supports 2D parameters"),
         (["device=meta"], "device=meta is not available here"),
         (["device=cuda:99"], "device=cuda:99 is not available here"),
-        (["model.hidden=1000000000", "experiment=fig2a"], r"1 members of 1,000,000,0.* parameters need about [\d,]+ GiB, cpu has"),
+        (["model.hidden=1000000000", "experiment=fig2a"], r"1 member of 1,000,000,0.* parameters takes about [\d,]+ GiB, cpu has"),
         (["optimizer.lr=inf"], "optimizer.lr=inf is invalid: expected a finite number from 0 up"),
     ],
 )
@@ -284,7 +290,7 @@ def test_populations_beyond_memory_are_refused_before_they_are_made():
         Population.of({"seed": 0, "optimizer": optimizer, "model": {}})
     model = MultilayerNetwork(784, 10)  # 1,796,010 parameters, of 16 bytes with gradient and two averages
     check_memory(model, 1, torch.device("cpu"))
-    with pytest.raises(ValueError, match="100,000 members of 1,796,010 parameters need about 2,676 GiB, cpu has .*: train fewer at once"):
+    with pytest.raises(ValueError, match="100,000 members of 1,796,010 parameters takes about 2,676 GiB, cpu has .*: train fewer at once"):
         check_memory(model, 100_000, torch.device("cpu"))
 
 
@@ -498,10 +504,65 @@ def test_experiments_change_what_config_yaml_says_for_all():
 def test_long_runs_are_announced_with_what_is_left(capsys):
     announce("fig4 Adam", 84, 10, 0.0, 2400)
     announce("fig4 Adam", 84, 10, 0.25, 3 * 3600)
-    announce("fig1_left Adam", 5, 46, 0.0, 61)
+    announce("fig1_left Adam", 1, 46, 0.0, 61)
     announce("fig1_left Adam", 5, 46, 0.0, 30)
     assert capsys.readouterr().out.splitlines() == [
         "fig4 Adam: 84 members, 10 epochs: about 40 minutes here",
         "fig4 Adam: 84 members, 10 epochs; 25% is done, the rest: about 3.0 hours here",
-        "fig1_left Adam: 5 members, 46 epochs: about 1 minute here",
+        "fig1_left Adam: 1 member, 46 epochs: about 1 minute here",
     ]
+
+
+def test_a_log_gets_a_line_from_time_to_time_with_time_left_and_cost(capsys, monkeypatch):
+    with progress_bar("fig4 Adam", 4, 1, 0) as bar:
+        bar.update()
+    assert capsys.readouterr().err == ""  # shorter than a minute
+    monkeypatch.setattr(progress, "_INTERVAL", 0.0)
+    with progress_bar("fig4 Adam", 4, 1, 0) as bar:
+        for cost in (3.0, 2.5):
+            bar.set_postfix_str(f"cost {cost}", refresh=False)
+            bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"fig4 Adam: 2 of 4 epochs, \d\d:\d\d so far, \S+ left, cost 3\.0", lines[1])
+    assert lines[2].startswith("fig4 Adam: 3 of 4 epochs, ")
+
+
+def test_a_summary_names_members_that_diverge_however_finite_their_cost():
+    costs = {0: (0.5, 0.4), 1: (9e9, 2e9), 2: (0.4, 0.6), 3: (1.0, np.nan)}  # the second one falls, but stays far above a guess
+    rows = [{"member": member, "pass": number, "cost": cost} for member, pair in costs.items() for number, cost in enumerate(pair, 1)]
+    table = pd.DataFrame(rows).assign(train_error=0.1, test_cost=0.7)
+    assert progress.summary(table, 12, classes=10) == (
+        "4 members, 2 epochs, 12.0 s of training, 1 diverged; diverging: members 1, 2, whose cost rose above its first value, to 2e+09; "
+        "best cost 0.4000, its test cost 0.7000"
+    )
+    lost = table[table["member"] == 1].assign(member=0)
+    assert progress.summary(lost, 1, classes=10).endswith(
+        "0 diverged; diverging: member 0, whose cost rose above its first value, to 2e+09"
+    )
+
+
+@pytest.mark.parametrize(("file", "changed"), [("notes.txt", False), ("data/new.py", True), ("mine.py", True), ("README.md", False)])
+def test_only_files_that_runs_depend_on_count_as_a_change_of_code(tmp_path, monkeypatch, file, changed):
+    def git(*arguments: str) -> None:
+        subprocess.run(("git", "-c", "user.name=a", "-c", "user.email=b", *arguments), cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    for name in ("README.md", "run.py", "data/loading.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert provenance.uncommitted_changes() is None
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    (tmp_path / ".venv").symlink_to(tmp_path)
+    assert provenance.uncommitted_changes() is False
+    (tmp_path / file).write_text("new")
+    assert provenance.uncommitted_changes() is changed
+
+
+def test_version_is_that_of_the_package_and_the_commit(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--version"])
+    program.cli()
+    assert re.fullmatch(
+        r"adam-paper \d+\.\d+\.\d+, (commit [0-9a-f]{12}( with uncommitted changes)?|not in a git repository)\n", capsys.readouterr().out
+    )

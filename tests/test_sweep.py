@@ -4,14 +4,20 @@ import importlib.util
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from configurations import resolved
 
 import run as program
-from experiments.records import PROJECT
+from experiments.records import PROJECT, read
+from hydra_plugins import adam_paper_sweeper
+from made_up import write_run, write_table
 from scripts import sweep
+from scripts.analysis.agreement import agreement
+from scripts.analysis.published import main_panel, published
 
 NAMES = [path.relative_to(sweep.SWEEPS).with_suffix("").as_posix() for path in sorted(sweep.SWEEPS.rglob("*.yaml"))]
 
@@ -69,6 +75,32 @@ def test_jobs_go_on_after_one_that_fails(monkeypatch, tmp_path, capsys, images, 
         program.cli()
     assert "optimizer.lr=-1 is invalid: expected a finite number from 0 up" in capsys.readouterr().err
     assert len(list(tmp_path.rglob("*.csv"))) == 2
+
+
+def test_a_sweep_ends_with_a_table_of_its_runs(monkeypatch, tmp_path, capsys, images):
+    monkeypatch.setattr(program, "load", lambda **_: images)
+    line = ["optimizer=adam,nadam", "seed=[0,1]", "passes=2", "device=cpu", f"results={tmp_path}", "hydra/launcher=basic"]
+    monkeypatch.setattr(sys, "argv", ["run.py", "-m", *line])
+    program.cli()
+    *_, head, adam, nadam, hint = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "final", "cost", "distance", "file"]
+    (name, cost, distance, file), (_, _, none, _) = adam.split(), nadam.split()
+    assert (name, none) == ("optimizer=adam", "-")  # the paper has no curve of NAdam
+    table = read(Path(file)).table()
+    assert cost == f"{table.loc[table['pass'] == 2, 'cost'].mean():.4g}"
+    assert distance == f"{agreement(table, main_panel('fig1_left'))[0]['rms_log_ratio']:.4f}"
+    assert hint == f"make plot RUN={tmp_path} draws them over the paper's curves"
+
+
+def test_the_table_of_a_sweep_shows_the_best_setting_of_a_population_and_no_distance_where_there_is_none(tmp_path):
+    rows = [{"member": member, "seed": 0, "lr": member, "pass": 1, "cost": cost} for member, cost in enumerate([0.5, 0.25, np.nan])]
+    grid = write_table(tmp_path, "Adam", rows, 1, seeds=(0,), hyperparameters=["lr"])
+    standin = write_run(tmp_path, "Adam", [0.5], data="standin")
+    other = write_run(tmp_path, "Adam", [np.nan], "fig4")
+    shown = adam_paper_sweeper.table({(str(number),): read(path) for number, path in enumerate((grid, standin, other))})
+    first = published("fig1_left").query("optimizer == 'Adam' and x == 0")["y"].item()
+    lines = [line.split()[:3] for line in shown.splitlines()[1:]]
+    assert lines == [["0", "0.25", f"{abs(np.log(0.25 / first)):.4f}"], ["1", "0.5025", "-"], ["2", "inf", "-"]]
 
 
 def test_jobs_that_train_a_shard_each_write_the_run_of_one_process(monkeypatch, tmp_path, capsys, images):

@@ -80,7 +80,7 @@ def train(
         state.record(cost, measured)
         if checkpoint:
             checkpoint.save(state.state_dict())
-        bar.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value), default=math.nan):.4f}")
+        bar.set_postfix_str(f"cost {min(cost, key=lambda value: (value != value, value), default=math.nan):.4g}", refresh=False)
         bar.update()
     return pd.DataFrame(state.rows), state.seconds
 

@@ -7,13 +7,12 @@ from functools import partial
 import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
-from tqdm import tqdm
 
 from data.types import Dataset
 from experiments.config import check_memory, optimizer_name, shards, train_arguments
 from experiments.errors import ConfigError
 from experiments.models import products
-from experiments.progress import announce
+from experiments.progress import announce, progress_bar
 from experiments.provenance import session
 from experiments.records import Run
 from experiments.training.checkpoints import Checkpoint
@@ -40,7 +39,7 @@ def train_members(
     announce(name, sum(part.members for part in parts), passes, done / total, (total - done) * threads.seconds)
     tables, seconds, first = [], [0.0] * passes, 0
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
-    with tqdm(total=total, initial=done, desc=name, unit="epoch", position=position, disable=None) as bar:
+    with progress_bar(name, total, done, position) as bar:
         for part, checkpoint in zip(parts, checkpoints, strict=True):
             table, spent = train(*job(part), bar, checkpoint, threads)
             tables.append(table.assign(member=table["member"] + first))
