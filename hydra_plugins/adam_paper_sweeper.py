@@ -48,7 +48,7 @@ class ExhaustiveSweeper(Sweeper):
 
     def setup(self, *, hydra_context, task_function, config) -> None:
         """Creates the launcher; Hydra calls this before `sweep`."""
-        self.hydra_context, self.config = hydra_context, config
+        self.hydra_context, self.config, self.results = hydra_context, config, config.results
         register_workers(PROJECT / config.results)
         context = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(**context)
@@ -68,7 +68,7 @@ class ExhaustiveSweeper(Sweeper):
         if finished:
             print(table(finished))
         if any(not run.measured for run in finished.values()):
-            print(f"make plot RUN={self.config.results} draws them over the paper's curves")
+            print(f"make plot RUN={self.results} draws them over the paper's curves")
         if failures:
             print(*failures, sep="\n", file=sys.stderr)
             raise SweepError(

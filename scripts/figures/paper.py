@@ -4,9 +4,10 @@ Layout and axes are the paper's. The colours of its figures 1 to 3 are not known
 the legend. In figure 4 red is with bias correction and green without, as its caption says.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def draw(name: str, root: Path, folder: Path) -> None:
         return
     figure = plt.figure(figsize=(17, 10) if name == "fig4" else (17, 4.5 * len(LAYOUTS[name])), layout="constrained")
     sides = figure.subfigures(2, 1) if name == "fig4" else figure.subfigures(1, 2)
-    for side, title, ours in zip(np.atleast_1d(sides), ("the paper", "ours"), (False, True), strict=True):
+    for side, title, ours in zip(cast(Sequence[SubFigure], sides), ("the paper", "ours"), (False, True), strict=True):
         side.suptitle(title, fontsize=14)
         if name == "fig4":
             _draw_sweeps(side, figure4.measured(sweep).query("optimizer == 'Adam'") if ours else figure4.published())
