@@ -43,7 +43,7 @@ def draw(name: str, root: Path, folder: Path) -> None:
         if name == "fig4":
             _draw_sweeps(side, figure4.measured(sweep).query("optimizer == 'Adam'") if ours else figure4.published())
             continue
-        for curves, axis in side.subplot_mosaic(LAYOUTS[name]).items():
+        for curves, axis in side.subplot_mosaic(LAYOUTS[name]).items():  # type: ignore[arg-type]  # lists are invariant
             shown = [panel for panel in panels(name) if panel.published == curves]
             _draw_lines(
                 axis, shown, [runs[panel.experiment] if ours else published(panel).assign(cost=lambda t: t["y"]) for panel in shown]
