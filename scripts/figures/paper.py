@@ -1,7 +1,7 @@
 """The paper's own look: its published curves, and ours drawn in the same way, as two pictures to hold next to each other.
 
 Layout and axes are the paper's. The colours of its figures 1 to 3 are not known: these are matplotlib's defaults of 2014, in the order of
-the legend. In figure 4 red is with bias correction and green without, as its caption says.
+the legend. In figure 4 red is with bias correction and green without, as its caption says. Ours are means over seeds.
 """
 
 from collections.abc import Sequence
