@@ -25,7 +25,7 @@ import run as program
 from data.files import part_path
 from data.rows import DenseRows
 from data.types import Dataset, Split
-from experiments import progress, provenance
+from experiments import process, progress, provenance
 from experiments.config import Population, check_memory, optimizer_class, resolve
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.progress import announce, progress_bar
@@ -558,6 +558,11 @@ def test_only_files_that_runs_depend_on_count_as_a_change_of_code(tmp_path, monk
     assert provenance.uncommitted_changes() is False
     (tmp_path / file).write_text("new")
     assert provenance.uncommitted_changes() is changed
+
+
+def test_ctrl_c_outside_a_run_is_one_sentence(capsys):
+    process._end_quietly(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "interrupted: rerun the command\n"
 
 
 def test_version_is_that_of_the_package_and_the_commit(monkeypatch, capsys):
