@@ -29,7 +29,8 @@ def exclusive(csv: Path) -> Iterator[None]:
     Raises:
         OSError: the folder cannot be written, or another process took the lock while this one was suspended.
     """
-    lease = _lease(csv, on_compromise=lambda _: os.kill(os.getpid(), signal.SIGINT))
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # in the background of a script: nohup run.py &
+    lease = _lease(csv, on_compromise=lambda _: os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT))
     try:
         _acquire(lease, csv)
     except OSError as error:

@@ -1,6 +1,7 @@
 """The lock of a run: one process at a time, whoever has died, and what killed processes left."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from filelock import SoftFileLease
 
 from experiments import locks
 from experiments.locks import exclusive, remove_abandoned, runs_of
+from experiments.records import PROJECT
 
 HOLD = (
     "import pathlib, sys, time; from experiments.locks import exclusive\nwith exclusive(pathlib.Path(sys.argv[1])): print(); time.sleep(60)"
@@ -103,6 +105,22 @@ def test_who_has_lost_its_lock_stops(csv, monkeypatch):
 
     with pytest.raises(OSError, match="another process took over .* while this one was suspended"):
         lose()
+
+
+def test_who_has_lost_its_lock_stops_even_if_it_ignores_ctrl_c(csv):
+    """As in `nohup run.py &` from a script."""
+    code = f"""
+import signal, time
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from experiments import locks
+locks._LEASE, locks._TOUCH = 1.0, 0.1
+csv = Path({str(csv)!r})
+with locks.exclusive(csv):
+    csv.with_name(f".{{csv.stem}}.lock").unlink()
+    time.sleep(30)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == -signal.SIGTERM
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

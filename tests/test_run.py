@@ -125,6 +125,10 @@ def test_a_complete_run_is_not_repeated_unless_forced_or_changed(command, monkey
     path.with_suffix(".json").unlink()  # a run whose provenance is missing was cut off
     command("seed=0")
     assert path.stat().st_mtime_ns > before
+    run = read(path)
+    assert run.is_complete()
+    assert not replace(run, identity=run.identity | {"batch_size": 64}).is_complete()
+    assert not replace(run, extent=run.extent | {"passes": 3}).is_complete()
 
 
 def test_runs_on_standin_data_say_so_in_path_and_csv(command, images):
