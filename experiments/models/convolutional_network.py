@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.models.base import Model
-from experiments.models.layers import check_arguments, check_start, dropout, for_members, initial_layers
+from experiments.models.layers import ReluNetwork, check_arguments, check_start, dropout
 from experiments.models.products import affine
 
 
-class ConvolutionalNetwork(Model[Tensor]):
+class ConvolutionalNetwork(ReluNetwork):
     """Stages of convolution, max pooling and ReLU, then a fully connected ReLU layer and the class scores, with dropout.
 
     Convolutions keep the image size; 3 x 3 pooling with stride 2 halves it: 32, 16, 8, 4.
@@ -68,24 +67,6 @@ class ConvolutionalNetwork(Model[Tensor]):
             size = (size + 1) // 2
         self.layers |= {"hidden": (hidden, channels[-1] * size * size), "scores": (classes, hidden)}
         check_start(start, initial_std, l2, self.layers)
-
-    def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draws the parameters of one member: a weight [outputs, inputs, ...] and a bias [outputs, 1] per layer."""
-        return initial_layers(self.layers, self.start, self.initial_std, generator)
-
-    def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """Returns -log p of the true class with dropout on; see `Model.losses`."""
-        if self.input_dropout:
-            inputs = dropout(inputs, self.input_dropout, noise)
-        scores = self._scores(parameters, inputs, noise if self.dropout else ())
-        return functional.cross_entropy(scores, for_members(targets, len(scores)), reduction="none")
-
-    def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Returns `cost`, -log p of the true class, and `error` with dropout off; see `Model.measures`."""
-        scores = self._scores(parameters, inputs, ())
-        targets = for_members(targets, len(scores))
-        cost = functional.cross_entropy(scores, targets, reduction="none")
-        return {"cost": cost, "error": (scores.argmax(1) != targets).float()}
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Returns scores [members, classes, batch]; noise enables dropout of the fully connected layer."""

@@ -1,16 +1,56 @@
 """Shared parts of the models: initial weights, dropout, checks of arguments."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import overload
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from data.rows import SparseBatch
+from experiments.models.base import Model
 from experiments.schema import check
 
 STARTS = ("fan_in_uniform", "he_normal", "normal")
+
+
+class ReluNetwork(Model[Tensor]):
+    """A classifier whose `_scores` are shape [members, classes, batch]; noise enables dropout of its hidden units.
+
+    Attributes:
+        layers: the shape of each layer's weight, outputs first.
+        dropout, input_dropout: shares of the hidden units and of the inputs that are dropped in training.
+        start, initial_std: as in `initial_layers`.
+    """
+
+    layers: dict[str, tuple[int, ...]]
+    dropout: float
+    input_dropout: float
+    start: str
+    initial_std: float | dict[str, float]
+
+    @abstractmethod
+    def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor: ...
+
+    def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draws the parameters of one member: a weight [outputs, inputs, ...] and a bias [outputs, 1] per layer."""
+        return initial_layers(self.layers, self.start, self.initial_std, generator)
+
+    def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
+        """Returns -log p of the true class with dropout on; see `Model.losses`."""
+        if self.input_dropout:
+            inputs = dropout(inputs, self.input_dropout, noise)
+        scores = self._scores(parameters, inputs, noise if self.dropout else ())
+        return functional.cross_entropy(scores, for_members(targets, len(scores)), reduction="none")
+
+    def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Returns `cost`, -log p of the true class, and `error` with dropout off; see `Model.measures`."""
+        scores = self._scores(parameters, inputs, ())
+        targets = for_members(targets, len(scores))
+        cost = functional.cross_entropy(scores, targets, reduction="none")
+        return {"cost": cost, "error": (scores.argmax(1) != targets).float()}
 
 
 def initial_layers(

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from experiments.models.base import Model
-from experiments.models.layers import check_arguments, check_start, dropout, for_members, initial_layers
+from experiments.models.layers import ReluNetwork, check_arguments, check_start, dropout
 from experiments.models.products import affine
 
 
-class MultilayerNetwork(Model[Tensor]):
+class MultilayerNetwork(ReluNetwork):
     """Layers of ReLU units, then the class scores, with dropout of inputs and hidden units (Hinton et al. 2012).
 
     Args:
@@ -49,21 +47,6 @@ class MultilayerNetwork(Model[Tensor]):
         self.layers = {f"layer{number}": (widths[number], widths[number - 1]) for number in range(1, layers + 2)}
         check_start(start, initial_std, l2, self.layers)
 
-    def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draws the parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] per layer."""
-        return initial_layers(self.layers, self.start, self.initial_std, generator)
-
-    def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
-        """Returns -log p of the true class with dropout on; see `Model.losses`."""
-        if self.input_dropout:
-            inputs = dropout(inputs, self.input_dropout, noise)
-        return self._losses(self._scores(parameters, inputs, noise if self.dropout else ()), targets)
-
-    def measures(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Returns `cost`, -log p of the true class, and `error` with dropout off; see `Model.measures`."""
-        scores = self._scores(parameters, inputs, ())
-        return {"cost": self._losses(scores, targets), "error": (scores.argmax(1) != for_members(targets, len(scores))).float()}
-
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Returns scores [members, classes, batch]; noise enables dropout of hidden units."""
         streams, batch, features = inputs.shape
@@ -77,7 +60,3 @@ class MultilayerNetwork(Model[Tensor]):
                 activity = dropout(activity, self.dropout, noise)
             activity = affine(parameters[f"{layer}.weight"], parameters[f"{layer}.bias"], activity)
         return activity
-
-    @staticmethod
-    def _losses(scores: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(scores, for_members(targets, len(scores)), reduction="none")
