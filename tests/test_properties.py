@@ -150,7 +150,7 @@ def test_a_target_that_stands_still_without_noise_is_found_by_all():
     table = tracking.measure([0], steps=2000, dimensions=10, walk=0.0, noise=0.0, lrs=[0.1, 0.3], rare=0.2)
     drifting = table[table["problem"] == "drifting"]
     assert drifting["error"].max() == 0  # the target is the start
-    sparse = table[table["problem"] == "sparse"].groupby("optimizer")["other_error"].min()
+    sparse = table[table["metric"] == "rare features"].groupby("optimizer")["error"].min()
     assert sparse.max() < 0.05
 
 
