@@ -36,7 +36,7 @@ def invariance(table: pd.DataFrame, figure: Figure) -> None:
         mean = part["drift"].fillna(np.inf).groupby(part["factor"]).mean().clip(1e-17, _DIVERGED)
         style = "-" if eps == 0 else "--" if eps == table.loc[table["eps"] > 0, "eps"].min() else ":"
         axis.plot(mean.index, mean, style, marker=".", color=panels.COLOURS[optimizer], label=f"{optimizer}, eps = {eps:g}")
-    axis.set(xscale="log", yscale="log", xlabel="c: gradients are scaled by factors from 1/c to c", ylabel="deviation over distance travelled")
+    axis.set(xscale="log", yscale="log", xlabel="c: gradients scaled by 1/c to c", ylabel="deviation over distance travelled")
     axis.set_title(f"Deviation of the trajectory under rescaled gradients (at {_DIVERGED:g}: diverged)", fontsize=10)
     axis.legend(fontsize=7)
 
@@ -145,7 +145,8 @@ def tracking(table: pd.DataFrame, figure: Figure) -> None:
     axis.legend(fontsize=8)
     means = table[table["problem"] == "drifting"].groupby(["optimizer", "metric", "lr"])["error"].mean().unstack().idxmin(axis=1)
     words = "; ".join(
-        f"{name}: {means[name, 'second tenth']:g} in the second tenth, {means[name, 'last tenth']:g} in the last" for name in ("AdaGrad", "Adam")
+        f"{name}: {means[name, 'second tenth']:g} in the second tenth, {means[name, 'last tenth']:g} in the last"
+        for name in ("AdaGrad", "Adam")
     )
     title = f"Best learning rates on the drifting target. {words}. AdaGrad's steps shrink, so its best learning rate grows."
     figure.suptitle(title, fontsize=10)
