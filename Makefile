@@ -42,7 +42,7 @@ lint: setup ## Check style, types and which room imports which
 reproduce: ## Train and draw everything that is missing: a night of 2 cores (SCALE=quick: an hour; LAUNCHER=slurm: on a cluster)
 reproduce-fig1: ## Train both panels of figure 1 and draw them: a minute of 2 cores
 reproduce-fig2: ## Train the networks of figure 2 and draw them: two hours of 2 cores (SCALE=quick: minutes)
-reproduce-fig3: ## Train the networks of figure 3 and draw them: 5 to 8 hours (ARGS=passes=4: the left panel; SCALE=quick: minutes)
+reproduce-fig3: ## Train the networks of figure 3 and draw them: 5 to 8 hours (ARGS=epochs=4: the left panel; SCALE=quick: minutes)
 reproduce-fig4: ## Train the autoencoders of figure 4 and draw them: four to five hours of 2 cores (SCALE=quick: minutes)
 reproduce-properties: ## Measure what the paper claims without a figure, and draw it: a minute of 2 cores
 reproduce-best: ## Train the settings that end lowest in our grids and draw them: two hours of 2 cores (SCALE=quick: figure 1)

@@ -65,7 +65,7 @@ def run(cfg: DictConfig) -> Path | None:
             if is_done(record, config["force"]):
                 return record.csv
             train_members(config, dataset, device, record, [config["part"]])
-        if left := [part for part in everything if Checkpoint.of(record, part).passes() < config["passes"]]:
+        if left := [part for part in everything if Checkpoint.of(record, part).epochs() < config["epochs"]]:
             print(f"{record}: part {config['part']} is trained, {len(left)} of {len(everything)} are not")
             return None
     with exclusive(record.csv):
@@ -81,7 +81,7 @@ def train_and_record(config: dict, population: Population, dataset: Dataset, dev
         "hyperparameters": population.columns(),
         "diverged_members": diverged_members(table),
         "training_seconds": round(seconds[-1], 4),
-        "seconds_after_pass": [round(value, 4) for value in seconds],
+        "seconds_after_epoch": [round(value, 4) for value in seconds],
         "sessions": merge_sessions(sessions),
         "data_md5": dataset.checksums,
     }

@@ -212,7 +212,7 @@ def shards(config: dict) -> list[Population]:
 def train_arguments(
     config: dict, part: Population, dataset: Dataset, device: torch.device
 ) -> tuple[Model, MakeOptimizer, Dataset, Sequence[int], int, Plan, torch.device]:
-    """Returns the leading arguments of `train` and `seconds_per_pass` for one of `shards`."""
+    """Returns the leading arguments of `train` and `seconds_per_epoch` for one of `shards`."""
     model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
     return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), _plan(config), device
 

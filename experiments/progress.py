@@ -15,19 +15,19 @@ _INTERVAL = 60.0  # seconds between two lines where no terminal shows a bar
 tqdm.set_lock(threading.RLock())  # its default would leak a semaphore, with a warning, where Ctrl-C ends the workers of a sweep
 
 
-def announce(name: str, members: int, passes: int, done: float, seconds: float) -> None:
+def announce(name: str, members: int, epochs: int, done: float, seconds: float) -> None:
     """Prints a forecast if a run takes more than a minute.
 
     Args:
         name: of the run.
         members: number of members.
-        passes: number of epochs.
+        epochs: number of epochs.
         done: share of the work that earlier sessions did, in [0, 1].
         seconds: estimate for the remaining work.
     """
     if seconds > 60:
         rest = f"; {done:.0%} is done, the rest" if done else ""
-        print(f"{name}: {count(members, 'member')}, {count(passes, 'epoch')}{rest}: about {duration(seconds)} here", flush=True)
+        print(f"{name}: {count(members, 'member')}, {count(epochs, 'epoch')}{rest}: about {duration(seconds)} here", flush=True)
 
 
 def progress_bar(name: str, total: int, done: int, position: int) -> tqdm:
@@ -63,13 +63,13 @@ def summary(table: pd.DataFrame, seconds: float, classes: int) -> str:
         seconds: of training.
         classes: of the data. Where the first epoch of a classifier costs more than a guess, ln(classes), that is its first value.
     """
-    passes, chance = table["pass"].max(), math.log(classes) if "train_error" in table else math.inf
-    last = table[table["pass"] == passes].set_index("member")
-    first = table[table["pass"] == 1].set_index("member")["cost"].clip(upper=chance)
+    epochs, chance = table["epoch"].max(), math.log(classes) if "train_error" in table else math.inf
+    last = table[table["epoch"] == epochs].set_index("member")
+    first = table[table["epoch"] == 1].set_index("member")["cost"].clip(upper=chance)
     diverged = diverged_members(table)
     well = last.drop(diverged)
     rising = well[well["cost"] > _RISE * first[well.index]]
-    parts = [f"{count(len(last), 'member')}, {count(passes, 'epoch')}, {seconds:.1f} s of training, {len(diverged)} diverged"]
+    parts = [f"{count(len(last), 'member')}, {count(epochs, 'epoch')}, {seconds:.1f} s of training, {len(diverged)} diverged"]
     if len(rising):
         named = ", ".join(map(str, rising.index[:5])) + ", ..." * (len(rising) > 5)
         worst = rising["cost"].idxmax()

@@ -21,11 +21,11 @@ from data.files import atomic_write
 
 PROJECT = Path(__file__).resolve().parent.parent
 LABELS = ("experiment", "settings", "optimizer", "data")
-COLUMNS = (*LABELS, "member", "seed", "pass", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty")
+COLUMNS = (*LABELS, "member", "seed", "epoch", "cost", "train_cost", "train_error", "test_cost", "test_error", "penalty")
 # The settings of optimizers without a row in an experiment: their own library's defaults.
 DEFAULTS = "defaults"
 # Extent is how much is computed, machine where; all other keys are the identity, what is computed.
-EXTENT = ("passes", "seed", "seeds", "shard")
+EXTENT = ("epochs", "seed", "seeds", "shard")
 MACHINE = ("device", "part", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source")
 _PATHS = ("part", "results", "data.root", "force", "data.source")  # meaningless on other machines: not recorded
 
@@ -144,12 +144,12 @@ class Run:
         table = pd.read_csv(self.csv)
         if self.measured:
             return table
-        seconds = dict(enumerate(self.facts.get("seconds_after_pass", ()), 1))
+        seconds = dict(enumerate(self.facts.get("seconds_after_epoch", ()), 1))
         machines = {f"{session['processor']}, {session['threads']} threads" for session in self.facts.get("sessions", ())}
         diverged = (~np.isfinite(table["cost"])).groupby(table["member"]).cummax()
         return table.assign(
-            x=table["pass"] - 1,
-            seconds=table["pass"].map(seconds).astype(float) / table["member"].nunique(),
+            x=table["epoch"] - 1,
+            seconds=table["epoch"].map(seconds).astype(float) / table["member"].nunique(),
             machine=" and ".join(sorted(machines)),
             cost=table["cost"].mask(diverged, np.inf),
         )
@@ -168,7 +168,7 @@ class Run:
         """
         if not self.measured:
             further = [column for column in table if column not in COLUMNS]
-            table = table.assign(**self.labels).reindex(columns=[*COLUMNS, *further]).sort_values(["member", "pass"])
+            table = table.assign(**self.labels).reindex(columns=[*COLUMNS, *further]).sort_values(["member", "epoch"])
         machine = {key: value for key, value in self.machine.items() if key not in _PATHS}
         parts = {"overrides": list(self.overrides), "identity": self.identity, "extent": self.extent, "machine": machine}
         try:

@@ -65,16 +65,16 @@ _UP_TO_1 = Rule(lambda value: _is_number(value) and 0 < value <= 1, "a number in
 _TEXT = Rule(lambda value: isinstance(value, str), "a name")
 _SEEDS = Rule(lambda value: _is_whole(value) and value >= 0, "a whole number from 0 up", population=True)
 
-_PROPERTY_COUNTS = ("steps", "passes", "batch_size", "snapshots", "dimensions", "draws", "coordinates", "hidden", "horizons")
+_PROPERTY_COUNTS = ("steps", "epochs", "batch_size", "snapshots", "dimensions", "draws", "coordinates", "hidden", "horizons")
 
 RULES = {
     "experiment": _TEXT,
     "settings": _TEXT,
     "seed": _SEEDS,
-    "passes": _COUNT,
+    "epochs": _COUNT,
     "batch_size": _COUNT,
     "shuffle": _BOOLEAN,
-    "schedule": _choice("constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass"),
+    "schedule": _choice("constant", "inverse_sqrt_step", "inverse_sqrt_epoch", "exponential_epoch"),
     "decay": _UP_TO_1,
     "evaluate_every": _COUNT,
     "device": Rule(_is_path, "auto, cpu, cuda, or one GPU such as cuda:1"),

@@ -35,7 +35,7 @@ def parts(device: str, out: Path, overrides: list[str]) -> list[Part]:
     Args:
         device: cuda, or cpu to try the check itself.
         out: the folder of logs, tables and runs.
-        overrides: for every training run, such as passes=1.
+        overrides: for every training run, such as epochs=1.
     """
     # A hanging test ends its worker, as a broken device does (tests/conftest.py): others take its place, up to 1000 times.
     pytest = "-m pytest -m gpu -v -n 6 --dist worksteal --max-worker-restart 1000 --continue-on-collection-errors"

@@ -57,19 +57,19 @@ def _members(table: pd.DataFrame, keys: list[str]) -> list[tuple[list[str], pd.D
 
 def _distance(table: pd.DataFrame, panel: Panel) -> str:
     """Returns how far the costs of one setting are from the panel's curves, in words."""
-    passes = table["pass"].max()
+    epochs = table["epoch"].max()
     if found := agreement(table, panel):
         tracked = of_optimizer(read_runs(REFERENCE, panel.experiment, "paper"), found[0]["optimizer"])
-        tracked = agreement(tracked[tracked["pass"] <= passes], panel) if not tracked.empty else []
+        tracked = agreement(tracked[tracked["epoch"] <= epochs], panel) if not tracked.empty else []
         beside = f"; the tracked run of settings=paper: {tracked[0]['rms_log_ratio']:.4f}" if tracked else ""
-        return f"rms log ratio to the paper's curve {found[0]['rms_log_ratio']:.4f}, epochs 1 to {passes}{beside}"
+        return f"rms log ratio to the paper's curve {found[0]['rms_log_ratio']:.4f}, epochs 1 to {epochs}{beside}"
     ours, leads = geometric_mean(table), []
     for optimizer, curve in paper_curves(panel).groupby("optimizer"):
         paper = curve.set_index("x")["y"]
         common = paper.index.intersection(ours.index)
         if len(common):
             leads.append(f"{ours[common[-1]] / paper[common[-1]]:.3g} times {optimizer}'s")
-    return f"cost in epoch {passes}: {ours.iloc[-1]:.4g}; at the last published epoch, {' and '.join(leads) or 'none'}, in the paper"
+    return f"cost in epoch {epochs}: {ours.iloc[-1]:.4g}; at the last published epoch, {' and '.join(leads) or 'none'}, in the paper"
 
 
 def _rank(table: pd.DataFrame, panel: Panel, optimizer: str) -> str:

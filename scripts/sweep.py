@@ -35,7 +35,7 @@ from experiments.models import products
 from experiments.progress import duration
 from experiments.records import PROJECT, Run, read
 from experiments.training.checkpoints import Checkpoint
-from experiments.training.loop import seconds_per_pass
+from experiments.training.loop import seconds_per_epoch
 from experiments.training.threads import AVAILABLE, Threads
 from hydra_plugins.adam_paper_sweeper import expand
 
@@ -82,8 +82,8 @@ class Job:
     def epochs_left(self) -> int:
         """Returns the number of epochs left to train, summed over the shards."""
         numbers = range(len(shards(self.config)))
-        done = max(sum(Checkpoint.of(run, number).passes() for number in numbers) for run in self.runs.values())
-        return len(numbers) * self.config["passes"] - done
+        done = max(sum(Checkpoint.of(run, number).epochs() for number in numbers) for run in self.runs.values())
+        return len(numbers) * self.config["epochs"] - done
 
     def forecast(self, seconds: dict[tuple, float]) -> float:
         """Returns the remaining seconds of training: measured from a few steps, or, for a property, those of the tracked run.
@@ -102,7 +102,7 @@ class Job:
         if kind not in seconds:
             products.use(config["products"])
             arguments = train_arguments(config, parts[0], _load(json.dumps(config["data"]), device), device)
-            seconds[kind] = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*arguments)).seconds
+            seconds[kind] = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(*arguments)).seconds
         return self.epochs_left() * seconds[kind]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.analysis import figure4
-from scripts.analysis.agreement import agreement, final_costs, passes_to_cost, ranks
+from scripts.analysis.agreement import agreement, epochs_to_cost, final_costs, ranks
 from scripts.analysis.published import RESULTS, panels
 from scripts.analysis.race import races
 from scripts.analysis.runs import REFERENCE, read_runs
@@ -16,7 +16,7 @@ from scripts.tuning import unknowns
 
 # The format of each table's floats.
 DIGITS = {
-    "agreement": "%.4f", "ranks": "%.4g", "passes_to_cost": "%.4g", "final_costs": "%.5f", "fig2b_race": "%.4g", "fig4_points": "%.6g",
+    "agreement": "%.4f", "ranks": "%.4g", "epochs_to_cost": "%.4g", "final_costs": "%.5f", "fig2b_race": "%.4g", "fig4_points": "%.6g",
     "fig4_claims": "%.6g", "claims": "%.4g", "verdicts": "%.4g", "unknowns": "%.4g",
 }  # fmt: skip
 
@@ -25,7 +25,7 @@ def all_tables(root: Path) -> dict[str, pd.DataFrame]:
     """Returns the nonempty tables of the runs under `root`, by name; `unknowns` for the tracked runs only."""
     shown = sorted(panels(), key=lambda panel: list(dict.fromkeys(one.published for one in panels())).index(panel.published))
     distances = [line for panel in shown for line in agreement(read_runs(root, panel.experiment, "paper"), panel)]
-    tables = {"agreement": pd.DataFrame(distances), "ranks": ranks(root), "passes_to_cost": passes_to_cost(root)}
+    tables = {"agreement": pd.DataFrame(distances), "ranks": ranks(root), "epochs_to_cost": epochs_to_cost(root)}
     tables |= {"final_costs": final_costs(root), "fig2b_race": races(root)}
     if len(sweep := figure4.sweeps(root, "paper")):
         ours, paper = figure4.measured(sweep), figure4.published()
@@ -45,7 +45,7 @@ def main() -> None:
         for name, table in tables.items():
             write_table(table, folder / f"{name}.csv", DIGITS[name])
         if "agreement" in tables:
-            columns = ["panel", "series", "seeds", "passes", "rms_log_ratio", "largest_log_ratio"]
+            columns = ["panel", "series", "seeds", "epochs", "rms_log_ratio", "largest_log_ratio"]
             print(tables["agreement"][columns].to_string(index=False, float_format="%.4f"))
         if "fig4_points" in tables:
             print(figure4.summary(tables["fig4_points"]))

@@ -26,7 +26,7 @@ class Part:
     Attributes:
         experiment: on the command line.
         optimizer: on the command line.
-        passes: number of epochs to train.
+        epochs: number of epochs to train.
         tolerance: largest relative difference of a cost that counts as agreement.
         overrides: further differences from the tracked run, such as fewer seeds.
         member: hyper-parameters of the one member to train, by column; empty: all members.
@@ -34,7 +34,7 @@ class Part:
 
     experiment: str
     optimizer: str
-    passes: int
+    epochs: int
     tolerance: float
     overrides: tuple[str, ...] = ()
     member: dict = field(default_factory=dict)
@@ -73,7 +73,7 @@ def compare(computed: pd.DataFrame, tracked: pd.DataFrame, part: Part) -> tuple[
     """
     for column, value in part.member.items():
         tracked = tracked[tracked[column] == value]
-    both = computed.merge(tracked, on=["seed", "pass"], suffixes=("", "_tracked"))
+    both = computed.merge(tracked, on=["seed", "epoch"], suffixes=("", "_tracked"))
     ours, theirs = both["cost"].to_numpy(), both["cost_tracked"].to_numpy()
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     with np.errstate(invalid="ignore"):
@@ -104,7 +104,7 @@ def train(part: Part, folder: Path, further: list[str]) -> Run:
     Raises:
         RecordError: the run failed, for example without real data.
     """
-    overrides = [f"experiment={part.experiment}", f"optimizer={part.optimizer}", f"passes={part.passes}", *part.overrides]
+    overrides = [f"experiment={part.experiment}", f"optimizer={part.optimizer}", f"epochs={part.epochs}", *part.overrides]
     command = [sys.executable, "run.py", *overrides, "evaluate_every=1000", f"results={folder}", "data.source=real", *further]
     if subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL).returncode:
         raise RecordError(f"{' '.join(command[1:])} failed: nothing was verified after that")

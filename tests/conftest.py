@@ -74,7 +74,7 @@ def command(monkeypatch, tmp_path, images):
         with monkeypatch.context() as patch:
             if dataset is not None:
                 patch.setattr(program, "load", lambda **_: dataset)
-            patch.setattr(sys, "argv", ["run.py", f"results={tmp_path}", "passes=2", "device=cpu", *overrides])
+            patch.setattr(sys, "argv", ["run.py", f"results={tmp_path}", "epochs=2", "device=cpu", *overrides])
             program.cli()
         return sorted(tmp_path.rglob("*.csv"))
 

@@ -37,14 +37,14 @@ from experiments.training.checkpoints import Checkpoint
 from tests.tamperings import TAMPERINGS
 
 PROJECT = Path(__file__).resolve().parent.parent
-_SMALL = ("data.source=standin", "data.examples=300", "batch_size=100", "passes=3", "threads=1", "products=torch", "device=cpu")
+_SMALL = ("data.source=standin", "data.examples=300", "batch_size=100", "epochs=3", "threads=1", "products=torch", "device=cpu")
 JOBS = {
     "logistic regression": ("seed=[0,1]", "model.dropout=0.25"),
     "compilation": ("seed=0", "optimizer=adamax"),
     "shards": ("seed=[0,1]", "shard=1"),
     "diverging members": ("seed=0", "optimizer=sgd_nesterov", "optimizer.lr=[1e38,1e-2]"),
     "torch's NAdam": ("seed=0", "optimizer=nadam"),
-    "dropout": ("seed=0", "experiment=fig2a", "model.hidden=10", "schedule=inverse_sqrt_pass"),
+    "dropout": ("seed=0", "experiment=fig2a", "model.hidden=10", "schedule=inverse_sqrt_epoch"),
     "SFO": ("seed=0", "experiment=fig2b", "optimizer=sfo", "optimizer.minibatches=3", "model.hidden=10"),
     "autoencoder": (
         "seed=0",
@@ -301,7 +301,7 @@ def kill_sweeps(trials: Trials, kills: int, rng: random.Random) -> None:
         "-m",
         f"results={laboratory.results}",
         *_SMALL,
-        "passes=100",
+        "epochs=100",
         "seed=0",
         "optimizer=adam,adamax,adagrad",
     ]

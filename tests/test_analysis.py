@@ -6,7 +6,7 @@ import pytest
 
 from made_up import write_run, write_sweep
 from scripts.analysis import figure4
-from scripts.analysis.agreement import agreement, final_costs, passes_to_cost, ranks
+from scripts.analysis.agreement import agreement, epochs_to_cost, final_costs, ranks
 from scripts.analysis.distances import interval, log_ratios, rms, wiggle
 from scripts.analysis.published import main_panel, panels, published, rescaled
 from scripts.analysis.race import race
@@ -28,8 +28,8 @@ def test_the_published_curves_are_complete_and_hold_the_typed_in_points():
     assert (adam[0], adam[45]) == (pytest.approx(0.71177, abs=5e-6), pytest.approx(0.25707, abs=5e-6))
 
 
-def test_the_published_curves_of_figure_1_left_wiggle_with_a_period_of_6_passes():
-    """An observation about the paper's data: their order was fixed, and six passes of the figure are a whole number of rounds."""
+def test_the_published_curves_of_figure_1_left_wiggle_with_a_period_of_6_epochs():
+    """An observation about the paper's data: their order was fixed, and six epochs of the figure are a whole number of rounds."""
     curves = {optimizer: curve.sort_values("x")["y"] for optimizer, curve in published("fig1_left").groupby("optimizer")}
     for optimizer in ("Adam", "SGDNesterov"):  # AdaGrad's trend is too steep
         found = [round(wiggle(curves[optimizer]).autocorr(lag), 1) for lag in (1, 5, 6, 7, 12)]
@@ -43,7 +43,7 @@ def test_the_two_halves_of_figure_3_are_told_apart_by_dropout():
     assert (without.loc[1, "Adam"], with_dropout.loc[1, "Adam"]) == (pytest.approx(1.16206, abs=5e-6), pytest.approx(1.24096, abs=5e-6))
 
 
-def test_distance_is_taken_at_plotted_vertices_within_our_passes():
+def test_distance_is_taken_at_plotted_vertices_within_our_epochs():
     paper = pd.DataFrame({"x": [0, 1, 2, 9], "y": [1.0, 2.0, 4.0, 1.0], "kind": ["recovered_clipped", "plotted", "plotted", "plotted"]})
     ours = pd.Series([9.0, 2.0 * np.e, 4.0], index=[0, 1, 2])
     np.testing.assert_allclose(log_ratios(ours, paper), [1.0, 0.0], atol=1e-15)
@@ -78,15 +78,15 @@ def test_the_longest_run_counts_then_the_one_with_most_seeds_then_the_unsharded_
         (name,) = canonical(tmp_path)
         return name
 
-    assert added([3.0] * 3, seeds=(0, 1, 2), overrides=["passes=3"]) == "Adam,passes=3"
+    assert added([3.0] * 3, seeds=(0, 1, 2), overrides=["epochs=3"]) == "Adam,epochs=3"
     assert added([7.0] * 4, seeds=(7,), overrides=["seed=7"]) == "Adam,seed=7"
     assert added([2.0] * 4, shard=1, overrides=["shard=1"]) == "Adam,shard=1"
     assert added([2.0] * 4) == "Adam"
     assert added([2.0] * 4, overrides=["seed=[0,1]"], started="2025-12-31") == "Adam"
-    assert added([2.0] * 4, overrides=["passes=4"], started="2026-01-02") == "Adam,passes=4"
-    assert added([9.0] * 9, overrides=["optimizer.lr=1"], started="2026-01-09") == "Adam,passes=4"
+    assert added([2.0] * 4, overrides=["epochs=4"], started="2026-01-02") == "Adam,epochs=4"
+    assert added([9.0] * 9, overrides=["optimizer.lr=1"], started="2026-01-09") == "Adam,epochs=4"
     # Of an older configuration a run does not count, however long it is.
-    assert added([5.0] * 2, identity={"schedule": "x"}, overrides=["passes=2"], started="2026-01-03") == "Adam,passes=2"
+    assert added([5.0] * 2, identity={"schedule": "x"}, overrides=["epochs=2"], started="2026-01-03") == "Adam,epochs=2"
     assert read_runs(tmp_path, "fig1_left", "paper")["cost"].min() == 5
     assert configuration(tmp_path, "fig1_left", "Adam")["schedule"] == "x"
     assert configuration(tmp_path, "fig1_left", "SFO") == {}
@@ -119,7 +119,7 @@ def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):
     (line,) = agreement(read_runs(tmp_path, "fig1_left", "paper"), LEFT)
     assert (line["optimizer"], line["seeds"], line["points"]) == ("Adam", 3, 46)
     assert line["rms_log_ratio"] == pytest.approx(1 + np.log([1, 1.01, 1.02]).mean())
-    assert line["rms_after_the_pass"] == pytest.approx(1)
+    assert line["rms_after_the_epoch"] == pytest.approx(1)
     with_penalty = np.mean([np.log(np.e * seed + 0.5 / adam) for seed in (1, 1.01, 1.02)], axis=0)
     assert line["rms_with_penalty"] == pytest.approx(rms(with_penalty))
     assert line["lowest_of_a_seed"] == pytest.approx(1)
@@ -136,14 +136,14 @@ def test_the_interval_over_seeds_is_that_of_drawing_them_anew_and_there_is_none_
     assert np.isnan(interval(np.array([[0.1], [np.nan]]))).all()
 
 
-def test_the_area_between_curves_is_in_nats_times_passes(tmp_path):
+def test_the_area_between_curves_is_in_nats_times_epochs(tmp_path):
     write_run(tmp_path, "Adam", published_costs("fig1_left", "Adam", 46) + 0.1, seeds=(0,))
     (line,) = agreement(read_runs(tmp_path, "fig1_left", "paper"), LEFT)
-    assert line["area"] == pytest.approx(4.5)  # 45 passes from the first point to the last
+    assert line["area"] == pytest.approx(4.5)  # 45 epochs from the first point to the last
 
 
 def test_by_time_ours_is_read_where_the_paper_has_points(tmp_path):
-    """A pass of SFO takes 5 of Adam's here, as in the paper: then its points are those by passes."""
+    """An epoch of SFO takes 5 of Adam's here, as in the paper: then its points are those by epochs."""
     write_run(tmp_path, "Adam", np.full(26, 0.1), "fig2b", seeds=(0,), seconds=range(1, 27))
     write_run(tmp_path, "SFO", 2 * published_costs("fig2b", "SFO", 20), "fig2b", seeds=(0,), seconds=range(5, 105, 5))
     (by_time,) = (panel for panel in panels("fig2") if panel.by_time)
@@ -152,23 +152,23 @@ def test_by_time_ours_is_read_where_the_paper_has_points(tmp_path):
     assert line["rms_log_ratio"] == pytest.approx(np.log(2), rel=1e-3)
 
 
-def test_ranks_and_passes_to_a_cost_are_those_of_both(tmp_path):
+def test_ranks_and_epochs_to_a_cost_are_those_of_both(tmp_path):
     write_run(tmp_path, "Adam", np.linspace(0.45, 0.35, 46), seeds=(0,))
     write_run(tmp_path, "SGDNesterov", np.linspace(0.5, 0.29, 46), seeds=(0,))  # crosses Adam's, as the paper's does not
     first, _, last = ranks(tmp_path).to_dict("records")
-    assert (first["pass"], first["ours"], first["kendall_tau"]) == (5, "Adam < SGDNesterov", 1)  # 10 % of 46
-    assert (last["pass"], last["ours"], last["paper"], last["kendall_tau"]) == (46, "SGDNesterov < Adam", "Adam < SGDNesterov", -1)
-    passes = passes_to_cost(tmp_path).set_index(["series", "cost"])
-    assert passes.loc[("SGDNesterov", 0.3), "ours"] == 44  # 0.5 - 0.21 * 43 / 45 = 0.299
-    assert passes.loc[("Adam", 0.3), ["ours", "paper"]].tolist() == [pytest.approx(np.nan, nan_ok=True), 6]
+    assert (first["epoch"], first["ours"], first["kendall_tau"]) == (5, "Adam < SGDNesterov", 1)  # 10 % of 46
+    assert (last["epoch"], last["ours"], last["paper"], last["kendall_tau"]) == (46, "SGDNesterov < Adam", "Adam < SGDNesterov", -1)
+    epochs = epochs_to_cost(tmp_path).set_index(["series", "cost"])
+    assert epochs.loc[("SGDNesterov", 0.3), "ours"] == 44  # 0.5 - 0.21 * 43 / 45 = 0.299
+    assert epochs.loc[("Adam", 0.3), ["ours", "paper"]].tolist() == [pytest.approx(np.nan, nan_ok=True), 6]
 
 
-def test_final_costs_are_those_of_the_last_pass_and_a_sweep_has_none(tmp_path):
+def test_final_costs_are_those_of_the_last_epoch_and_a_sweep_has_none(tmp_path):
     write_sweep(tmp_path, lambda loss, row: loss, epochs=(10,))
     assert final_costs(tmp_path).empty
     write_run(tmp_path, "Adam", [9.0, 0.5], seeds=(0, 1, 2), columns={"test_cost": 0.25, "test_error": 0.125})
     (line,) = final_costs(tmp_path).to_dict("records")
-    assert (line["experiment"], line["settings"], line["optimizer"], line["seeds"], line["passes"]) == ("fig1_left", "paper", "Adam", 3, 2)
+    assert (line["experiment"], line["settings"], line["optimizer"], line["seeds"], line["epochs"]) == ("fig1_left", "paper", "Adam", 3, 2)
     assert line["cost"] == pytest.approx(0.505)
     assert line["cost_sd"] == pytest.approx(0.005)
     assert (line["test_cost"], line["test_error"], line["test_error_sd"]) == (0.25, 0.125, 0.0)
@@ -190,15 +190,15 @@ def test_a_diverged_seed_has_infinite_cost_in_every_table(tmp_path):
     assert np.isnan(end["cost_sd"])
 
 
-def test_the_race_of_figure_2_is_in_passes_and_in_seconds(tmp_path):
-    """Adam takes 2 s for a pass and SFO 10; SFO starts later and ends lower."""
+def test_the_race_of_figure_2_is_in_epochs_and_in_seconds(tmp_path):
+    """Adam takes 2 s for an epoch and SFO 10; SFO starts later and ends lower."""
     write_run(tmp_path, "Adam", [0.2, 0.05, 0.02], "fig2b", seeds=(0,), seconds=[2.0, 4.0, 6.0])
     write_run(tmp_path, "SFO", [2.0, 0.09, 0.0009], "fig2b", seeds=(0,), seconds=[10.0, 20.0, 30.0])
     adam, sfo = race(read_runs(tmp_path, "fig2b", "paper")).to_dict("records")
-    assert (adam["seconds_of_a_pass"], adam["passes_of_adam"], sfo["seconds_of_a_pass"], sfo["passes_of_adam"]) == (2, 1, 10, 5)
-    assert (adam["passes_to_0.1"], adam["seconds_to_0.1"], sfo["passes_to_0.1"], sfo["seconds_to_0.1"]) == (2, 4, 2, 20)
-    assert np.isnan(adam["passes_to_0.01"])
-    assert (sfo["passes_to_0.01"], sfo["seconds_to_0.001"]) == (3, 30)
+    assert (adam["seconds_of_an_epoch"], adam["epochs_of_adam"], sfo["seconds_of_an_epoch"], sfo["epochs_of_adam"]) == (2, 1, 10, 5)
+    assert (adam["epochs_to_0.1"], adam["seconds_to_0.1"], sfo["epochs_to_0.1"], sfo["seconds_to_0.1"]) == (2, 4, 2, 20)
+    assert np.isnan(adam["epochs_to_0.01"])
+    assert (sfo["epochs_to_0.01"], sfo["seconds_to_0.001"]) == (3, 30)
 
 
 def test_figure_4_measures_differences_in_nats_and_agreement_on_divergence(tmp_path):
@@ -218,7 +218,7 @@ def test_figure_4_measures_differences_in_nats_and_agreement_on_divergence(tmp_p
 
 
 def test_rmsprop_stands_in_figure_4_at_the_length_of_its_steps():
-    rows = pd.DataFrame([{"optimizer": "RMSProp", "lr": 3e-4, "momentum": 0.9, "rho": 0.99, "seed": 0, "pass": 10, "cost": 110.0}])
+    rows = pd.DataFrame([{"optimizer": "RMSProp", "lr": 3e-4, "momentum": 0.9, "rho": 0.99, "seed": 0, "epoch": 10, "cost": 110.0}])
     (line,) = figure4.measured(rows).to_dict("records")
     assert (line["beta1"], line["beta2"], line["alpha"], line["bias_correction"]) == (0.9, 0.99, 3e-3, False)
 

@@ -49,7 +49,7 @@ def test_a_lead_is_judged_by_every_seed(tmp_path, ahead):
     assert line["command"] == "python run.py -m experiment=fig1_left optimizer=adam,sgd_nesterov settings=paper"
 
 
-def test_who_diverges_is_behind_and_runs_are_compared_over_the_passes_of_the_shortest(tmp_path, ahead):
+def test_who_diverges_is_behind_and_runs_are_compared_over_the_epochs_of_the_shortest(tmp_path, ahead):
     write_run(tmp_path, "Adam", [0.5, 0.4, 9.0], seeds=(0,))
     write_run(tmp_path, "SGDNesterov", [1.0, np.nan], seeds=(0,))
     assert (ahead()["value"], ahead()["verdict"]) == (np.inf, HOLDS)
@@ -84,10 +84,10 @@ def test_the_claims_of_section_6_3_are_judged_in_ours_and_measured_in_the_papers
     assert [line["value"] for line in figure_3(tmp_path).values()] == [-np.inf, np.inf, pytest.approx(np.log(1.07))]  # behind
 
 
-def test_what_ends_after_our_passes_is_not_judged(tmp_path):
-    for settings, passes in (("paper", 4), ("best", 49)):
+def test_what_ends_after_our_epochs_is_not_judged(tmp_path):
+    for settings, epochs in (("paper", 4), ("best", 49)):
         for optimizer, cost in (("Adam", 1.0), ("SGDNesterov", 1.01), ("AdaGrad", 1.02)):
-            write_run(tmp_path, optimizer, [cost] * passes, "fig3", settings=settings, seeds=(0,))
+            write_run(tmp_path, optimizer, [cost] * epochs, "fig3", settings=settings, seeds=(0,))
     found = {key: line["verdict"] for key, line in figure_3(tmp_path).items()}
     assert found == {
         ("Adam and AdaGrad are", "paper"): FAILS, ("Adam and AdaGrad are", "best"): FAILS,
@@ -109,7 +109,7 @@ def test_there_is_one_verdict_for_each_claim_with_what_was_measured():
             *(measured("a", HOLDS, settings) for settings in ("paper", "best")),
             measured("b", HOLDS, "paper"), measured("b", FAILS, "best", 0.5),
             measured("c", SEEDS, "paper"), measured("c", HOLDS, "best"),
-            measured("d", FAILS, "paper", 0.5, "lead, pass 10"), measured("d", OPEN, "best", 0.25, "lead, pass 4"),
+            measured("d", FAILS, "paper", 0.5, "lead, epoch 10"), measured("d", OPEN, "best", 0.25, "lead, epoch 4"),
             measured("e", FAILS, value=0.5),
             measured("Ours: f", HOLDS),
         ]
@@ -117,7 +117,7 @@ def test_there_is_one_verdict_for_each_claim_with_what_was_measured():
     found = verdicts(table).set_index("claim")
     assert found["verdict"].tolist() == [HOLDS, LEARNING_RATES, SEEDS, OPEN, FAILS, HOLDS]
     assert found.loc["b", "reason"] == "lead: 2 (paper), 0.5 (best); criterion: > 1"
-    assert found.loc["d", "reason"] == "lead, pass 10: 0.5 (paper); criterion: > 1; lead, pass 4: 0.25 (best); criterion: > 1"
+    assert found.loc["d", "reason"] == "lead, epoch 10: 0.5 (paper); criterion: > 1; lead, epoch 4: 0.25 (best); criterion: > 1"
     assert counted(found.reset_index()) == (
         "Of 5 claims, 1 hold under every setting, 1 fail, 1 depend on the learning rates, 1 depends on the seed, and 1 were not run far "
         "enough."
@@ -125,7 +125,7 @@ def test_there_is_one_verdict_for_each_claim_with_what_was_measured():
 
 
 def losses_of_cell(beta2: float, corrected: dict, uncorrected: dict) -> list[tuple]:
-    """Lines of a sweep with beta1 = 0.9 after 10 passes, from losses by alpha."""
+    """Lines of a sweep with beta1 = 0.9 after 10 epochs, from losses by alpha."""
     return [(10, 0.9, beta2, c, alpha, loss) for c, kind in ((True, corrected), (False, uncorrected)) for alpha, loss in kind.items()]
 
 
@@ -146,7 +146,7 @@ def test_the_claims_of_section_6_4_are_judged_cell_by_cell():
     assert best[["corrected", "uncorrected", "holds"]].to_numpy().tolist() == [[105.0, 106.0, True]]
 
 
-def test_claims_of_figure_4_are_judged_in_the_same_cells_and_not_after_passes_that_were_not_run(tmp_path, monkeypatch):
+def test_claims_of_figure_4_are_judged_in_the_same_cells_and_not_after_epochs_that_were_not_run(tmp_path, monkeypatch):
     def cells(whose: str, epochs: int, claim: str, holds) -> list[dict]:
         shared = {"whose": whose, "claim": claim, "epochs": epochs, "seeds": 1, "beta1": 0.9, "beta2": 0.99}
         return [{**shared, "alpha": alpha, "holds": bool(yes)} for alpha, yes in enumerate(holds)]
@@ -157,7 +157,7 @@ def test_claims_of_figure_4_are_judged_in_the_same_cells_and_not_after_passes_th
     monkeypatch.setattr(sections, "all_claims", lambda ours, paper: pd.DataFrame(rows))
     write_sweep(tmp_path, lambda loss, row: loss, epochs=(10,))
     lines = {line["quantity"] + line["claim"]: line for line in bias_correction(tmp_path)}
-    always, often, later = (lines[f"share of 2 cells of the sweep, after {epochs} passesBias correction: {claim}"]
+    always, often, later = (lines[f"share of 2 cells of the sweep, after {epochs} epochsBias correction: {claim}"]
                             for epochs, claim in ((10, "always"), (10, "often"), (100, "always")))  # fmt: skip
     assert (always["verdict"], always["value"], always["paper"]) == (HOLDS, 1, 0.5)
     assert (often["verdict"], often["value"], often["paper"]) == (FAILS, 0.5, 1)
@@ -165,8 +165,8 @@ def test_claims_of_figure_4_are_judged_in_the_same_cells_and_not_after_passes_th
     assert bias_correction(tmp_path / "nothing") == []
 
 
-@pytest.mark.parametrize(("passes", "ratio", "verdict"), [(4, 2, OPEN), (4, 0.5, HOLDS), (10, 2, FAILS)])
-def test_whether_vhat_vanishes_is_judged_by_the_layer_with_least_of_it_after_a_few_passes(tmp_path, passes, ratio, verdict):
-    write_run(tmp_path, "Adam", [1.0] * passes, experiment="fig3", columns={"vhat_stage1": 1.0, "vhat_hidden": (ratio * 1e-8) ** 2})
+@pytest.mark.parametrize(("epochs", "ratio", "verdict"), [(4, 2, OPEN), (4, 0.5, HOLDS), (10, 2, FAILS)])
+def test_whether_vhat_vanishes_is_judged_by_the_layer_with_least_of_it_after_a_few_epochs(tmp_path, epochs, ratio, verdict):
+    write_run(tmp_path, "Adam", [1.0] * epochs, experiment="fig3", columns={"vhat_stage1": 1.0, "vhat_hidden": (ratio * 1e-8) ** 2})
     (found,) = vanishing_moments(tmp_path)
     assert (found["value"], found["verdict"]) == (pytest.approx(ratio), verdict)

@@ -1,10 +1,12 @@
 """Sweeps on clusters: whatever happens to their jobs, the CSVs are those of one process on one machine."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from experiments.records import PROJECT, catalogue
 
 # Two seeds in shards of one: two jobs for each optimizer. Products and threads are typed in because they change the last bits.
 RUNS = (
-    "experiment=fig2b optimizer=adam seed=[0,1] passes=150 evaluate_every=150 model.hidden=50 data.examples=2000 data.source=standin "
+    "experiment=fig2b optimizer=adam seed=[0,1] epochs=150 evaluate_every=150 model.hidden=50 data.examples=2000 data.source=standin "
     "device=cpu threads=1 products=torch"
 )
 SECONDS = 240.0  # at most, for every step, on a busy machine
@@ -38,6 +40,13 @@ def sweep(folder: Path, *arguments: str, **options) -> subprocess.Popen:
 def checkpoints(folder: Path) -> int:
     """Returns how many shards have begun."""
     return len(list(folder.rglob("*.checkpoint[0-9]")))
+
+
+def trained_since(folder: Path, moment: float) -> bool:
+    """Returns whether a shard has finished an epoch after a moment, in seconds since 1970."""
+    with contextlib.suppress(FileNotFoundError):  # a checkpoint makes way for the next
+        return any(path.stat().st_mtime > moment for path in folder.rglob("*.checkpoint[0-9]"))
+    return False
 
 
 def assert_same_runs(folder: Path) -> None:
@@ -77,7 +86,8 @@ def test_slurm_jobs_resume_after_their_time_limit_and_after_preemption(tmp_path)
                     ask(environment, "scontrol", "update", f"JobId={job}", "StartTime=now")
                 return process.poll() is not None
 
-            until(lambda: hurry() or "RUNNING" in ask(environment, "squeue", "--format=%T"), SECONDS)
+            restarted = time.time()
+            until(lambda: hurry() or trained_since(tmp_path, restarted), SECONDS)  # else the second session leaves no trace
             ask(environment, "sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
             until(lambda: hurry() or "Restarts=2" in ask(environment, "scontrol", "show", "job"), SECONDS)
             until(hurry, SECONDS)

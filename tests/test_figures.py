@@ -36,7 +36,7 @@ def lines_of(axis) -> dict:
 def test_figure_3_has_the_papers_panels_for_each_half_and_the_second_moments_of_adam(tmp_path, drawn):
     values = {"vhat_hidden": 1e-12, "below_eps_hidden": 0.25, "vhat_scores": 1e-9, "below_eps_scores": 0.0}
     for experiment in moments.EXPERIMENTS:
-        write_run(tmp_path, "Adam", [2.0, 1.0, 0.5], experiment, columns=values, overrides=["passes=3"])
+        write_run(tmp_path, "Adam", [2.0, 1.0, 0.5], experiment, columns=values, overrides=["epochs=3"])
     program.fig3(tmp_path, tmp_path / "figures")
     ((first, whole), (first_dropout, _)) = np.reshape(drawn[0].axes, (2, 2))
     assert (first.get_xlim(), first.get_ylim(), first.get_yscale()) == ((0, 3), (0.5, 3), "linear")
@@ -53,10 +53,10 @@ def test_the_sensitivity_to_the_step_size_has_a_panel_for_each_grid_and_the_lowe
     rows = [("grid", 11, "0.1", "0.9", 0.3), ("grid", 11, "0.1", "0.99", 0.2), ("grid", 11, "0.2", "0.9", 0.4),
             ("grid_annealed", 41, "0.2", None, 0.1), ("grid_annealed", 41, "0.4", None, 0.15),
             ("search", 11, "0.1", None, 0.01)]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["settings", "passes", "lr", "rho", "objective"]).assign(optimizer="Adam")
+    table = pd.DataFrame(rows, columns=["settings", "epochs", "lr", "rho", "objective"]).assign(optimizer="Adam")
     sensitivity.draw({"fig2a": table}, tmp_path / "sensitivity")
     plain, annealed = drawn[0].axes
-    assert (plain.get_title(), annealed.get_title()) == ("fig2a, after 11 passes, 1 seed", "fig2a annealed, after 41 passes, 1 seed")
+    assert (plain.get_title(), annealed.get_title()) == ("fig2a, after 11 epochs, 1 seed", "fig2a annealed, after 41 epochs, 1 seed")
     assert plain.get_lines()[0].get_xydata().tolist() == [[0.1, 0.2], [0.2, 0.4]]
     assert annealed.get_lines()[0].get_xydata().tolist() == [[0.2, 0.1], [0.4, 0.15]]
 
@@ -140,13 +140,13 @@ def test_a_seed_that_diverged_is_named_and_ends_the_mean_with_a_cross(tmp_path, 
     def costs(seed: int) -> np.ndarray:
         return np.where((np.arange(46) == 20) & (seed == 1), np.nan, np.linspace(0.7, 0.3, 46))
 
-    rows = [{"member": seed, "seed": seed, "pass": x + 1, "cost": cost} for seed in (0, 1) for x, cost in enumerate(costs(seed))]
+    rows = [{"member": seed, "seed": seed, "epoch": x + 1, "cost": cost} for seed in (0, 1) for x, cost in enumerate(costs(seed))]
     write_table(tmp_path, "Adam", rows, 46)
     draw("fig1", (dataclasses.replace(panels("fig1")[0], log=log),), "paper", tmp_path, tmp_path)
     axis = drawn[0].axes[0]
     assert "Adam, 1 of 2 diverged" in labels_of(axis)
     (cross,) = [line for line in axis.get_lines() if line.get_marker() == "x"]
-    assert lines_of(axis)["Adam, 1 of 2 diverged"].get_xdata()[-1] == cross.get_xdata()[0] == 19  # the last pass in which both have a cost
+    assert lines_of(axis)["Adam, 1 of 2 diverged"].get_xdata()[-1] == cross.get_xdata()[0] == 19  # the last epoch in which both have a cost
 
 
 def test_a_seed_that_diverges_at_once_is_named_in_the_legend_and_has_no_line(tmp_path, drawn):
@@ -178,7 +178,7 @@ def test_figure_4_on_stand_in_data_is_labelled(tmp_path, drawn):
 
 
 def write_race(root) -> None:
-    """Adam takes 2 s for a pass and SFO 10; SFO starts later and ends lower."""
+    """Adam takes 2 s for an epoch and SFO 10; SFO starts later and ends lower."""
     write_run(root, "Adam", [0.2, 0.05, 0.02], "fig2b", seeds=(0,), seconds=[2.0, 4.0, 6.0])
     write_run(root, "SFO", [2.0, 0.09, 0.0009], "fig2b", seeds=(0,), seconds=[10.0, 20.0, 30.0])
 
@@ -186,12 +186,12 @@ def write_race(root) -> None:
 def test_figure_2_shows_both_abscissae_and_adams_curve_as_plotted_and_rescaled(tmp_path, drawn):
     write_race(tmp_path)
     program.fig2(tmp_path, tmp_path / "figures")
-    by_pass, by_time = drawn[0].axes[1:]
+    by_epoch, by_time = drawn[0].axes[1:]
     ours = lines_of(by_time)
-    assert ours["SFO"].get_xdata().tolist() == [0, 5, 10]  # in passes of Adam, the first point at 0
+    assert ours["SFO"].get_xdata().tolist() == [0, 5, 10]  # in epochs of Adam, the first point at 0
     assert ours["Adam"].get_xdata().tolist() == [0, 1, 2]
-    assert lines_of(by_pass)["SFO"].get_xdata().tolist() == [0, 1, 2]
-    dotted = [line for line in by_pass.lines if line.get_linestyle() == ":" and line.get_color() == "black"]
+    assert lines_of(by_epoch)["SFO"].get_xdata().tolist() == [0, 1, 2]
+    dotted = [line for line in by_epoch.lines if line.get_linestyle() == ":" and line.get_color() == "black"]
     assert any(np.isclose(line.get_ydata(), 0.00024).any() for line in dotted)  # the published 0.000006 times 41.4
     published_sfo = [line for line in by_time.lines if len(line.get_xdata()) == 24]
     assert any(line.get_xdata()[1] == 5 for line in published_sfo)

@@ -51,8 +51,8 @@ def trainings(out, *overrides):
 
 
 def test_its_runs_are_figure_3_in_three_precisions(tmp_path):
-    jobs = [expand(arguments[3:]) for arguments in trainings(tmp_path, "passes=1")]
-    found = [[(c["experiment"], c["optimizer"]["_target_"], c["precision"], c["passes"]) for c in starmap(resolved, job)] for job in jobs]
+    jobs = [expand(arguments[3:]) for arguments in trainings(tmp_path, "epochs=1")]
+    found = [[(c["experiment"], c["optimizer"]["_target_"], c["precision"], c["epochs"]) for c in starmap(resolved, job)] for job in jobs]
     names = ("Adam", "AdaGrad", "SGDNesterov")
     series = [(experiment, f"optim.{name}") for experiment in ("fig3", "fig3_dropout") for name in names]
     assert found == [[(*one, precision, 1) for one in series] for precision in ("float32", "tf32", "bfloat16")]
@@ -60,6 +60,6 @@ def test_its_runs_are_figure_3_in_three_precisions(tmp_path):
 
 def test_its_runs_train(monkeypatch, tmp_path, images):
     monkeypatch.setattr(program, "load", lambda **_: images)
-    monkeypatch.setattr(sys, "argv", trainings(tmp_path, "experiment=fig3", "optimizer=adam", "passes=1", "batch_size=300")[1])
+    monkeypatch.setattr(sys, "argv", trainings(tmp_path, "experiment=fig3", "optimizer=adam", "epochs=1", "batch_size=300")[1])
     program.cli()
-    assert [(run.optimizer, run.overrides) for run in catalogue(tmp_path)] == [("Adam", ("batch_size=300", "passes=1", "precision=tf32"))]
+    assert [(run.optimizer, run.overrides) for run in catalogue(tmp_path)] == [("Adam", ("batch_size=300", "epochs=1", "precision=tf32"))]

@@ -83,7 +83,7 @@ def test_initial_weights_have_the_deviation_that_their_name_says(start, deviatio
 
 def test_members_of_a_population_agree_with_solo_runs(images):
     lrs, seeds = [1e-3, 1e-2], [0, 3]
-    plan = Plan(passes=2, batch_size=50, schedule="constant")
+    plan = Plan(epochs=2, batch_size=50, schedule="constant")
 
     def run(lr, seeds, per_seed):
         model = MultilayerNetwork(12, 3, hidden=8, dropout=0.5, input_dropout=0.1)

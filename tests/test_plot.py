@@ -54,7 +54,7 @@ def test_compare_takes_files_folders_at_any_depth_or_all_runs(tmp_path, monkeypa
         return [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
 
     first = write_run(tmp_path / "a folder", "Adam", adams(3))
-    second = write_run(tmp_path / "a folder", "AdaGrad", adams(3), overrides=["passes=3"])
+    second = write_run(tmp_path / "a folder", "AdaGrad", adams(3), overrides=["epochs=3"])
     standin = write_run(tmp_path / "a folder", "Adam", adams(3), data="standin")
     assert compared(first) == compared(first.with_suffix(".json")) == [str(first)]
     assert compared(tmp_path) == compared(first.parent) == [str(second), str(first)]
@@ -91,13 +91,13 @@ def drawn(monkeypatch, tmp_path):
 def test_any_setting_is_drawn_over_the_papers_curves_and_the_tracked_runs(tmp_path, drawn):
     write_run(tmp_path / "tracked", "Adam", adams(10))
     rows = [
-        {"member": member, "seed": 0, "pass": epoch, "cost": 1 / epoch, "lr": lr}
+        {"member": member, "seed": 0, "epoch": epoch, "cost": 1 / epoch, "lr": lr}
         for member, lr in enumerate((0.1, 0.2))
         for epoch in (1, 2)
     ]
     grid = write_table(tmp_path, "Adam", rows, 2, seeds=(0,), hyperparameters=["lr"], overrides=["optimizer.lr=[0.1,0.2]", "model.l2=0.5"])
     nadam = write_run(
-        tmp_path, "NAdam", [0.6, 0.5, 0.4], settings="defaults", overrides=["optimizer._target_=torch.optim.NAdam", "passes=3"]
+        tmp_path, "NAdam", [0.6, 0.5, 0.4], settings="defaults", overrides=["optimizer._target_=torch.optim.NAdam", "epochs=3"]
     )
     (figure,), pages = drawn(grid, nadam)
     (axis,) = figure.axes
@@ -117,7 +117,7 @@ def test_any_setting_is_drawn_over_the_papers_curves_and_the_tracked_runs(tmp_pa
 
 def test_figure_4_shows_losses_in_the_cells_of_their_betas_or_in_all(tmp_path, drawn):
     write_sweep(tmp_path / "tracked", lambda loss, row: loss, epochs=(10,))
-    rows = [{"member": member, "seed": 0, "pass": 10, "cost": 101.0 + member, "lr": lr} for member, lr in enumerate((1e-4, 1e-3))]
+    rows = [{"member": member, "seed": 0, "epoch": 10, "cost": 101.0 + member, "lr": lr} for member, lr in enumerate((1e-4, 1e-3))]
     facts = {"experiment": "fig4", "seeds": (0,), "hyperparameters": ["lr"]}
     adam = {"beta1": 0.9, "beta2": 0.999, "bias_correction": True}
     write_table(tmp_path / "own", "Adam", rows, 10, identity={"optimizer": adam}, overrides=["model.latents=20"], **facts)

@@ -24,14 +24,14 @@ def promoted(tmp_path, monkeypatch):
 
 
 def test_promotion_copies_runs_with_their_records_and_replaces_those_of_another_extent(tmp_path, promoted):
-    path = write_run(tmp_path / "runs", "Adam", [0.5], overrides=["passes=1"])
+    path = write_run(tmp_path / "runs", "Adam", [0.5], overrides=["epochs=1"])
     shorter = write_run(promote.REFERENCE, "Adam", [0.5], overrides=["seed=0"])
     assert promoted(path.parent) == ["fig1_left/paper/Adam.csv"]
     for suffix in (".csv", ".json"):
         copied = promote.REFERENCE / "fig1_left/paper" / f"Adam{suffix}"
         assert copied.read_bytes() == path.with_suffix(suffix).read_bytes()
         assert not shorter.with_suffix(suffix).exists()
-    assert read(promote.REFERENCE / "fig1_left/paper/Adam.csv").extent["passes"] == 1
+    assert read(promote.REFERENCE / "fig1_left/paper/Adam.csv").extent["epochs"] == 1
 
 
 def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_nothing(tmp_path, promoted, capsys):
@@ -62,11 +62,11 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
             promoted(folder)
 
 
-def test_verification_compares_costs_of_the_same_seed_and_pass():
-    tracked = pd.DataFrame({"seed": [0, 0, 1], "pass": [1, 2, 1], "cost": [1.0, 2.0, np.inf], "lr": [1, 1, 2]})
+def test_verification_compares_costs_of_the_same_seed_and_epoch():
+    tracked = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "cost": [1.0, 2.0, np.inf], "lr": [1, 1, 2]})
     part = verify.Part("fig1_left", "adam", 2, 1e-3)
-    assert verify.compare(tracked[["seed", "pass", "cost"]], tracked, part) == (3, 0.0)
-    computed = pd.DataFrame({"seed": [0, 0], "pass": [1, 2], "cost": [1.01, 2.0]})
+    assert verify.compare(tracked[["seed", "epoch", "cost"]], tracked, part) == (3, 0.0)
+    computed = pd.DataFrame({"seed": [0, 0], "epoch": [1, 2], "cost": [1.01, 2.0]})
     assert verify.compare(computed, tracked, part) == (2, pytest.approx(0.01))
     assert verify.compare(computed.assign(cost=[np.nan, 2.0]), tracked, part) == (2, np.inf)
     assert verify.compare(computed, tracked, verify.Part("fig4", "adam", 2, 1e-3, member={"lr": 2})) == (0, 0.0)
@@ -76,9 +76,9 @@ def test_verification_compares_costs_of_the_same_seed_and_pass():
 def test_what_is_verified_is_tracked(part):
     (optimizer,) = (name for name in ("Adam", "AdaMax", "SFO", "SGDNesterov") if choice(name) == part.optimizer)
     tracked = verify.tracked_run(optimizer, part).table()
-    of_member = tracked[tracked["pass"] <= part.passes]
+    of_member = tracked[tracked["epoch"] <= part.epochs]
     for column, value in part.member.items():
         of_member = of_member[of_member[column] == value]
-    costs, difference = verify.compare(of_member[["seed", "pass", "cost"]], tracked, part)
-    assert costs == len(of_member) == part.passes * of_member["seed"].nunique()
+    costs, difference = verify.compare(of_member[["seed", "epoch", "cost"]], tracked, part)
+    assert costs == len(of_member) == part.epochs * of_member["seed"].nunique()
     assert difference == 0

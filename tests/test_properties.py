@@ -150,7 +150,7 @@ def test_a_target_that_stands_still_without_noise_is_found_by_all():
     table = tracking.measure([0], steps=2000, dimensions=10, walk=0.0, noise=0.0, lrs=[0.1, 0.3], rare=0.2)
     drifting = table[table["problem"] == "drifting"]
     assert drifting["error"].max() == 0  # the target is the start
-    sparse = table[table["problem"] == "sparse"].groupby("optimizer")["other_error"].min()
+    sparse = table[table["metric"] == "rare features"].groupby("optimizer")["error"].min()
     assert sparse.max() < 0.05
 
 
@@ -173,7 +173,7 @@ def test_p_norms_tend_to_the_largest_and_p_2_is_adam():
 def test_averages_of_parameters_that_do_not_move_are_themselves_but_for_the_bias(monkeypatch, images):
     monkeypatch.setattr(averaging, "load", lambda name, **_: images)
     rates = {"logistic regression": 0.0, "multilayer network": 0.0}
-    table = averaging.measure([0, 1], passes=2, batch_size=100, lr=rates, beta=0.9, hidden=5, snapshots=2, examples=300)
+    table = averaging.measure([0, 1], epochs=2, batch_size=100, lr=rates, beta=0.9, hidden=5, snapshots=2, examples=300)
     cost = table[table["model"] == "multilayer network"].pivot_table(index=["seed", "t"], columns="estimate", values="test_cost")
     for estimate in ("exponential", "Polyak-Ruppert"):
         np.testing.assert_allclose(cost[estimate], cost["last iterate"], rtol=1e-5)
@@ -188,8 +188,8 @@ SMALL = {
     "norms": "steps=50",
     "regret": "steps=100",
     "tracking": "steps=100",
-    "annealing": "passes=2",
-    "averaging": "passes=2",
+    "annealing": "epochs=2",
+    "averaging": "epochs=2",
 }
 
 

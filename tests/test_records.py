@@ -22,7 +22,7 @@ PARTS = {
     "config": {
         "identity": {"experiment", "settings", "batch_size", "shuffle", "schedule", "decay", "evaluate_every", "precision",
                      "second_moments", "hyperparameters", "data", "model", "optimizer"},
-        "extent": {"passes", "seed", "shard"},
+        "extent": {"epochs", "seed", "shard"},
         "machine": {"device", "part", "threads", "products", "cuda_graph", "results", "force", "data.root", "data.source"},
     },
     "properties": {"identity": {"property"}, "extent": {"seeds"}, "machine": {"threads", "results", "force"}},
@@ -170,7 +170,7 @@ def test_what_run_py_writes_on_standin_data_is_read_refused_by_compare_and_drawn
     (run,) = catalogue(tmp_path)
     assert run.csv == path
     assert run.labels == {"experiment": "fig1_left", "settings": "paper", "optimizer": "Adam", "data": "standin"}
-    assert (run.extent, run.overrides) == ({"passes": 2, "seed": 0, "shard": None}, ("data.examples=300", "passes=2", "seed=0"))
+    assert (run.extent, run.overrides) == ({"epochs": 2, "seed": 0, "shard": None}, ("data.examples=300", "epochs=2", "seed=0"))
     assert not run.has_default_settings
     with pytest.raises(RecordError, match="cannot be compared: it was trained on stand-in data"):
         plot.compare(run)
@@ -189,14 +189,14 @@ def test_what_run_py_writes_is_compared_and_drawn(command, tmp_path, monkeypatch
     written = pd.read_csv(path)
     assert table[list(written)].equals(written)
     assert table["x"].tolist() == [0, 1, 0, 1]
-    assert table["seconds"].tolist() == pytest.approx([seconds / 2 for seconds in run.facts["seconds_after_pass"]] * 2)
+    assert table["seconds"].tolist() == pytest.approx([seconds / 2 for seconds in run.facts["seconds_after_epoch"]] * 2)
     assert plot.compare(run).startswith(f"{path}: fig1_left Adam, settings=paper: rms log ratio to the paper's curve ")
     drawn = []
     monkeypatch.setattr(plt, "close", drawn.append)
     monkeypatch.setattr("sys.argv", ["figures", "--runs", str(tmp_path), "fig1"])
     figures.main()
     (line,) = [line for line in drawn[0].axes[0].get_lines() if line.get_label() == "Adam"]
-    assert line.get_ydata().tolist() == pytest.approx(written.groupby("pass")["cost"].mean().tolist())
+    assert line.get_ydata().tolist() == pytest.approx(written.groupby("epoch")["cost"].mean().tolist())
     assert (tmp_path / "figures" / "fig1.png").stat().st_size > 10_000
     monkeypatch.undo()
     plt.close("all")
@@ -218,7 +218,7 @@ def test_a_grid_is_one_run_whose_columns_have_the_exact_values(command, tmp_path
 
 def test_a_run_is_complete_if_labels_identity_and_extent_are_the_same(tmp_path):
     config = {
-        "passes": 2,
+        "epochs": 2,
         "seed": 0,
         "shard": None,
         "device": "cpu",
@@ -229,9 +229,9 @@ def test_a_run_is_complete_if_labels_identity_and_extent_are_the_same(tmp_path):
     labels = {"experiment": "fig1_left", "settings": "paper", "optimizer": "Adam", "data": "real"}
     write_run(tmp_path, "Adam", [0.5, 0.4], seeds=(0,))  # at the same path
     assert not Run.of(config, [], **labels).is_complete()
-    Run.of(config, [], **labels).write(pd.DataFrame({"member": [0], "pass": [1], "cost": [1.0]}), {"sessions": [{"started": ""}]})
+    Run.of(config, [], **labels).write(pd.DataFrame({"member": [0], "epoch": [1], "cost": [1.0]}), {"sessions": [{"started": ""}]})
     assert Run.of(config | {"device": "cuda", "data": {"root": "/b"}}, [], **labels).is_complete()
-    for other in ({"passes": 3}, {"seed": 1}, {"shard": 1}, {"optimizer": {"lr": 2}}, {"data": {"examples": 9}}):
+    for other in ({"epochs": 3}, {"seed": 1}, {"shard": 1}, {"optimizer": {"lr": 2}}, {"data": {"examples": 9}}):
         assert not Run.of(config | other, [], **labels).is_complete(), other
     (tmp_path / "file").write_text("")
     blocked = Run.of(config | {"results": str(tmp_path / "file")}, [], **labels)

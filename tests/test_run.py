@@ -44,20 +44,20 @@ def test_a_run_leaves_a_tidy_csv_and_where_it_came_from(command, capsys):
     (path,) = command("seed=[0,5]")
     table, facts = pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
     assert tuple(table.columns) == COLUMNS
-    assert len(table) == 2 * 2  # passes, members
+    assert len(table) == 2 * 2  # epochs, members
     assert table.groupby("member")["seed"].first().tolist() == [0, 5]
     assert set(table["optimizer"]) == {"Adam"}
     assert set(table["data"]) == {"real"}
     assert facts["identity"]["optimizer"]["lr"] == 9e-4
-    assert facts["extent"] == {"passes": 2, "seed": [0, 5], "shard": None}
-    assert facts["overrides"] == ["passes=2", "seed=[0,5]"]
+    assert facts["extent"] == {"epochs": 2, "seed": [0, 5], "shard": None}
+    assert facts["overrides"] == ["epochs=2", "seed=[0,5]"]
     assert not {"results", "force", "data.root"} & set(facts["machine"])
     assert facts["csv"] == {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "rows": 4}
     assert facts["diverged_members"] == facts["hyperparameters"] == []
-    assert 0 < facts["seconds_after_pass"][0] < facts["seconds_after_pass"][1] == facts["training_seconds"]
+    assert 0 < facts["seconds_after_epoch"][0] < facts["seconds_after_epoch"][1] == facts["training_seconds"]
     (only,) = facts["sessions"]
     assert {"commit", "uncommitted_changes", "versions", "processor", "device", "started", "threads"} <= set(only)
-    assert path.relative_to(path.parents[2]).as_posix() == "fig1_left/paper/Adam,passes=2,seed=[0,5].csv"
+    assert path.relative_to(path.parents[2]).as_posix() == "fig1_left/paper/Adam,epochs=2,seed=[0,5].csv"
     assert str(path) in capsys.readouterr().out
 
 
@@ -128,7 +128,7 @@ def test_a_complete_run_is_not_repeated_unless_forced_or_changed(command, monkey
     run = read(path)
     assert run.is_complete()
     assert not replace(run, identity=run.identity | {"batch_size": 64}).is_complete()
-    assert not replace(run, extent=run.extent | {"passes": 3}).is_complete()
+    assert not replace(run, extent=run.extent | {"epochs": 3}).is_complete()
 
 
 def test_runs_on_standin_data_say_so_in_path_and_csv(command, images):
@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    with pytest.raises(SystemExit, match=r"error: cannot write .*Adam,passes=2,seed=0.csv \(No space left on device\): make room"):
+    with pytest.raises(SystemExit, match=r"error: cannot write .*Adam,epochs=2,seed=0.csv \(No space left on device\): make room"):
         command("seed=0", "force=true")
     assert path.read_text() == old
     trained = {f"{path.stem}.checkpoint0{suffix}" for suffix in ("", ".previous")}  # the work is not lost: the next run writes it
@@ -229,8 +229,8 @@ COUNT = "expected a whole number above 0"
         ("seed=[0,true]", "seed=true is invalid: expected a whole number from 0 up"),
         ("seed=[0,0]", "seed=0 is invalid: expected every value of a list once"),
         ("seed=[]", r"seed=\[\] is invalid"),
-        ("passes=0", COUNT),
-        ("passes=true", COUNT),
+        ("epochs=0", COUNT),
+        ("epochs=true", COUNT),
         ("batch_size=true", COUNT),
         ("batch_size=[64,128]", "sweep a list with -m batch_size="),
         ("evaluate_every=1.5", COUNT),
@@ -256,7 +256,7 @@ COUNT = "expected a whole number above 0"
         ("+hyperparameters.paper.Adam.optimizer._target_=x", "optimizer._target_ cannot be set by a row"),
         ("+hyperparameters.paper.Adam.model=x", "model cannot be set by a row"),
         ("+hyperparameters.paper.Adam.settings=best", "settings cannot be set by a row"),
-        ("+hyperparameters.best.Adam.passes=1", "has no effect: this run reads hyperparameters.paper.Adam"),
+        ("+hyperparameters.best.Adam.epochs=1", "has no effect: this run reads hyperparameters.paper.Adam"),
         ("hyperparameters.paper.Adam=5", r"expected keys and values, such as {optimizer.lr: 0.001}"),
     ],
 )
@@ -318,14 +318,14 @@ def test_the_command_line_precedes_the_row_and_the_row_the_files():
         composed = resolve(compose("config", overrides), overrides)
     assert composed == resolved(*overrides)
     assert "hyperparameters" not in config
-    config = resolved("experiment=fig1_left", "optimizer.lr=16", "schedule=constant", "passes=3")
-    assert (config["optimizer"]["lr"], config["schedule"], config["passes"]) == (16, "constant", 3)
+    config = resolved("experiment=fig1_left", "optimizer.lr=16", "schedule=constant", "epochs=3")
+    assert (config["optimizer"]["lr"], config["schedule"], config["epochs"]) == (16, "constant", 3)
     grid = ("experiment=fig3", "settings=grid", "optimizer=adagrad")
     layers = {"stage1": 1e-4, "stage2": 0.01, "stage3": 0.01, "hidden": 0.02, "scores": 0.02}
     assert resolved(*grid)["model"]["initial_std"] == layers
     assert resolved(*grid, "model.initial_std.stage2=0.5")["model"]["initial_std"] == layers | {"stage2": 0.5}
     assert resolved(*grid, "model.initial_std=0.5")["model"]["initial_std"] == 0.5
-    assert resolved("+hyperparameters.paper.Adam.passes=7")["passes"] == 7
+    assert resolved("+hyperparameters.paper.Adam.epochs=7")["epochs"] == 7
     assert resolved("+hyperparameters.paper.Adam.optimizer.lr=7")["optimizer"]["lr"] == 7
 
 
@@ -446,7 +446,7 @@ def test_sweeps_run_in_parallel_and_python_run_py_help_explains_the_groups(tmp_p
         return subprocess.run([sys.executable, "run.py", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=300)
 
     swept = call(
-        "-m", "optimizer=adam,adagrad,sgd_nesterov", "passes=1", "seed=0", "data.source=standin", f"results={tmp_path}", "threads=1"
+        "-m", "optimizer=adam,adagrad,sgd_nesterov", "epochs=1", "seed=0", "data.source=standin", f"results={tmp_path}", "threads=1"
     )
     assert swept.returncode == 0, swept.stderr
     assert {path.stem.split(",")[0] for path in tmp_path.rglob("*.csv")} == {"Adam", "AdaGrad", "SGDNesterov"}
@@ -466,8 +466,8 @@ def test_shards_train_the_same_population(command):
 
 @pytest.mark.parametrize("shard", ["null", "1"])
 def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, capsys, shard):
-    """Killed after its fifth pass of eight (which with shards is the first of the second shard); a finished shard is not repeated."""
-    overrides = ("passes=4", "seed=[0,1]", f"shard={shard}")
+    """Killed after its fifth epoch of eight (which with shards is the first of the second shard); a finished shard is not repeated."""
+    overrides = ("epochs=4", "seed=[0,1]", f"shard={shard}")
     (path,) = command(*overrides)
     whole = path.read_bytes()
     path.unlink()
@@ -477,7 +477,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
 
     def save(self, state):
         original(self, state)
-        saves.append(state["passes"])
+        saves.append(state["epochs"])
         if len(saves) == (5 if shard == "1" else 2):
             raise KeyboardInterrupt
 
@@ -499,10 +499,10 @@ def test_experiments_change_what_config_yaml_says_for_all():
         resolved("experiment=fig4", "optimizer=adam", "settings=paper"),
         resolved("experiment=fig4", "optimizer=adamax", "settings=quick"),
     )
-    assert [config[key] for key in ("batch_size", "shard", "seed", "passes")] == [100, 12, 0, 10]
+    assert [config[key] for key in ("batch_size", "shard", "seed", "epochs")] == [100, 12, 0, 10]
     assert config["data"]["examples"] == 60_000
     assert math.prod(len(config["optimizer"][key]) for key in ("lr", "beta1", "beta2", "bias_correction")) == 84
-    assert (quick["passes"], quick["data"]["examples"], quick["optimizer"]["beta2"]) == (10, 12_000, [0.99, 0.9999])
+    assert (quick["epochs"], quick["data"]["examples"], quick["optimizer"]["beta2"]) == (10, 12_000, [0.99, 0.9999])
 
 
 def test_long_runs_are_announced_with_what_is_left(capsys):
@@ -533,7 +533,7 @@ def test_a_log_gets_a_line_from_time_to_time_with_time_left_and_cost(capsys, mon
 
 def test_a_summary_names_members_that_diverge_however_finite_their_cost():
     costs = {0: (0.5, 0.4), 1: (9e9, 2e9), 2: (0.4, 0.6), 3: (1.0, np.nan)}  # the second one falls, but stays far above a guess
-    rows = [{"member": member, "pass": number, "cost": cost} for member, pair in costs.items() for number, cost in enumerate(pair, 1)]
+    rows = [{"member": member, "epoch": number, "cost": cost} for member, pair in costs.items() for number, cost in enumerate(pair, 1)]
     table = pd.DataFrame(rows).assign(train_error=0.1, test_cost=0.7)
     assert progress.summary(table, 12, classes=10) == (
         "4 members, 2 epochs, 12.0 s of training, 1 diverged; diverging: members 1, 2, whose cost rose above its first value, to 2e+09; "

@@ -34,8 +34,8 @@ def quadratics(minibatches: int, size: int, condition: float) -> tuple[list[torc
     return [turn * spectrum @ turn.T for turn in turns], [torch.randn(size, generator=g, dtype=torch.float64) for _ in turns]
 
 
-def excesses(matrices, vectors, passes: int, dtype=torch.float64, **options) -> tuple[list[float], optim.SFO]:
-    """How far the sum is above its minimum after each pass, relative to what there was to gain; and the optimizer."""
+def excesses(matrices, vectors, epochs: int, dtype=torch.float64, **options) -> tuple[list[float], optim.SFO]:
+    """How far the sum is above its minimum after each epoch, relative to what there was to gain; and the optimizer."""
     minibatches, total, sum_of_vectors = len(matrices), sum(matrices), sum(vectors)
     solution = torch.linalg.solve(total, sum_of_vectors)
     gain = (sum_of_vectors @ solution / 2).item()
@@ -49,7 +49,7 @@ def excesses(matrices, vectors, passes: int, dtype=torch.float64, **options) -> 
         return loss
 
     found = []
-    for _ in range(passes):
+    for _ in range(epochs):
         for _ in range(minibatches):
             optimizer.step(closure)
         away = x.detach().double() - solution
@@ -59,20 +59,20 @@ def excesses(matrices, vectors, passes: int, dtype=torch.float64, **options) -> 
 
 @pytest.mark.parametrize(("minibatches", "size", "condition"), [(10, 10, 10), (20, 50, 100), (20, 200, 100), (50, 100, 10)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_sum_of_quadratics_is_at_its_minimum_within_ten_passes_and_stays_there(minibatches, size, condition, seed):
-    found, optimizer = excesses(*quadratics(minibatches, size, condition), passes=20, seed=seed)
+def test_a_sum_of_quadratics_is_at_its_minimum_within_ten_epochs_and_stays_there(minibatches, size, condition, seed):
+    found, optimizer = excesses(*quadratics(minibatches, size, condition), epochs=20, seed=seed)
     assert found[9] < 1e-10
     assert max(found[9:]) < 1e-10
     assert sorted(optimizer.active) == list(range(minibatches))
 
 
 def test_a_single_function_is_minimised_as_by_bfgs():
-    found, _ = excesses(*quadratics(1, 20, 10), passes=40)
+    found, _ = excesses(*quadratics(1, 20, 10), epochs=40)
     assert found[-1] < 1e-10
 
 
 def test_single_precision_comes_as_far_as_its_rounding():
-    found, _ = excesses(*quadratics(20, 200, 100), passes=40, dtype=torch.float32)
+    found, _ = excesses(*quadratics(20, 200, 100), epochs=40, dtype=torch.float32)
     # gradients of 1e-7 relative rounding: the square of that, with room for 20 of them and a condition of 100
     assert max(found[12:]) < 1e-9
 
@@ -86,9 +86,9 @@ def digits():
     return parts, lambda w, index: functional.cross_entropy(inputs[index] @ w, targets[index]) + 5e-4 * w.square().sum()
 
 
-def test_it_beats_sgd_and_l_bfgs_per_pass_on_logistic_regression(digits):
+def test_it_beats_sgd_and_l_bfgs_per_epoch_on_logistic_regression(digits):
     parts, cost = digits
-    passes = 20
+    epochs = 20
 
     def start():
         return torch.zeros(64, 10, dtype=torch.float64, requires_grad=True)
@@ -112,13 +112,13 @@ def test_it_beats_sgd_and_l_bfgs_per_pass_on_logistic_regression(digits):
             loss.backward()
             return loss
 
-        for _ in range(passes * len(parts)):
+        for _ in range(epochs * len(parts)):
             optimizer.step(closure)
         return whole(w)
 
     def sgd(w, lr):
         optimizer, generator = torch.optim.SGD([w], lr=lr), torch.Generator().manual_seed(0)
-        for _ in range(passes):
+        for _ in range(epochs):
             for i in torch.randperm(len(parts), generator=generator):
                 optimizer.zero_grad()
                 cost(w, parts[i]).backward()
@@ -135,7 +135,7 @@ def test_it_beats_sgd_and_l_bfgs_per_pass_on_logistic_regression(digits):
     # The SFO authors' program ends at 7e-11, SFO with the median of the curvatures for unseen directions at 1e-8.
     assert 0 <= ours < 5e-10
     assert ours < 1e-4 * min(sgd(start(), lr) - best for lr in (0.1, 0.3, 1.0, 3.0))
-    assert ours < 1e-4 * (l_bfgs(start(), passes) - best)
+    assert ours < 1e-4 * (l_bfgs(start(), epochs) - best)
 
 
 def test_minibatches_become_active_one_by_one():
@@ -400,7 +400,7 @@ def tensors(thing) -> list[torch.Tensor]:
 
 def test_with_dropout_it_fails_to_converge_but_does_not_break(images):
     """Without dropout the weights come to rest; with it they are thrown about to the end."""
-    plan = Plan(passes=30, batch_size=32, schedule="constant")
+    plan = Plan(epochs=30, batch_size=32, schedule="constant")
 
     def penalties(dropout: float) -> np.ndarray:
         model = LogisticRegression(12, 3, l2=1e-2, dropout=dropout)
@@ -414,7 +414,7 @@ def test_with_dropout_it_fails_to_converge_but_does_not_break(images):
 
 
 def test_an_interrupted_run_goes_on_to_the_bit(images, tmp_path):
-    plan = Plan(passes=9, batch_size=32, schedule="constant", evaluate_every=3)
+    plan = Plan(epochs=9, batch_size=32, schedule="constant", evaluate_every=3)
     checkpoint = Checkpoint(tmp_path / "checkpoint", {})
 
     def go(model, checkpoint=None):
@@ -424,7 +424,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(images, tmp_path):
     for losses in (12, 27):
         with pytest.raises(Interrupted):
             go(interrupted_after(losses, LogisticRegression(12, 3)), checkpoint)
-    assert 0 < checkpoint.passes() < 9
+    assert 0 < checkpoint.epochs() < 9
     torch.testing.assert_close(torch.tensor(go(LogisticRegression(12, 3), checkpoint)["cost"]), torch.tensor(whole["cost"]), rtol=0, atol=0)
 
 
@@ -554,7 +554,7 @@ def test_the_training_loop_steps_any_optimizer_that_chooses_its_minibatches(imag
         made.append(CyclicDescent(parameters, 4))
         return made[-1]
 
-    plan = Plan(passes=2, batch_size=32, schedule="constant")
+    plan = Plan(epochs=2, batch_size=32, schedule="constant")
     table = train(LogisticRegression(12, 3), make, images, [0], 1, plan, CPU)[0]
     assert made[0].asked == [3, 2, 1, 0, 3, 2, 1, 0]
     assert table["cost"].iloc[1] < table["cost"].iloc[0]
@@ -580,7 +580,7 @@ def test_wrong_arguments_are_named():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_it_does_the_same(images):
-    plan = Plan(passes=4, batch_size=32, schedule="constant")
+    plan = Plan(epochs=4, batch_size=32, schedule="constant")
 
     def go(device):
         return train(LogisticRegression(12, 3), lambda p: optim.SFO(p, 5), images.to(device), [0], 1, plan, device)[0]

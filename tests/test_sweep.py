@@ -47,7 +47,7 @@ def test_a_sweep_that_does_not_exist_is_answered_with_those_that_do():
 
 
 def test_what_failed_is_listed_at_the_end(monkeypatch, tmp_path, capsys):
-    runs = "seed=0 passes=1 optimizer=adam,adamax"
+    runs = "seed=0 epochs=1 optimizer=adam,adamax"
     (tmp_path / "small.yaml").write_text(f"one_by_one:\n- {runs}\nthen:\n- scripts.figures --runs {{results}} fig1\n")
     launched, called = [], []
     monkeypatch.setattr(sweep, "SWEEPS", tmp_path)
@@ -57,7 +57,7 @@ def test_what_failed_is_listed_at_the_end(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["sweep", "small", f"results={tmp_path}"])
     with pytest.raises(SystemExit) as ended:
         sweep.main()
-    lines = [["seed=0", "passes=1", f"optimizer={name}", f"results={tmp_path}"] for name in ("adam", "adamax")]
+    lines = [["seed=0", "epochs=1", f"optimizer={name}", f"results={tmp_path}"] for name in ("adam", "adamax")]
     assert launched == lines
     assert called == [("-m", "scripts.figures", "--runs", str(tmp_path), "fig1")]
     failed = [f"python -m scripts.figures --runs {tmp_path} fig1", *(f"python run.py {' '.join(line)}" for line in lines)]
@@ -69,7 +69,7 @@ def test_what_failed_is_listed_at_the_end(monkeypatch, tmp_path, capsys):
 def test_jobs_go_on_after_one_that_fails(monkeypatch, tmp_path, capsys, images, launcher):
     monkeypatch.setattr(program, "load", lambda **_: images)
     monkeypatch.setattr(
-        sys, "argv", ["run.py", "-m", "optimizer.lr=1e-2,-1,1e-3", "seed=0", "passes=1", "device=cpu", f"results={tmp_path}", *launcher]
+        sys, "argv", ["run.py", "-m", "optimizer.lr=1e-2,-1,1e-3", "seed=0", "epochs=1", "device=cpu", f"results={tmp_path}", *launcher]
     )
     with pytest.raises(SystemExit, match="error: 1 of 3 jobs failed"):
         program.cli()
@@ -79,7 +79,7 @@ def test_jobs_go_on_after_one_that_fails(monkeypatch, tmp_path, capsys, images, 
 
 def test_a_sweep_ends_with_a_table_of_its_runs(monkeypatch, tmp_path, capsys, images):
     monkeypatch.setattr(program, "load", lambda **_: images)
-    line = ["optimizer=adam,nadam", "seed=[0,1]", "passes=2", "device=cpu", f"results={tmp_path}", "hydra/launcher=basic"]
+    line = ["optimizer=adam,nadam", "seed=[0,1]", "epochs=2", "device=cpu", f"results={tmp_path}", "hydra/launcher=basic"]
     monkeypatch.setattr(sys, "argv", ["run.py", "-m", *line])
     program.cli()
     *_, head, adam, nadam, hint = capsys.readouterr().out.splitlines()
@@ -87,13 +87,13 @@ def test_a_sweep_ends_with_a_table_of_its_runs(monkeypatch, tmp_path, capsys, im
     (name, cost, distance, file), (_, _, none, _) = adam.split(), nadam.split()
     assert (name, none) == ("optimizer=adam", "-")  # the paper has no curve of NAdam
     table = read(Path(file)).table()
-    assert cost == f"{table.loc[table['pass'] == 2, 'cost'].mean():.4g}"
+    assert cost == f"{table.loc[table['epoch'] == 2, 'cost'].mean():.4g}"
     assert distance == f"{agreement(table, main_panel('fig1_left'))[0]['rms_log_ratio']:.4f}"
     assert hint == f"make plot RUN={tmp_path} draws them over the paper's curves"
 
 
 def test_the_table_of_a_sweep_shows_the_best_setting_of_a_population_and_no_distance_where_there_is_none(tmp_path):
-    rows = [{"member": member, "seed": 0, "lr": member, "pass": 1, "cost": cost} for member, cost in enumerate([0.5, 0.25, np.nan])]
+    rows = [{"member": member, "seed": 0, "lr": member, "epoch": 1, "cost": cost} for member, cost in enumerate([0.5, 0.25, np.nan])]
     grid = write_table(tmp_path, "Adam", rows, 1, seeds=(0,), hyperparameters=["lr"])
     standin = write_run(tmp_path, "Adam", [0.5], data="standin")
     other = write_run(tmp_path, "Adam", [np.nan], "fig4")
@@ -107,7 +107,7 @@ def test_jobs_that_train_a_shard_each_write_the_run_of_one_process(monkeypatch, 
     monkeypatch.setattr(program, "load", lambda **_: images)
 
     def call(*overrides: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["run.py", "seed=[0,1]", "shard=1", "passes=2", "device=cpu", "products=torch", *overrides])
+        monkeypatch.setattr(sys, "argv", ["run.py", "seed=[0,1]", "shard=1", "epochs=2", "device=cpu", "products=torch", *overrides])
         program.cli()
 
     call(f"results={tmp_path}/one")

@@ -20,14 +20,14 @@ from experiments.models.variational_autoencoder import VariationalAutoencoder
 from experiments.training import checkpoints
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.graphs import StepGraphs
-from experiments.training.loop import seconds_per_pass, train
+from experiments.training.loop import seconds_per_epoch, train
 from experiments.training.plan import Plan
 from experiments.training.streams import example_order, generator
 from interruptions import Interrupted, interrupted_after
 from tamperings import TAMPERINGS
 
 CPU = torch.device("cpu")
-PLAN = Plan(passes=3, batch_size=32, schedule="inverse_sqrt_pass")  # 300 examples: the last minibatch has 12
+PLAN = Plan(epochs=3, batch_size=32, schedule="inverse_sqrt_epoch")  # 300 examples: the last minibatch has 12
 
 
 def run(dataset, make, seeds=(0,), per_seed=1, plan=PLAN, **options) -> pd.DataFrame:
@@ -72,13 +72,13 @@ def test_seed_0_is_a_seed():
     assert len(purposes) == 3
 
 
-def test_every_pass_visits_every_example_once_in_a_new_order():
+def test_every_epoch_visits_every_example_once_in_a_new_order():
     order = [generator(seed, "order of data") for seed in (0, 1)]
-    passes = [list(example_order(300, order, CPU).split(32, 1)) for _ in range(2)]
-    assert [batch.shape for batch in passes[0]] == [(2, 32)] * 9 + [(2, 12)]
-    visited = [torch.cat(batches, 1) for batches in passes]
-    for one_pass in visited:
-        for stream in one_pass:
+    epochs = [list(example_order(300, order, CPU).split(32, 1)) for _ in range(2)]
+    assert [batch.shape for batch in epochs[0]] == [(2, 32)] * 9 + [(2, 12)]
+    visited = [torch.cat(batches, 1) for batches in epochs]
+    for one_epoch in visited:
+        for stream in one_epoch:
             assert stream.sort().values.tolist() == list(range(300))
     assert not torch.equal(visited[0], visited[1])
     assert not torch.equal(visited[0][0], visited[0][1])
@@ -86,18 +86,18 @@ def test_every_pass_visits_every_example_once_in_a_new_order():
 
 def test_all_optimizers_of_a_panel_start_from_the_same_weights_and_see_the_same_data(images):
     """With a step size of 0 nothing else can tell them apart."""
-    plan = Plan(passes=2, batch_size=32, schedule="constant")
+    plan = Plan(epochs=2, batch_size=32, schedule="constant")
     costs = {
         cls.__name__: run(images, lambda p, cls=cls: cls(p, lr=0.0), [3], plan=plan, initial_std=0.3, dropout=0.5)["cost"].tolist()
         for cls in (optim.Adam, optim.AdaMax, optim.AdaGrad, optim.SGDNesterov, optim.RMSProp, torch.optim.NAdam)
     }
     assert len({tuple(values) for values in costs.values()}) == 1
-    assert costs["Adam"][0] != costs["Adam"][1]  # another pass, other noise
+    assert costs["Adam"][0] != costs["Adam"][1]  # another epoch, other noise
 
 
 def test_cost_is_the_sum_over_examples_divided_by_their_number(dataset):
     """Weights that do not move: the running mean is the mean over all examples, short last minibatch included."""
-    plan = Plan(passes=1, batch_size=32, schedule="constant")
+    plan = Plan(epochs=1, batch_size=32, schedule="constant")
     row = run(dataset, adam(0.0), plan=plan, initial_std=0.5, l2=0.1).iloc[0]
     model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, initial_std=0.5)
     weight = model.initial_parameters(generator(0, "initial parameters"))["weight"].double().numpy()
@@ -116,7 +116,7 @@ def test_cost_is_the_sum_over_examples_divided_by_their_number(dataset):
 
 def test_gradients_are_those_of_cost_plus_penalty(dataset):
     """One step of plain gradient descent over all examples, against central differences of the definition in float64."""
-    plan = Plan(passes=1, batch_size=300, schedule="constant")
+    plan = Plan(epochs=1, batch_size=300, schedule="constant")
     seen = []
 
     class Spy(torch.optim.SGD):
@@ -154,9 +154,9 @@ def test_dropout_keeps_the_mean_and_drops_the_right_share(images, words):
         np.testing.assert_allclose(after[after != 0], before[after != 0] / (1 - rate), rtol=1e-6)
 
 
-def test_schedules_count_steps_or_passes(images):
-    plans = {name: Plan(passes=3, batch_size=100, schedule=name) for name in ("constant", "inverse_sqrt_step", "inverse_sqrt_pass")}
-    plans["exponential_pass"] = Plan(passes=3, batch_size=100, schedule="exponential_pass", decay=0.5)
+def test_schedules_count_steps_or_epochs(images):
+    plans = {name: Plan(epochs=3, batch_size=100, schedule=name) for name in ("constant", "inverse_sqrt_step", "inverse_sqrt_epoch")}
+    plans["exponential_epoch"] = Plan(epochs=3, batch_size=100, schedule="exponential_epoch", decay=0.5)
     steps = {name: [] for name in plans}
     for name, plan in plans.items():
 
@@ -168,25 +168,25 @@ def test_schedules_count_steps_or_passes(images):
     root = np.sqrt
     assert steps["constant"] == [1.0] * 9
     np.testing.assert_allclose(steps["inverse_sqrt_step"], [1 / root(t) for t in range(1, 10)], rtol=1e-12)
-    np.testing.assert_allclose(steps["inverse_sqrt_pass"], [1 / root(t) for t in (1, 1, 1, 2, 2, 2, 3, 3, 3)], rtol=1e-12)
-    np.testing.assert_allclose(steps["exponential_pass"], [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25], rtol=1e-12)
+    np.testing.assert_allclose(steps["inverse_sqrt_epoch"], [1 / root(t) for t in (1, 1, 1, 2, 2, 2, 3, 3, 3)], rtol=1e-12)
+    np.testing.assert_allclose(steps["exponential_epoch"], [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25], rtol=1e-12)
     for wrong in (
-        dict(schedule="exponential_pass", decay=0),
-        dict(schedule="exponential_pass", decay=1.1),
+        dict(schedule="exponential_epoch", decay=0),
+        dict(schedule="exponential_epoch", decay=1.1),
         dict(schedule="constant", decay=0.9),
     ):
         with pytest.raises(ValueError, match="decay="):
-            Plan(**{"passes": 1, "batch_size": 1, "schedule": "constant"} | wrong)
+            Plan(**{"epochs": 1, "batch_size": 1, "schedule": "constant"} | wrong)
 
 
 def test_evaluation_can_be_rare(images):
-    table = run(images, adam(0.01), plan=Plan(passes=5, batch_size=100, schedule="constant", evaluate_every=2))
+    table = run(images, adam(0.01), plan=Plan(epochs=5, batch_size=100, schedule="constant", evaluate_every=2))
     assert table["test_cost"].notna().tolist() == [False, True, False, True, True]
     assert table["cost"].notna().all()
 
 
 def test_a_member_that_diverges_is_recorded_and_disturbs_nobody(images):
-    # Nesterov momentum on a penalty this strong overflows float32 within the first pass.
+    # Nesterov momentum on a penalty this strong overflows float32 within the first epoch.
     lr = torch.tensor([1e12, 0.1], dtype=torch.float64)
     table = run(images, lambda p: optim.SGDNesterov(p, lr=lr), per_seed=2, l2=1.0)
     alone = run(images, lambda p: optim.SGDNesterov(p, lr=0.1), l2=1.0)
@@ -197,7 +197,7 @@ def test_a_member_that_diverges_is_recorded_and_disturbs_nobody(images):
 def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds(words):
     from sklearn.linear_model import LogisticRegression as Reference
 
-    plan = Plan(passes=400, batch_size=300, schedule="constant", evaluate_every=400)
+    plan = Plan(epochs=400, batch_size=300, schedule="constant", evaluate_every=400)
     found = run(words, lambda p: optim.SGDNesterov(p, lr=1.0), plan=plan, l2=0.01).iloc[-1]
     # scikit-learn minimises C * sum of losses + |w|^2 / 2: C = 1 / (l2 * examples)
     reference = Reference(C=1 / (0.01 * 300), tol=1e-10, max_iter=10_000).fit(words.train.inputs.matrix, words.train.targets)
@@ -209,14 +209,14 @@ def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds(words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"passes": 0}, "passes=0 is invalid: expected a whole number above 0"),
+        ({"epochs": 0}, "epochs=0 is invalid: expected a whole number above 0"),
         ({"batch_size": 1.5}, "batch_size=1.5"),
         ({"schedule": "linear"}, "expected one of constant"),
     ],
 )
 def test_wrong_plans_are_named(change, words):
     with pytest.raises(ValueError, match=words):
-        Plan(**{"passes": 1, "batch_size": 1, "schedule": "constant", **change})
+        Plan(**{"epochs": 1, "batch_size": 1, "schedule": "constant", **change})
 
 
 @pytest.mark.gpu
@@ -264,7 +264,7 @@ def test_a_step_is_recorded_after_three_and_once_for_each_shape_of_minibatch(mon
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass"])
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_epoch", "exponential_epoch"])
 @pytest.mark.parametrize("case", ["population", "seeds", "diverging", "autoencoder", "convolutional", "bfloat16", "lists"])
 def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(images, schedule, case, monkeypatch, tmp_path):
     """With dropout or draws of a latent variable, short last minibatches, and once more after an interruption."""
@@ -283,7 +283,7 @@ def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(ima
 
     def go(cuda_graph, model=model, checkpoint=None):
         precision = "bfloat16" if case == "bfloat16" else "float32"
-        plan = Plan(passes=6, batch_size=32, schedule=schedule, cuda_graph=cuda_graph, precision=precision)
+        plan = Plan(epochs=6, batch_size=32, schedule=schedule, cuda_graph=cuda_graph, precision=precision)
 
         def make(p):
             return optim.Adam(p, lr=lr, beta1=beta1, foreach=True if case == "lists" else None)
@@ -295,15 +295,15 @@ def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(ima
     pd.testing.assert_frame_equal(go(True), eager, check_exact=True)
     assert recorded
     with pytest.raises(Interrupted):
-        go(False, interrupted_after(25, model), checkpoint)  # in the third pass
+        go(False, interrupted_after(25, model), checkpoint)  # in the third epoch
     pd.testing.assert_frame_equal(go(True, model, checkpoint), eager, check_exact=True)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_pass", "exponential_pass"])
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt_step", "inverse_sqrt_epoch", "exponential_epoch"])
 @pytest.mark.parametrize("make", [optim.Adam, optim.AdaMax, torch.optim.NAdam])
 def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, schedule):
-    """Cut in the middle of the third pass, and again in the fifth."""
-    plan = Plan(passes=6, batch_size=32, schedule=schedule, evaluate_every=2, decay=0.9 if schedule == "exponential_pass" else 1.0)
+    """Cut in the middle of the third epoch, and again in the fifth."""
+    plan = Plan(epochs=6, batch_size=32, schedule=schedule, evaluate_every=2, decay=0.9 if schedule == "exponential_epoch" else 1.0)
     checkpoint = Checkpoint(tmp_path / "checkpoint", {"lr": 0.01})
     lrs = torch.tensor([1e-3, 1e-2] * 2, dtype=torch.float64)
     seeds, per_seed, lr = ([0, 7], 2, lrs) if issubclass(make, optim.RuleOptimizer) else ([3], 1, 0.01)
@@ -315,11 +315,11 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, 
         return train(model, lambda p: make(p, lr=lr), images, seeds, per_seed, plan, CPU, checkpoint=checkpoint)[0]
 
     whole = go(model(), None)
-    assert checkpoint.passes() == 0
+    assert checkpoint.epochs() == 0
     for losses in (25, 25):
         with pytest.raises(Interrupted):
             go(interrupted_after(losses, model()), checkpoint)
-    assert checkpoint.passes() > 0
+    assert checkpoint.epochs() > 0
     pd.testing.assert_frame_equal(go(model(), checkpoint), whole, check_exact=True)
     pd.testing.assert_frame_equal(go(interrupted_after(0, model()), checkpoint), whole, check_exact=True)  # nothing is left to do
 
@@ -327,7 +327,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, 
 @pytest.mark.parametrize("network", [MultilayerNetwork, partial(ConvolutionalNetwork, channels=(4,))])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_network_with_dropout_goes_on_to_the_bit_with_its_second_moments(images, tmp_path, network, precision):
-    plan = Plan(passes=4, batch_size=32, schedule="constant", second_moments=True, precision=precision)
+    plan = Plan(epochs=4, batch_size=32, schedule="constant", second_moments=True, precision=precision)
     checkpoint = Checkpoint(tmp_path / "checkpoint", {})
 
     def model():
@@ -338,7 +338,7 @@ def test_a_network_with_dropout_goes_on_to_the_bit_with_its_second_moments(image
 
     with pytest.raises(Interrupted):
         go(interrupted_after(25, model()), checkpoint)
-    assert checkpoint.passes() == 2
+    assert checkpoint.epochs() == 2
     whole = go(model())
     pd.testing.assert_frame_equal(go(model(), checkpoint), whole, check_exact=True)
     assert (whole.filter(like="vhat_").nunique() == 4).any()
@@ -346,7 +346,7 @@ def test_a_network_with_dropout_goes_on_to_the_bit_with_its_second_moments(image
 
 def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_path):
     lrs = [1e-2, 1e38, 1e-3]
-    plan = Plan(passes=4, batch_size=32, schedule="inverse_sqrt_pass")
+    plan = Plan(epochs=4, batch_size=32, schedule="inverse_sqrt_epoch")
     checkpoint = Checkpoint(tmp_path / "checkpoint", {})
     seen = []
 
@@ -372,41 +372,41 @@ def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_p
 
 
 def test_where_all_members_have_diverged_nothing_more_is_done(images):
-    plan = Plan(passes=3, batch_size=32, schedule="constant")
+    plan = Plan(epochs=3, batch_size=32, schedule="constant")
     table = run(images, lambda p: optim.SGDNesterov(p, lr=1e38), plan=plan)
-    assert table["pass"].tolist() == [1, 2, 3]
+    assert table["epoch"].tolist() == [1, 2, 3]
     assert not np.isfinite(table["cost"]).any()
 
 
 def test_a_shard_whose_members_have_all_diverged_can_be_gone_on_with(images, tmp_path):
-    """Step sizes are one per member; the checkpoint is that of the first of two passes, after which nobody is left."""
-    checkpoint, plan = Checkpoint(tmp_path / "checkpoint", {}), Plan(passes=2, batch_size=32, schedule="constant")
+    """Step sizes are one per member; the checkpoint is that of the first of two epochs, after which nobody is left."""
+    checkpoint, plan = Checkpoint(tmp_path / "checkpoint", {}), Plan(epochs=2, batch_size=32, schedule="constant")
     make = adam(torch.tensor([1e38, 2e38], dtype=torch.float64))
     model = LogisticRegression(12, 3)
-    once = train(model, make, images, [0], 2, Plan(passes=1, batch_size=32, schedule="constant"), CPU, checkpoint=checkpoint)[0]
+    once = train(model, make, images, [0], 2, Plan(epochs=1, batch_size=32, schedule="constant"), CPU, checkpoint=checkpoint)[0]
     assert not np.isfinite(once["cost"]).any()
     assert checkpoint.load()["alive"] == []
     both = train(model, make, images, [0], 2, plan, CPU, checkpoint=checkpoint)[0]
-    assert both["pass"].tolist() == [1, 1, 2, 2]
+    assert both["epoch"].tolist() == [1, 1, 2, 2]
 
 
 def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path):
     checkpoint = Checkpoint(tmp_path / "folder" / "checkpoint", {"lr": 1})
     assert checkpoint.load() is None
-    checkpoint.save({"passes": 3})
-    assert checkpoint.load() == {"passes": 3}
+    checkpoint.save({"epochs": 3})
+    assert checkpoint.load() == {"epochs": 3}
     assert Checkpoint(checkpoint.path, {"lr": 2}).load() is None
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, capsys):
     checkpoint = Checkpoint(tmp_path / "checkpoint", {})
-    for passes in (1, 2, 3):
-        checkpoint.save({"passes": passes})
+    for epochs in (1, 2, 3):
+        checkpoint.save({"epochs": epochs})
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
-    assert checkpoint.passes() == 2
+    assert checkpoint.epochs() == 2
     reason, consequence = "its content does not match its digest", "training resumes from the checkpoint before it, of epoch 2"
     assert capsys.readouterr().out == f"{checkpoint.path} is damaged: {reason}; {consequence}\n"
-    assert checkpoint.load() == {"passes": 2}
+    assert checkpoint.load() == {"epochs": 2}
     assert capsys.readouterr().out == ""
     checkpoint.path.write_bytes(b"")
     with pytest.raises(OSError, match=r"checkpoint is damaged: .*; remove checkpoint\* to start again"):
@@ -416,7 +416,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, capsys):
 @pytest.mark.parametrize("renames", [0, 1])
 def test_a_kill_before_or_between_the_renames_leaves_the_checkpoint_before(tmp_path, monkeypatch, renames):
     checkpoint, replace, done = Checkpoint(tmp_path / "checkpoint", {}), os.replace, []
-    checkpoint.save({"passes": 1})
+    checkpoint.save({"epochs": 1})
 
     def killed(*paths):
         if len(done) == renames:
@@ -425,14 +425,14 @@ def test_a_kill_before_or_between_the_renames_leaves_the_checkpoint_before(tmp_p
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save({"passes": 2})
+        checkpoint.save({"epochs": 2})
     monkeypatch.undo()
-    assert Checkpoint(checkpoint.path, {}).load() == {"passes": 1}
+    assert Checkpoint(checkpoint.path, {}).load() == {"epochs": 1}
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "checkpoint", {})
-    checkpoint.save({"passes": 1})
+    checkpoint.save({"epochs": 1})
 
     def full(value, path):
         path.write_bytes(b"half")
@@ -440,8 +440,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
 
     monkeypatch.setattr(checkpoints, "save_tensors", full)
     with pytest.raises(OSError, match=r"cannot write .*checkpoint \(No space left on device\): make room"):
-        checkpoint.save({"passes": 2})
-    assert checkpoint.load() == {"passes": 1}
+        checkpoint.save({"epochs": 2})
+    assert checkpoint.load() == {"epochs": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -455,7 +455,7 @@ def test_a_full_disk_is_an_os_error(numbers):
 @pytest.mark.parametrize("change", TAMPERINGS)
 def test_a_checkpoint_that_was_tampered_with_is_refused_in_one_sentence(images, tmp_path, change):
     """With a new digest, so that only its structure tells; what remains possible has the same numbers."""
-    plan, checkpoint = Plan(passes=3, batch_size=100, schedule="constant"), Checkpoint(tmp_path / "checkpoint", {})
+    plan, checkpoint = Plan(epochs=3, batch_size=100, schedule="constant"), Checkpoint(tmp_path / "checkpoint", {})
     make = adam(torch.tensor([1e-3, 1e-2], dtype=torch.float64))
 
     def go(model, checkpoint=None):
@@ -480,8 +480,8 @@ def test_a_checkpoint_that_was_tampered_with_is_refused_in_one_sentence(images, 
 
 
 def test_a_forecast_trains_a_few_steps_of_a_copy(images):
-    model = interrupted_after(30, LogisticRegression(12, 3))  # a pass: no forecast takes more steps
-    assert seconds_per_pass(model, adam(0.1), images, [0], 1, Plan(1000, 10, "constant"), CPU) > 0
+    model = interrupted_after(30, LogisticRegression(12, 3))  # an epoch: no forecast takes more steps
+    assert seconds_per_epoch(model, adam(0.1), images, [0], 1, Plan(1000, 10, "constant"), CPU) > 0
 
 
 def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_eps(images):
@@ -491,8 +491,8 @@ def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_e
         held.append(optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.99), eps=torch.tensor(eps, dtype=torch.float64)))
         return held[0]
 
-    plan = Plan(passes=2, batch_size=32, schedule="constant", evaluate_every=2, second_moments=True)
-    table = train(model, make, images, [0], 2, plan, CPU)[0].set_index(["member", "pass"])
+    plan = Plan(epochs=2, batch_size=32, schedule="constant", evaluate_every=2, second_moments=True)
+    table = train(model, make, images, [0], 2, plan, CPU)[0].set_index(["member", "epoch"])
     parameters = held[0].param_groups[0]["params"]
     steps = 2 * 10  # 300 examples
     for member in range(2):
@@ -503,7 +503,7 @@ def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_e
             assert row[f"vhat_{layer}"] == pytest.approx(vhat[(len(vhat) - 1) // 2], rel=1e-5)  # of an even number, torch takes the lower
             assert row[f"below_eps_{layer}"] == pytest.approx(np.mean(np.sqrt(vhat) < eps[member]), abs=1e-9)
     assert table.loc[(1, 2), "below_eps_layer1"] > table.loc[(0, 2), "below_eps_layer1"]
-    assert table["vhat_layer1"].notna().all()  # after every pass, evaluated or not
+    assert table["vhat_layer1"].notna().all()  # after every epoch, evaluated or not
     for other in (optim.AdaGrad, partial(optim.Adam, amsgrad=True), partial(optim.Adam, eps_hat=1e-8)):
         assert not any(column.startswith("vhat") for column in train(model, other, images, [0], 1, plan, CPU)[0])
 

@@ -36,7 +36,7 @@ def test_a_line_names_the_settings_in_which_a_member_differs_from_the_tracked_ru
     table = summarised("fig1_left")
     assert tried(table) == ["lr", "l2", "initial_std.stage1"]
     settings = [["0.1", "", ""], ["0.1", "", ""], ["", "0.0", "0.5"]]
-    assert table[["settings", "seed", "passes"]].to_numpy().tolist() == [["grid", 0, 46], ["grid", 1, 46], ["search", 0, 1]]
+    assert table[["settings", "seed", "epochs"]].to_numpy().tolist() == [["grid", 0, 46], ["grid", 1, 46], ["search", 0, 1]]
     assert table[tried(table)].fillna("").to_numpy().tolist() == settings
     assert table["rms_log_ratio"].tolist()[:2] == pytest.approx([0, np.log(1.01)], abs=1e-6)
     assert table["objective"].tolist() == pytest.approx([adam[45] + 0.5, adam[45] * 1.01 + 0.5, 0.8], rel=1e-5)
@@ -93,14 +93,14 @@ def test_an_unknown_is_known_by_its_closest_values_all_else_being_equal():
 
 
 def test_settings_are_the_same_however_they_are_written():
-    given = {"schedule": "exponential_pass", "decay": "0.90", "l2": "1e-4", "examples": "None"}
-    assert unknowns.normal(given) == {"schedule": "exponential_pass 0.9", "l2": "0.0001", "examples": "all"}
+    given = {"schedule": "exponential_epoch", "decay": "0.90", "l2": "1e-4", "examples": "None"}
+    assert unknowns.normal(given) == {"schedule": "exponential_epoch 0.9", "l2": "0.0001", "examples": "all"}
     assert unknowns.normal({"schedule": "constant", "decay": "0.9"}) == {"schedule": "constant"}
 
 
 def test_readings_of_the_cost_are_compared_where_they_were_taken():
-    shared = {"panel": "fig1_left", "experiment": "fig1_left", "passes": 46, "rms_evaluated": 0.2, "rms_with_penalty": 0.2,
-              "rms_after_the_pass": 0.1}  # fmt: skip
+    shared = {"panel": "fig1_left", "experiment": "fig1_left", "epochs": 46, "rms_evaluated": 0.2, "rms_with_penalty": 0.2,
+              "rms_after_the_epoch": 0.1}  # fmt: skip
     lines = [{**shared, "optimizer": name, "evaluated_points": points} for name, points in (("Adam", 46), ("AdaGrad", 1))]
     (line,) = unknowns.when_costs_are_taken(pd.DataFrame(lines))
-    assert (line["optimizer"], line["closest"], line["next"]) == ("Adam", "after the pass, noise off", "during the pass")
+    assert (line["optimizer"], line["closest"], line["next"]) == ("Adam", "after the epoch, noise off", "during the epoch")

@@ -82,7 +82,7 @@ def test_resampled_pixels_are_0_or_1_and_grey_on_average():
 @pytest.mark.parametrize("pixels", ["grey", "resampled"])
 def test_members_of_a_population_agree_with_solo_runs(images, pixels):
     lrs, seeds = [1e-3, 1e-2], [0, 3]
-    plan = Plan(passes=2, batch_size=50, schedule="constant", shuffle=False)
+    plan = Plan(epochs=2, batch_size=50, schedule="constant", shuffle=False)
 
     def run(lr, seeds, per_seed):
         model = VariationalAutoencoder(12, 3, hidden=8, latent=2, pixels=pixels)

@@ -34,13 +34,13 @@ def ratios(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> T
 
 
 def measure(
-    seeds: Sequence[int], passes: int, batch_size: int, lr: float, l2: float, far: float, snapshots: int, examples: int | None
+    seeds: Sequence[int], epochs: int, batch_size: int, lr: float, l2: float, far: float, snapshots: int, examples: int | None
 ) -> pd.DataFrame:
     """Measures the distribution of |mhat| / sqrt(vhat) over the coordinates, during logistic regression on MNIST.
 
     Args:
         seeds: of the order of the data, and of the initial weights of the `far` runs.
-        passes: number of epochs.
+        epochs: number of epochs.
         batch_size: images per minibatch.
         lr: alpha.
         l2: weight of the penalty, which makes the optimum unique.
@@ -53,12 +53,12 @@ def measure(
         |mhat| / sqrt(vhat), which is the step of a coordinate over alpha.
     """
     dataset = load("mnist", examples=examples)
-    steps = passes * math.ceil(len(dataset.train) / batch_size)
+    steps = epochs * math.ceil(len(dataset.train) / batch_size)
     at = {round(value) for value in torch.logspace(1, math.log10(steps), snapshots).tolist()} | {steps}
     lines = []
     for start, deviation in (("zero", 0.0), ("far", far)):
         model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=l2, initial_std=deviation)
-        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr, eps=_NO_EPS), dataset.train, seeds, passes, batch_size):
+        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr, eps=_NO_EPS), dataset.train, seeds, epochs, batch_size):
             if t not in at:
                 continue
             spread = torch.nanquantile(ratios(optimizer, parameters), torch.tensor(QUANTILES), dim=1)

@@ -22,13 +22,13 @@ from experiments.training.loop import evaluate
 
 
 def measure(
-    seeds: Sequence[int], passes: int, batch_size: int, lr: dict[str, float], beta: float, hidden: int, snapshots: int, examples: int
+    seeds: Sequence[int], epochs: int, batch_size: int, lr: dict[str, float], beta: float, hidden: int, snapshots: int, examples: int
 ) -> pd.DataFrame:
     """Measures the costs of the averages and of the last iterate, on MNIST.
 
     Args:
         seeds: of initial weights and the order of the data.
-        passes: number of epochs.
+        epochs: number of epochs.
         batch_size: images per minibatch; small, so that gradients are noisy.
         lr: Adam's constant learning rate, for `logistic regression` and `multilayer network`.
         beta: decay rate of the exponential averages.
@@ -40,7 +40,7 @@ def measure(
         `seed`, `data`, `model`, `estimate`, `t`, and means over all images: `train_cost`, `test_cost` and `test_error`.
     """
     dataset = load("mnist", examples=examples)
-    steps = passes * math.ceil(len(dataset.train) / batch_size)
+    steps = epochs * math.ceil(len(dataset.train) / batch_size)
     at = {round(value) for value in torch.logspace(1, math.log10(steps), snapshots).tolist()} | {steps}
     features = dataset.train.inputs.shape[1]
     models: dict[str, Model] = {
@@ -50,7 +50,7 @@ def measure(
     lines = []
     for name, model in models.items():
         averages = {}
-        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr[name]), dataset.train, seeds, passes, batch_size):
+        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr[name]), dataset.train, seeds, epochs, batch_size):
             if t == 0:
                 averages = {
                     "exponential": optim.ExponentialAverage(optimizer, beta),

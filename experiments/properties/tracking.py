@@ -35,9 +35,9 @@ def measure(
         rare: features with a smaller probability are rare.
 
     Returns:
-        `seed`, `problem` (`drifting` or `sparse`), `optimizer`, `lr`, `error` and `other_error`. Drifting: the mean of (theta - theta*)^2
-        over coordinates and the second tenth of the steps; other_error: the last tenth. Sparse: sum_k p_k (theta_k - w_k)^2 /
-        sum_k p_k w_k^2 after the last step, over all features; other_error: over rare ones.
+        `seed`, `problem`, `optimizer`, `lr`, `metric` and `error`. Problem `drifting`: the mean of (theta - theta*)^2 over coordinates and
+        the `second tenth` or the `last tenth` of the steps. Problem `sparse`: sum_k p_k (theta_k - w_k)^2 / sum_k p_k w_k^2 after the last
+        step, over `all features` or `rare features`.
     """
     alpha = torch.tensor(lrs, dtype=torch.float64)
     makers: dict[str, MakeOptimizer] = {
@@ -62,15 +62,15 @@ def measure(
             path = follow(make, start, partial(_towards, targets=disturbed), steps)
             squares = torch.stack([(theta - target).square().mean(1) for (_, theta, _), target in zip(path, targets, strict=True)])
             tenth = steps // 10
-            drifting = squares[tenth : 2 * tenth].mean(0), squares[-tenth:].mean(0)
+            drifting = {"second tenth": squares[tenth : 2 * tenth].mean(0), "last tenth": squares[-tenth:].mean(0)}
             gradient = partial(_regression, words=words, answers=answers)
             theta = last(follow(make, start, gradient, steps, decaying=name != "AdaGrad"))
-            masks = presence, presence * (presence < rare)
-            sparse = [((theta - weights).square() * mask).sum(1) / (weights.square() * mask).sum() for mask in masks]
-            for problem, (errors, other_errors) in (("drifting", drifting), ("sparse", sparse)):
-                columns = zip(lrs, errors.tolist(), other_errors.tolist(), strict=True)
-                line = {"seed": seed, "problem": problem, "optimizer": name}
-                lines += [line | {"lr": lr, "error": error, "other_error": other} for lr, error, other in columns]
+            masks = {"all features": presence, "rare features": presence * (presence < rare)}
+            sparse = {key: ((theta - weights).square() * mask).sum(1) / (weights.square() * mask).sum() for key, mask in masks.items()}
+            for problem, metrics in (("drifting", drifting), ("sparse", sparse)):
+                for metric, errors in metrics.items():
+                    shared = {"seed": seed, "problem": problem, "optimizer": name, "metric": metric}
+                    lines += [shared | {"lr": lr, "error": error} for lr, error in zip(lrs, errors.tolist(), strict=True)]
     return pd.DataFrame(lines)
 
 

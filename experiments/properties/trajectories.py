@@ -53,7 +53,7 @@ def last(trajectory: Iterator[tuple[int, Tensor, torch.optim.Optimizer]]) -> Ten
 
 
 def learn(
-    model: Model, make: MakeOptimizer, split: Split, seeds: Sequence[int], passes: int, batch_size: int
+    model: Model, make: MakeOptimizer, split: Split, seeds: Sequence[int], epochs: int, batch_size: int
 ) -> Iterator[tuple[int, dict[str, Tensor], torch.optim.Optimizer]]:
     """Trains a member per seed; yields t, the parameters and the optimizer, before the first step (t = 0) and after each step.
 
@@ -62,12 +62,12 @@ def learn(
         make: builds the optimizer from the parameters, each of shape [seeds, ...].
         split: the training examples.
         seeds: of the initial parameters, the order of the data and the noise.
-        passes: number of epochs.
+        epochs: number of epochs.
         batch_size: examples per minibatch.
     """
-    plan = Plan(passes, batch_size, "constant")
+    plan = Plan(epochs, batch_size, "constant")
     state = TrainState(model, make, seeds, 1, plan, torch.device("cpu"))
-    taken = itertools.chain.from_iterable(steps(model, state, split, plan) for _ in range(passes))
+    taken = itertools.chain.from_iterable(steps(model, state, split, plan) for _ in range(epochs))
     yield 0, state.parameters, state.optimizer
     for t, _ in enumerate(taken, 1):
         yield t, state.parameters, state.optimizer

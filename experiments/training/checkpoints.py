@@ -38,10 +38,10 @@ class Checkpoint:
         """Returns the checkpoint of one shard of a run."""
         return cls(run.checkpoint(shard), {**run.identity, **run.extent}, origin)
 
-    def passes(self) -> int:
+    def epochs(self) -> int:
         """Returns the number of finished epochs; reads no tensors."""
         state = self.load(lazily=True)
-        return state["passes"] if state else 0
+        return state["epochs"] if state else 0
 
     def load(self, lazily: bool = False) -> dict | None:
         """Returns the last saved state, with tensors on the CPU; None if there is none for this configuration.
@@ -67,7 +67,7 @@ class Checkpoint:
         if saved["config"] != self.config:
             return None
         if damage:
-            print(f"{damage}; training resumes from the checkpoint before it, of epoch {saved['state']['passes']}", flush=True)
+            print(f"{damage}; training resumes from the checkpoint before it, of epoch {saved['state']['epochs']}", flush=True)
         self.origins = saved["origins"]
         return saved["state"]
 
@@ -117,7 +117,7 @@ class Checkpoint:
         if not isinstance(saved, dict) or any(not isinstance(saved.get(key), kind) for key, kind in kinds.items()):
             raise DamagedFile(f"{path} is damaged: it is not a checkpoint")
         dated = all(isinstance(origin, dict) and (not origin or isinstance(origin.get("started"), str)) for origin in saved["origins"])
-        if type(saved["state"].get("passes")) is not int or not dated:
+        if type(saved["state"].get("epochs")) is not int or not dated:
             raise DamagedFile(f"{path} is damaged: it is not a checkpoint of this version")
         return saved
 

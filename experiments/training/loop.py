@@ -55,7 +55,7 @@ def train(
 
     Returns:
         A table with a row per epoch and member, and the cumulative seconds of training after each epoch, without evaluation.
-        The table has `member`, `pass` (1, 2, ...), `cost`; after evaluated epochs `train_cost`, `train_error`, `test_cost`, `test_error`,
+        The table has `member`, `epoch` (1, 2, ...), `cost`; after evaluated epochs `train_cost`, `train_error`, `test_cost`, `test_error`,
         `penalty`; and second moments if planned. Costs are means over examples: `cost` during the epoch, before each step, with noise
         on; the others after the epoch, with noise off. Costs of a diverged member are infinite or NaN.
     """
@@ -63,14 +63,14 @@ def train(
     if checkpoint:
         checkpoint.restore(state)
     bar = tqdm(disable=True) if bar is None else bar
-    while state.passes < plan.passes:
+    while state.epochs < plan.epochs:
         start = time.perf_counter() - (state.seconds[-1] if state.seconds else 0.0)
-        cost = epoch(model, state, dataset.train, plan) if state.alive else []
+        cost = train_epoch(model, state, dataset.train, plan) if state.alive else []
         state.seconds.append(time.perf_counter() - start)
         if threads and not model.depends_on_threads:
-            threads.review(state.seconds[-1] - (state.seconds[-2] if state.passes else 0.0))
-        state.passes += 1
-        evaluated = state.passes % plan.evaluate_every == 0 or state.passes == plan.passes
+            threads.review(state.seconds[-1] - (state.seconds[-2] if state.epochs else 0.0))
+        state.epochs += 1
+        evaluated = state.epochs % plan.evaluate_every == 0 or state.epochs == plan.epochs
         measured = {}
         if evaluated and state.alive:
             with state.evaluation():
@@ -85,7 +85,7 @@ def train(
     return pd.DataFrame(state.rows), state.seconds
 
 
-def seconds_per_pass(
+def seconds_per_epoch(
     model: Model,
     make_optimizer: MakeOptimizer,
     dataset: Dataset,
@@ -97,7 +97,7 @@ def seconds_per_pass(
     """Returns a forecast of the seconds of an epoch, from a few steps of a new population; arguments as in `train`."""
     state = TrainState(model, make_optimizer, seeds, per_seed, plan, device)
     optimizer = state.optimizer
-    of_a_pass = optimizer.minibatches if chooses_minibatches(optimizer) else math.ceil(len(dataset.train) / plan.batch_size)
+    of_an_epoch = optimizer.minibatches if chooses_minibatches(optimizer) else math.ceil(len(dataset.train) / plan.batch_size)
     seconds, start = [], time.perf_counter()
     for cost, _ in steps(model, state, dataset.train, plan):
         cost.tolist()  # waits for the device
@@ -105,10 +105,10 @@ def seconds_per_pass(
         if len(seconds) >= _FORECAST_STEPS and sum(seconds) > _FORECAST_SECONDS:
             break
         start = time.perf_counter()
-    return statistics.median(seconds[len(seconds) // 2 :]) * of_a_pass
+    return statistics.median(seconds[len(seconds) // 2 :]) * of_an_epoch
 
 
-def epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[float]:
+def train_epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[float]:
     """Trains one epoch; returns its mean cost for each member still in training."""
     total, examples = torch.zeros(len(state.alive), device=state.device), 0
     for cost, batch in steps(model, state, split, plan):
@@ -116,7 +116,7 @@ def epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[flo
         examples += batch
         if state.schedule and plan.schedule == "inverse_sqrt_step":
             state.schedule.step()
-    if state.schedule and plan.schedule.endswith("_pass"):
+    if state.schedule and plan.schedule.endswith("_epoch"):
         state.schedule.step()
     return (total / examples).tolist()  # waits for the device, once per epoch
 

@@ -16,7 +16,7 @@ from experiments.progress import announce, progress_bar
 from experiments.provenance import session
 from experiments.records import Run
 from experiments.training.checkpoints import Checkpoint
-from experiments.training.loop import seconds_per_pass, train
+from experiments.training.loop import seconds_per_epoch, train
 from experiments.training.threads import AVAILABLE, Threads
 
 
@@ -25,19 +25,19 @@ def train_members(
 ) -> tuple[pd.DataFrame, list[float], list[dict]]:
     """Trains the shards `numbers` one after another; returns their joint table and seconds, as `train`, and their sessions."""
     name = f"{config['experiment']} {optimizer_name(config)}"
-    passes, parts = config["passes"], [shards(config)[number] for number in numbers]
+    epochs, parts = config["epochs"], [shards(config)[number] for number in numbers]
     job = partial(train_arguments, config, dataset=dataset, device=device)
     check_memory(job(parts[0])[0], parts[0].members, device)
     begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library: same bits
     products.use(begun["products"] if begun else config["products"])
     with first_steps(optimizer_name(config)):
-        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_pass(*job(parts[0])))
+        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(*job(parts[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
     origin = session(device)
     checkpoints = [Checkpoint.of(record, number, origin) for number in numbers]
-    total, done = passes * len(parts), sum(checkpoint.passes() for checkpoint in checkpoints)
-    announce(name, sum(part.members for part in parts), passes, done / total, (total - done) * threads.seconds)
-    tables, seconds, first = [], [0.0] * passes, 0
+    total, done = epochs * len(parts), sum(checkpoint.epochs() for checkpoint in checkpoints)
+    announce(name, sum(part.members for part in parts), epochs, done / total, (total - done) * threads.seconds)
+    tables, seconds, first = [], [0.0] * epochs, 0
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
     with progress_bar(name, total, done, position) as bar:
         for part, checkpoint in zip(parts, checkpoints, strict=True):

@@ -10,10 +10,10 @@ class Plan:
     """How to train.
 
     Attributes:
-        passes: number of epochs.
+        epochs: number of epochs.
         batch_size: examples per minibatch.
-        schedule: constant, inverse_sqrt_step, inverse_sqrt_pass or exponential_pass.
-        decay: factor of the learning rate per epoch, with schedule=exponential_pass; else 1.
+        schedule: constant, inverse_sqrt_step, inverse_sqrt_epoch or exponential_epoch.
+        decay: factor of the learning rate per epoch, with schedule=exponential_epoch; else 1.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         shuffle: whether to reshuffle in every epoch; otherwise examples keep their stored order.
         cuda_graph: whether to record and replay steps on a GPU, for optimizers from optim.
@@ -25,7 +25,7 @@ class Plan:
         ValueError: decay has no effect with the schedule.
     """
 
-    passes: int
+    epochs: int
     batch_size: int
     schedule: str
     evaluate_every: int = 1
@@ -38,5 +38,5 @@ class Plan:
     def __post_init__(self):
         for key, value in vars(self).items():
             check(key, value)
-        if self.decay < 1 and self.schedule != "exponential_pass":
-            raise ValueError(f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_pass")
+        if self.decay < 1 and self.schedule != "exponential_epoch":
+            raise ValueError(f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_epoch")

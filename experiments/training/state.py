@@ -58,7 +58,7 @@ class TrainState:
         self._put_on_device()
         self.schedule = _schedule(plan, self.optimizer)
         self.order = [generator(seed, "order of data") for seed in seeds]
-        self.plan, self.passes = plan, 0
+        self.plan, self.epochs = plan, 0
         self.rows: list[dict[str, float]] = []
         self._depends_on_threads = model.depends_on_threads
         self.seconds: list[float] = []  # cumulative, after each epoch
@@ -79,7 +79,7 @@ class TrainState:
         """
         places = {member: place for place, member in enumerate(self.alive)}
         for member in range(self.members):
-            row = {"member": member, "pass": self.passes, "cost": math.nan}
+            row = {"member": member, "epoch": self.epochs, "cost": math.nan}
             if member in places:
                 row |= {"cost": cost[places[member]]} | {name: values[places[member]] for name, values in measured.items()}
             self.rows.append(row)
@@ -106,7 +106,7 @@ class TrainState:
             "generators": [generator.get_state() for generator in (*self.order, *self.noise)],
             "products": products.library(),
             "threads": torch.get_num_threads(),
-            **{name: getattr(self, name) for name in ("passes", "seconds", "rows")},
+            **{name: getattr(self, name) for name in ("epochs", "seconds", "rows")},
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -116,7 +116,7 @@ class TrainState:
             Exception: of any type, if the state is not of such a population.
         """
         self._check(state)
-        for name in ("passes", "seconds", "rows"):
+        for name in ("epochs", "seconds", "rows"):
             setattr(self, name, state[name])
         products.use(state["products"])  # the library that trained so far: same bits
         if self._depends_on_threads:
@@ -137,13 +137,13 @@ class TrainState:
 
     def _check(self, state: dict) -> None:
         """Raises ValueError for an inconsistent state that would otherwise load."""
-        passes, rows, seconds, threads = (state[name] for name in ("passes", "rows", "seconds", "threads"))
-        if not 0 < passes <= self.plan.passes or len(seconds) != passes or not all(isinstance(value, float) for value in seconds):
-            raise ValueError(f"it has the seconds of {len(seconds)} epochs: expected {passes} of {self.plan.passes}")
-        places = [(number, member) for number in range(1, passes + 1) for member in range(self.members)]
+        epochs, rows, seconds, threads = (state[name] for name in ("epochs", "rows", "seconds", "threads"))
+        if not 0 < epochs <= self.plan.epochs or len(seconds) != epochs or not all(isinstance(value, float) for value in seconds):
+            raise ValueError(f"it has the seconds of {len(seconds)} epochs: expected {epochs} of {self.plan.epochs}")
+        places = [(number, member) for number in range(1, epochs + 1) for member in range(self.members)]
         numbers = all(type(value) in (int, float) for row in rows for value in row.values())
-        if not numbers or [(row["pass"], row["member"]) for row in rows] != places:
-            raise ValueError(f"its rows are invalid: expected those of {self.members} members and {passes} epochs")
+        if not numbers or [(row["epoch"], row["member"]) for row in rows] != places:
+            raise ValueError(f"its rows are invalid: expected those of {self.members} members and {epochs} epochs")
         diverged = {row["member"] for row in rows if not math.isfinite(row["cost"])} if self._can_drop else set()
         if state["alive"] != [member for member in range(self.members) if member not in diverged]:
             raise ValueError(f"its members in training are {state['alive']}, but those diverged are {sorted(diverged)}")
@@ -183,4 +183,4 @@ class TrainState:
 def _schedule(plan: Plan, optimizer: torch.optim.Optimizer) -> InverseSqrt | Exponential | None:
     if plan.schedule == "constant":
         return None
-    return Exponential(optimizer, plan.decay) if plan.schedule == "exponential_pass" else InverseSqrt(optimizer)
+    return Exponential(optimizer, plan.decay) if plan.schedule == "exponential_epoch" else InverseSqrt(optimizer)

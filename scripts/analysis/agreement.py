@@ -23,7 +23,7 @@ def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
     """Returns a row for each optimizer of a panel that the table of runs has.
 
     The published cost may have been taken in other ways: `rms_with_penalty` adds the penalty to the cost during an epoch,
-    `rms_after_the_pass` is after the epoch with noise off; both at evaluated epochs only, as `rms_evaluated`. `rms_as_plotted` is the
+    `rms_after_the_epoch` is after the epoch with noise off; both at evaluated epochs only, as `rms_evaluated`. `rms_as_plotted` is the
     distance to a curve that we otherwise rescale.
     """
     lines = []
@@ -51,7 +51,7 @@ def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
                 "optimizer": optimizer,
                 "seeds": ours["seed"].nunique(),
                 "diverged": diverged(ours),
-                "passes": ours["pass"].max(),
+                "epochs": ours["epoch"].max(),
                 "points": len(ratios),
                 "rms_log_ratio": rms(ratios),
                 "interval_low": low,
@@ -64,7 +64,7 @@ def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
                 "evaluated_points": len(during),
                 "rms_evaluated": rms(during),
                 "rms_with_penalty": rms(log_ratios(geometric_mean(evaluated, evaluated["cost"] + evaluated["penalty"]), curve)),
-                "rms_after_the_pass": rms(log_ratios(geometric_mean(evaluated, evaluated["train_cost"]), curve)),
+                "rms_after_the_epoch": rms(log_ratios(geometric_mean(evaluated, evaluated["train_cost"]), curve)),
                 "rms_as_plotted": rms(log_ratios(mean, plotted[plotted["optimizer"] == optimizer])),
                 "wiggle": ours.groupby("member")["cost"].apply(wiggle).groupby(level=0).std().mean(),
                 "published_wiggle": wiggle(curve[curve["kind"] == "plotted"].sort_values("x")["y"]).std(),
@@ -115,28 +115,28 @@ def ranks(root: Path) -> pd.DataFrame:
         common = ours.dropna().index.intersection(paper.dropna().index)
         if ours.shape[1] < 2 or not len(common):
             continue
-        passes = common[-1] + 1
+        epochs = common[-1] + 1
         for share in SHARES:
-            if share * passes < 1:
+            if share * epochs < 1:
                 continue
-            x = common[common.searchsorted(round(share * passes) - 1)]
+            x = common[common.searchsorted(round(share * epochs) - 1)]
             lines.append(
                 {
                     "panel": panel,
-                    "share_of_passes": share,
-                    "pass": x + 1,
+                    "share_of_epochs": share,
+                    "epoch": x + 1,
                     "ours": " < ".join(ours.loc[x].sort_values().index),
                     "paper": " < ".join(paper.loc[x].sort_values().index),
                     "kendall_tau": kendalltau(ours.loc[x], paper.loc[x]).statistic,
                 }
             )
-    return pd.DataFrame(lines, columns=["panel", "share_of_passes", "pass", "ours", "paper", "kendall_tau"])
+    return pd.DataFrame(lines, columns=["panel", "share_of_epochs", "epoch", "ours", "paper", "kendall_tau"])
 
 
-def passes_to_cost(root: Path) -> pd.DataFrame:
+def epochs_to_cost(root: Path) -> pd.DataFrame:
     """Returns our and the paper's first epoch (1, 2, ...) at which each series reaches each goal; None if it does not.
 
-    `passes_run` is the number of our epochs: a longer run may reach the goal.
+    `epochs_run` is the number of our epochs: a longer run may reach the goal.
     """
     lines = []
     for panel, goals in _with_goals().items():
@@ -145,8 +145,8 @@ def passes_to_cost(root: Path) -> pd.DataFrame:
             for goal in goals:
                 first = [next((x + 1 for x, cost in costs[series].dropna().items() if cost <= goal), None) for costs in (ours, paper)]
                 run = ours[series].notna().sum()
-                lines.append({"panel": panel, "series": series, "cost": goal, "ours": first[0], "paper": first[1], "passes_run": run})
-    return pd.DataFrame(lines, columns=["panel", "series", "cost", "ours", "paper", "passes_run"])
+                lines.append({"panel": panel, "series": series, "cost": goal, "ours": first[0], "paper": first[1], "epochs_run": run})
+    return pd.DataFrame(lines, columns=["panel", "series", "cost", "ours", "paper", "epochs_run"])
 
 
 def _with_goals() -> dict[str, tuple[float, ...]]:
@@ -165,13 +165,13 @@ def final_costs(root: Path) -> pd.DataFrame:
             if run.hyperparameters:
                 continue
             ours = run.table()
-            last = ours[ours["pass"] == ours["pass"].max()]
+            last = ours[ours["epoch"] == ours["epoch"].max()]
             line = {
                 "experiment": experiment,
                 "settings": settings,
                 "optimizer": run.optimizer,
                 "seeds": len(last),
-                "passes": last["pass"].max(),
+                "epochs": last["epoch"].max(),
             }
             last = last.assign(**{name: last[name].mask(np.isinf(last["cost"]), np.inf) for name in ("train_cost", "test_cost")})
             for name in ("cost", "train_cost", "test_cost", "test_error"):

@@ -32,9 +32,9 @@ def rows_after(run: Run, epochs: int) -> pd.DataFrame:
     Adds `peak`, the largest cost so far, and a column for each of the optimizer's hyper-parameters that does not vary.
     """
     table = run.table()
-    table = table[table["pass"] <= epochs]
+    table = table[table["epoch"] <= epochs]
     shared = {key: value for key, value in run.identity["optimizer"].items() if key not in table and not isinstance(value, dict | list)}
-    return table.assign(peak=table.groupby("member")["cost"].transform("max"), **shared)[table["pass"] == epochs]
+    return table.assign(peak=table.groupby("member")["cost"].transform("max"), **shared)[table["epoch"] == epochs]
 
 
 def sweeps(root: Path, settings: str, data: str = "real") -> pd.DataFrame:
@@ -58,7 +58,7 @@ def measured(table: pd.DataFrame, reading: str = "cost") -> pd.DataFrame:
     return pd.DataFrame(
         {
             "optimizer": table["optimizer"],
-            "epochs": table["pass"],
+            "epochs": table["epoch"],
             "beta1": given["beta1"].astype(float).fillna(momentum),
             "beta2": given["beta2"].astype(float).fillna(given["rho"].astype(float)),
             "bias_correction": given["bias_correction"] == True,  # noqa: E712  missing for RMSProp

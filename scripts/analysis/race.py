@@ -21,17 +21,17 @@ def race(table: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for optimizer, ours in table.groupby("optimizer"):
-        mean = pd.DataFrame({"cost": geometric_mean(ours).to_numpy(), "seconds": ours.groupby("pass")["seconds"].mean()})
-        line = {"optimizer": optimizer, "seeds": ours["seed"].nunique(), "passes": mean.index[-1]}
-        line["seconds_of_a_pass"] = mean["seconds"].iloc[-1] / mean.index[-1]
+        mean = pd.DataFrame({"cost": geometric_mean(ours).to_numpy(), "seconds": ours.groupby("epoch")["seconds"].mean()})
+        line = {"optimizer": optimizer, "seeds": ours["seed"].nunique(), "epochs": mean.index[-1]}
+        line["seconds_of_an_epoch"] = mean["seconds"].iloc[-1] / mean.index[-1]
         for goal in GOALS:
             there = mean[mean["cost"] <= goal]
-            line |= {f"passes_to_{goal}": there.index[0] if len(there) else np.nan}
+            line |= {f"epochs_to_{goal}": there.index[0] if len(there) else np.nan}
             line |= {f"seconds_to_{goal}": there["seconds"].iloc[0] if len(there) else np.nan}
         lines.append(line)
     found = pd.DataFrame(lines)
-    adam = found.loc[found["optimizer"] == "Adam", "seconds_of_a_pass"]
-    found.insert(4, "passes_of_adam", found["seconds_of_a_pass"] / adam.iloc[0] if len(adam) else np.nan)
+    adam = found.loc[found["optimizer"] == "Adam", "seconds_of_an_epoch"]
+    found.insert(4, "epochs_of_adam", found["seconds_of_an_epoch"] / adam.iloc[0] if len(adam) else np.nan)
     return found
 
 

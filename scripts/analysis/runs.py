@@ -27,7 +27,7 @@ def canonical_runs(root: Path, experiment: str, settings: str, data: str = "real
 
 def _extent(run: Run) -> tuple:
     seeds = run.extent["seed"]
-    return run.extent["passes"], len(seeds) if isinstance(seeds, list) else 1, run.extent["shard"] is None, run.session["started"]
+    return run.extent["epochs"], len(seeds) if isinstance(seeds, list) else 1, run.extent["shard"] is None, run.session["started"]
 
 
 def read_runs(root: Path, experiment: str, settings: str, data: str = "real") -> pd.DataFrame:
@@ -67,7 +67,7 @@ def by_time(table: pd.DataFrame) -> pd.DataFrame:
     adam = of_optimizer(table, "Adam")
     if adam.empty or table["machine"].nunique() > 1:
         return pd.DataFrame()
-    unit = (adam["seconds"] / adam["pass"]).iloc[-1]
+    unit = (adam["seconds"] / adam["epoch"]).iloc[-1]
     return table.assign(x=(table["seconds"] - table.groupby("optimizer")["seconds"].transform("min")) / unit)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scripts.analysis.published import RESULTS
 
-COLUMNS = ("experiment", "optimizer", "settings", "seed", "passes", "rms_log_ratio", "wiggle", "cost", "train_cost", "objective")
+COLUMNS = ("experiment", "optimizer", "settings", "seed", "epochs", "rms_log_ratio", "wiggle", "cost", "train_cost", "objective")
 TUNING = RESULTS / "tuning"
 
 

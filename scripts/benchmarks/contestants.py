@@ -94,15 +94,15 @@ def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> C
         "autoencoder": partial(VariationalAutoencoder, 784, 10),
         "convolutional": partial(ConvolutionalNetwork, 3072, 10, dropout=DROPOUT, input_dropout=INPUT_DROPOUT),
     }
-    plan = Plan(passes=1, batch_size=work.batch_size, schedule="constant", precision=precision)
+    plan = Plan(epochs=1, batch_size=work.batch_size, schedule="constant", precision=precision)
     lr = torch.logspace(-4, -2, work.members, dtype=torch.float64, device=device) if work.members > 1 else 1e-3
     job = models[work.model](), partial(optim.Adam, lr=lr), dataset, [0], work.members, plan, device
-    threads = Threads("auto" if device.type == "cpu" else torch.get_num_threads(), lambda: loop.seconds_per_pass(*job))
+    threads = Threads("auto" if device.type == "cpu" else torch.get_num_threads(), lambda: loop.seconds_per_epoch(*job))
     state = TrainState(job[0], job[1], [0], work.members, plan, device)
 
     def epoch() -> None:
         start = time.perf_counter()
-        loop.epoch(job[0], state, dataset.train, plan)
+        loop.train_epoch(job[0], state, dataset.train, plan)
         threads.review(time.perf_counter() - start)
 
     return epoch

@@ -58,17 +58,20 @@ def moments(table: pd.DataFrame) -> Measurements:
 
 def tracking(table: pd.DataFrame) -> Measurements:
     """Yields the claims on drifting targets and rare features."""
-    drifting, sparse = (at_best_lr(table, problem).set_index(["seed", "optimizer"]) for problem in ("drifting", "sparse"))
-    late, rare = drifting["other_error"].unstack(), sparse["other_error"].unstack()
+    late, rare = (
+        at_best_lr(table, judged).query("metric == @metric").set_index(["seed", "optimizer"])["error"].unstack()
+        for judged, metric in (("second tenth", "last tenth"), ("all features", "rare features"))
+    )
     yield "drifting", late["Adam"] / late["AdaGrad"], {}
     yield "sparse", rare["Adam"] / rare["SGDNesterov"], {}
     yield "adagrad", rare["Adam"] / rare["AdaGrad"], {}
 
 
-def at_best_lr(table: pd.DataFrame, problem: str) -> pd.DataFrame:
-    """Returns each optimizer's rows at the learning rate with the smallest mean error over seeds."""
-    part = table[table["problem"] == problem]
-    best = part.groupby(["optimizer", "lr"])["error"].mean().groupby("optimizer").idxmin()
+def at_best_lr(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Returns, for the problem of a metric, each optimizer's rows at the learning rate with the smallest mean of it over seeds."""
+    judged = table[table["metric"] == metric]
+    part = table[table["problem"] == judged["problem"].iloc[0]]
+    best = judged.groupby(["optimizer", "lr"])["error"].mean().groupby("optimizer").idxmin()
     return pd.concat(part[(part["optimizer"] == optimizer) & (part["lr"] == lr)] for optimizer, lr in best)
 
 

@@ -28,22 +28,22 @@ def comparisons(root: Path) -> list[dict]:
         table = of_optimizer(read_runs(root, claim["experiment"], settings), *names)
         if table.empty or table["optimizer"].nunique() < len(names):
             continue
-        passes = table.groupby("optimizer")["pass"].max().min()
-        if isinstance(at, int) and passes < at:
+        epochs = table.groupby("optimizer")["epoch"].max().min()
+        if isinstance(at, int) and epochs < at:
             continue
-        table = table[table["pass"] <= passes]
-        costs = [of_seed.pivot(index="pass", columns="optimizer", values="cost") for _, of_seed in table.groupby("seed")]
+        table = table[table["epoch"] <= epochs]
+        costs = [of_seed.pivot(index="epoch", columns="optimizer", values="cost") for _, of_seed in table.groupby("seed")]
         leads = pd.Series([smallest_lead(one, claim) for one in costs if set(names) <= set(one)])
         curves, panel = paper_curves(claim["experiment"]), main_panel(claim["experiment"])
         paper, longest = np.nan, 0
         if panel and len(curves):
-            curves = curves.assign(**{"pass": curves["x"].astype(int) + 1})
-            shown = curves.pivot(index="pass", columns="optimizer", values="y")[names].dropna()
+            curves = curves.assign(**{"epoch": curves["x"].astype(int) + 1})
+            shown = curves.pivot(index="epoch", columns="optimizer", values="y")[names].dropna()
             longest = min(shown.index.max(), panel.x[1] + 1)  # the last epoch on the paper's axis
-            paper = smallest_lead(shown if at == "mean" else shown.loc[:passes], claim)
-        when = {"mean": "mean over the passes", "end": f"in pass {passes}"}.get(at, f"in pass {at}")
+            paper = smallest_lead(shown if at == "mean" else shown.loc[:epochs], claim)
+        when = {"mean": "mean over the epochs", "end": f"in epoch {epochs}"}.get(at, f"in epoch {at}")
         found = judge({**claim, "quantity": f"lead, ln(cost / cost), {when}"}, leads)
-        if at == "end" and passes < longest:
+        if at == "end" and epochs < longest:
             found["verdict"] = OPEN
         command = f"python run.py -m experiment={claim['experiment']} optimizer={','.join(map(choice, names))} settings={settings}"
         where = {"evidence": f"reference/{claim['experiment']}/{settings}/", "command": command}
@@ -80,7 +80,7 @@ def sfo_claims(root: Path, memory: pd.DataFrame) -> list[dict]:
     found = found[found["settings"].isin(["paper", "best"])].set_index(["optimizer", "settings"]) if len(found) else found
     if {"Adam", "SFO"} <= set(found.index.get_level_values(0)):  # both settings are the same: two timings
         where = {"settings": "paper", "evidence": "fig2b_race.csv", "command": "make reproduce-fig2", "seeds": found["seeds"].max()}
-        for key, column in (("sfo_speed", "seconds_of_a_pass"), ("sfo_race", "seconds_to_0.01")):
+        for key, column in (("sfo_speed", "seconds_of_an_epoch"), ("sfo_race", "seconds_to_0.01")):
             lines.append(judge(stated(key), found.loc["SFO", column] / found.loc["Adam", column]) | where)
     sfo = of_optimizer(memory, "SFO")
     if len(sfo):
@@ -89,10 +89,10 @@ def sfo_claims(root: Path, memory: pd.DataFrame) -> list[dict]:
     dropout = of_optimizer(read_runs(root, "fig2a", "paper"), "SFO")
     if len(dropout):
         by_seed = dropout.groupby("seed")["cost"].agg(["first", "last"])
-        passes, longest = dropout["pass"].max(), published("fig2a")["x"].max() + 1
+        epochs, longest = dropout["epoch"].max(), published("fig2a")["x"].max() + 1
         where = {"settings": "paper", "evidence": "reference/fig2a/paper/", "command": "python run.py experiment=fig2a optimizer=sfo"}
-        judged = judge(stated("sfo_dropout"), by_seed["last"] / by_seed["first"], passes=passes) | where
-        lines.append(judged | ({"verdict": OPEN} if judged["verdict"] != HOLDS and passes < longest else {}))
+        judged = judge(stated("sfo_dropout"), by_seed["last"] / by_seed["first"], epochs=epochs) | where
+        lines.append(judged | ({"verdict": OPEN} if judged["verdict"] != HOLDS and epochs < longest else {}))
     return lines
 
 
@@ -104,14 +104,14 @@ def vanishing_moments(root: Path) -> list[dict]:
         medians = [column for column in table if column.startswith("vhat_")]
         if not len(table) or not medians:
             continue
-        passes = table["pass"].max()
-        smallest = np.sqrt(table[table["pass"] == passes].set_index("seed")[medians].min(axis=1)) / EPS
+        epochs = table["epoch"].max()
+        smallest = np.sqrt(table[table["epoch"] == epochs].set_index("seed")[medians].min(axis=1)) / EPS
         trained = configuration(root, experiment, "Adam", settings).get("eps")
-        judged = judge(stated("vanishing_moments"), smallest, eps=EPS, experiment=experiment, passes=passes, trained=trained)
-        if judged["verdict"] != HOLDS and passes < A_FEW:
+        judged = judge(stated("vanishing_moments"), smallest, eps=EPS, experiment=experiment, epochs=epochs, trained=trained)
+        if judged["verdict"] != HOLDS and epochs < A_FEW:
             judged["verdict"] = OPEN
         where = {"settings": settings, "evidence": f"reference/{experiment}/{settings}/"}
-        lines.append(judged | where | {"command": f"python run.py experiment={experiment} settings={settings} passes={passes}"})
+        lines.append(judged | where | {"command": f"python run.py experiment={experiment} settings={settings} epochs={epochs}"})
     return lines
 
 
@@ -148,12 +148,12 @@ def adamax(root: Path) -> list[dict]:
         table = of_optimizer(read_runs(root, experiment, settings), "Adam", "AdaMax")
         if table.empty or table["optimizer"].nunique() < 2:
             continue
-        passes = table.groupby("optimizer")["pass"].max().min()
-        last = table[table["pass"] == passes].pivot(index="seed", columns="optimizer", values="cost")
-        compare(experiment, settings, f"training cost over Adam's, pass {passes}", last)
+        epochs = table.groupby("optimizer")["epoch"].max().min()
+        last = table[table["epoch"] == epochs].pivot(index="seed", columns="optimizer", values="cost")
+        compare(experiment, settings, f"training cost over Adam's, epoch {epochs}", last)
     sweep = figure4.sweeps(root, "paper")
     if not sweep.empty and {"Adam", "AdaMax"} <= set(sweep["optimizer"]):
         losses = figure4.measured(sweep).query("bias_correction and epochs == 10")
         lowest = losses.groupby(["seed", "optimizer"])["loss"].min().unstack().dropna()
-        compare("fig4", "paper", "lowest loss of the corrected sweep over Adam's, pass 10", lowest)
+        compare("fig4", "paper", "lowest loss of the corrected sweep over Adam's, epoch 10", lowest)
     return lines

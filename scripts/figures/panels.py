@@ -166,7 +166,7 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, own: Sequence[Ser
     end, last = table["x"].max(), panel.x[1] if standin else min(panel.x[1], paper["x"].max())
     if end < last and not panel.by_time:
         axis.axvspan(end, panel.x[1], color="grey", alpha=0.1, linewidth=0, zorder=0)
-        fewest, most = (f(table.groupby("optimizer")["pass"].max()) for f in (min, max))
+        fewest, most = (f(table.groupby("optimizer")["epoch"].max()) for f in (min, max))
         epochs = f"{most}" if fewest == most else f"{fewest} to {most}"
         axis.text(0.98, 0.03, f"grey: not run; ours are the first {epochs} epochs", transform=axis.transAxes, ha="right", fontsize=8)
     if standin:

@@ -36,8 +36,8 @@ def invariance(table: pd.DataFrame, figure: Figure) -> None:
         mean = part["drift"].fillna(np.inf).groupby(part["factor"]).mean().clip(1e-17, _DIVERGED)
         style = "-" if eps == 0 else "--" if eps == table.loc[table["eps"] > 0, "eps"].min() else ":"
         axis.plot(mean.index, mean, style, marker=".", color=panels.COLOURS[optimizer], label=f"{optimizer}, eps = {eps:g}")
-    axis.set(xscale="log", yscale="log", xlabel="gradients are rescaled by 1/c to c; c", ylabel="drift, relative to the way")
-    axis.set_title(f"Rescaled gradients: how far the path drifts (at {_DIVERGED:g}: diverged)", fontsize=10)
+    axis.set(xscale="log", yscale="log", xlabel="c: gradients scaled by 1/c to c", ylabel="deviation over distance travelled")
+    axis.set_title(f"Deviation of the trajectory under rescaled gradients (at {_DIVERGED:g}: diverged)", fontsize=10)
     axis.legend(fontsize=7)
 
 
@@ -119,34 +119,37 @@ def kinship(table: pd.DataFrame, figure: Figure) -> None:
             mean = part[part["bias_correction"] == corrected].groupby("one_minus_beta2")["distance"].mean()
             name = f"Adam{'' if corrected else ', uncorrected'} to {relative}"
             axis.plot(mean.index, mean, style, marker=".", color=f"C{number}", label=name)
-    axis.set(xscale="log", yscale="log", xlabel="1 - beta2", ylabel="largest distance between the paths, relative")
-    axis.set_title("How far Adam's path is from AdaGrad's and RMSProp's", fontsize=10)
+    axis.set(xscale="log", yscale="log", xlabel="1 - beta2", ylabel="largest distance over distance travelled")
+    axis.set_title("Adam's distance from AdaGrad and RMSProp", fontsize=10)
     axis.legend(fontsize=8)
 
 
 def tracking(table: pd.DataFrame, figure: Figure) -> None:
     """Draws drifting targets and rare features."""
     parts = (
-        ("drifting", "error", "drifting target, second tenth of the steps"),
-        ("drifting", "other_error", "last tenth: at one step size AdaGrad falls behind"),
-        ("sparse", "error", "Zipf features"),
-        ("sparse", "other_error", "rare ones alone"),
+        ("second tenth", "second tenth", "drifting target, second tenth of the steps"),
+        ("last tenth", "second tenth", "last tenth of the steps: AdaGrad falls behind"),
+        ("all features", "all features", "sparse features"),
+        ("rare features", "all features", "sparse features, rare ones only"),
     )
-    for axis, (problem, column, title) in zip(figure.subplots(1, 4), parts, strict=True):
-        judged = at_best_lr(table, problem).groupby("optimizer")[["lr", column]].mean()
-        for optimizer, part in table[table["problem"] == problem].groupby("optimizer"):
-            mean = part.groupby("lr")[column].mean()
+    for axis, (metric, judged, title) in zip(figure.subplots(1, 4), parts, strict=True):
+        best = at_best_lr(table, judged).query("metric == @metric").groupby("optimizer")[["lr", "error"]].mean()
+        for optimizer, part in table[table["metric"] == metric].groupby("optimizer"):
+            mean = part.groupby("lr")["error"].mean()
             mean = mean[mean < 10]
             axis.plot(mean.index, mean, marker=".", color=panels.COLOURS[optimizer], label=optimizer)
-            axis.plot(*judged.loc[optimizer], "o", markersize=9, fillstyle="none", color=panels.COLOURS[optimizer])
+            axis.plot(*best.loc[optimizer], "o", markersize=9, fillstyle="none", color=panels.COLOURS[optimizer])
         axis.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="error")
         axis.set_title(title, fontsize=10)
-    axis.plot([], [], "o", markersize=9, fillstyle="none", color="black", label="judged: best in the left of each pair")
+    axis.plot([], [], "o", markersize=9, fillstyle="none", color="black", label="compared: best in the left one of each pair")
     axis.legend(fontsize=8)
-    means = table[table["problem"] == "drifting"].groupby(["optimizer", "lr"])[["error", "other_error"]].mean()
-    best = {name: [f"{lr:g}" for _, lr in means.loc[[name]].idxmin()] for name in ("AdaGrad", "Adam")}
-    words = "; ".join(f"{name}: {early} in the second tenth, {late} in the last" for name, (early, late) in best.items())
-    figure.suptitle(f"Best step sizes on the drifting target. {words}. AdaGrad's steps shrink, so its best step size grows.", fontsize=10)
+    means = table[table["problem"] == "drifting"].groupby(["optimizer", "metric", "lr"])["error"].mean().unstack().idxmin(axis=1)
+    words = "; ".join(
+        f"{name}: {means[name, 'second tenth']:g} in the second tenth, {means[name, 'last tenth']:g} in the last"
+        for name in ("AdaGrad", "Adam")
+    )
+    title = f"Best learning rates on the drifting target. {words}. AdaGrad's steps shrink, so its best learning rate grows."
+    figure.suptitle(title, fontsize=10)
 
 
 def norms(table: pd.DataFrame, figure: Figure) -> None:
@@ -156,8 +159,8 @@ def norms(table: pd.DataFrame, figure: Figure) -> None:
         mean = part.groupby("p")[["distance", "lost"]].mean()
         distances.plot(mean.index, mean["distance"], marker=".", color=f"C{number}", label=dtype)
         lost.plot(mean.index, mean["lost"], marker=".", color=f"C{number}", label=dtype)
-    distances.set(xscale="log", yscale="log", xlabel="p", ylabel="distance from AdaMax, relative to the way", title="Adam with a p-norm")
-    lost.set(xscale="log", xlabel="p", ylabel="share of coordinates", title="Coordinates lost to the range of numbers")
+    distances.set(xscale="log", yscale="log", xlabel="p", ylabel="distance from AdaMax over distance travelled", title="Adam with a p-norm")
+    lost.set(xscale="log", xlabel="p", ylabel="share of coordinates", title="Coordinates that overflow or underflow")
     distances.legend(fontsize=8)
 
 

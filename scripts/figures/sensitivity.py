@@ -36,7 +36,7 @@ def draw(tables: dict[str, pd.DataFrame], stem: Path) -> None:
             lowest = ours.groupby("lr")["objective"].min()
             lowest = lowest[lowest < TOO_HIGH * table["objective"].median()]
             axis.plot(lowest.index, lowest, marker=".", color=panels.COLOURS[optimizer], label=optimizer)
-        title = f"{panel}{GRIDS[grid]}, after {table['passes'].max()} passes, 1 seed"
+        title = f"{panel}{GRIDS[grid]}, after {table['epochs'].max()} epochs, 1 seed"
         axis.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="training cost with the penalty", title=title)
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)

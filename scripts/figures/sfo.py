@@ -28,9 +28,9 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
                 continue
             ours = panels.mean_over_seeds(table[table["optimizer"] == optimizer], log=True)
             costs.plot(ours.index, ours, style, color=panels.COLOURS[optimizer], label=optimizer + name)
-    passes = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
+    epochs = dropout.loc[dropout["optimizer"] == "SFO", "x"].max()
     costs.set(
-        xlim=(0, passes),
+        xlim=(0, epochs),
         yscale="log",
         xlabel="iterations over entire dataset",
         ylabel="training cost",

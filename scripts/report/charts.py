@@ -66,7 +66,7 @@ def panel_view(panel: Panel, table: pd.DataFrame, own: Sequence[Series] = ()) ->
             low, high = (at_x["cost"].agg(end).loc[mean.index] for end in ("min", "max"))
             fill = {"fill": "toself", "fillcolor": colour, "opacity": 0.18, "hoverinfo": "skip", "showlegend": False}
             traces.append(trace(pd.concat([low, high[::-1]]), name, colour, width=0) | fill)
-            where = at_x["pass"].first().loc[mean.index].map("epoch {}".format)
+            where = at_x["epoch"].first().loc[mean.index].map("epoch {}".format)
             width, dash = (3.5, "solid") if yours else (2.2, "solid" if optimizer in panel.optimizers else "dot")
             traces.append(trace(mean, name, colour, width, dash, hover(where, mean, {} if panel.by_time else paper, seeds)))
         for curve, dash in () if yours else ((as_plotted, "dash"), (rescaling, "longdashdot")):
@@ -75,7 +75,7 @@ def panel_view(panel: Panel, table: pd.DataFrame, own: Sequence[Series] = ()) ->
             traces += [trace(curve, name, colour, 1.2, dash, facts) | {"showlegend": not len(mean)}] if len(curve) else []
         if len(mean) and len(paper) and not panel.by_time:
             apart = f"{rms(log_ratios(mean, curves[-1])):.3g}"
-            distances.append({"series": name, "distance": apart, "seeds": seeds, "epochs": int(ours["pass"].max())})
+            distances.append({"series": name, "distance": apart, "seeds": seeds, "epochs": int(ours["epoch"].max())})
     return {"traces": traces, "distances": distances}
 
 

@@ -125,7 +125,7 @@ def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
         paper = pd.concat(map(published, (panel, *others)))
         plotted = paper[paper["kind"] == "plotted"]
         if len(ours):
-            runs, distance = ours["passes"].agg(["min", "max"]).unique(), ours["rms_log_ratio"]
+            runs, distance = ours["epochs"].agg(["min", "max"]).unique(), ours["rms_log_ratio"]
             complete = panel.by_time or runs[0] > min(panel.x[1], plotted.groupby("series")["x"].max().min())
             facts = {"panel": title, "series": f"{len(ours)} of {paper['series'].nunique()}", "seeds": int(ours["seeds"].min())}
             facts |= {"epochs": " to ".join(map(str, runs)) + f" of {plotted['x'].max() + 1:.0f}" * (not complete), "complete": complete}
@@ -156,7 +156,7 @@ def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
     found = {row.panel: [f"{row.epochs} epochs"] * (not row.complete) + fewer(row.seeds) for row in shown.itertuples()}
     goals = {panel.experiment: panel.x[1] + 1 for panel in panels() if not panel.by_time}
     for experiment, tuned in tables["final_costs"].query("settings == 'best'").groupby("experiment"):
-        epochs, goal = tuned["passes"].max(), goals.get(experiment, 0)
+        epochs, goal = tuned["epochs"].max(), goals.get(experiment, 0)
         short = [f"{epochs} of {goal:.0f} epochs"] if epochs < goal else []
         found[f"{experiment} with tuned learning rates"] = short + fewer(tuned["seeds"].min())
     points, sweep = tables["fig4_points"], figure4.sweeps(REFERENCE, "paper")
@@ -170,7 +170,7 @@ def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
 def final(costs: pd.DataFrame, experiment: str, settings: str = "best") -> pd.Series:
     """Returns the final costs of the paper's optimizers except SFO in an experiment, lowest first, of the longest runs."""
     table = costs[(costs["experiment"] == experiment) & (costs["settings"] == settings) & ~costs["optimizer"].isin(["AdaMax", "SFO"])]
-    return table[table["passes"] == table["passes"].max()].set_index("optimizer")["cost"].sort_values()
+    return table[table["epochs"] == table["epochs"].max()].set_index("optimizer")["cost"].sort_values()
 
 
 def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str = "rms_log_ratio") -> str:
@@ -201,9 +201,9 @@ def moments_by_layer(root: Path) -> pd.DataFrame:
     tables = []
     for experiment in ("fig3", "fig3_dropout"):
         adam = read_runs(root, experiment, "paper").query("optimizer == 'Adam'")
-        last = adam[adam["pass"] == adam["pass"].max()]
-        layers = pd.wide_to_long(last, ["vhat", "below_eps"], i=["seed", "pass"], j="layer", sep="_", suffix=".+")
-        means = layers.groupby(["pass", "layer"], sort=False)[["vhat", "below_eps"]].mean()
+        last = adam[adam["epoch"] == adam["epoch"].max()]
+        layers = pd.wide_to_long(last, ["vhat", "below_eps"], i=["seed", "epoch"], j="layer", sep="_", suffix=".+")
+        means = layers.groupby(["epoch", "layer"], sort=False)[["vhat", "below_eps"]].mean()
         tables.append(means.reset_index().assign(experiment=experiment))
     return pd.concat(tables)
 

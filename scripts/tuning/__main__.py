@@ -32,7 +32,7 @@ def varied(run: Run, configured: dict[str, str]) -> dict[str, str]:
     flat = pd.json_normalize(run.identity).iloc[0].items()
     differing = {short(key): str(value) for key, value in flat if not isinstance(value, list) and not key.startswith(NOT_OPEN)}
     differing = {key: value for key, value in differing.items() if key != "_target_" and value != configured.get(key)}
-    if differing.get("schedule", configured.get("schedule")) != "exponential_pass":
+    if differing.get("schedule", configured.get("schedule")) != "exponential_epoch":
         differing.pop("decay", None)  # has no effect
     return differing
 
@@ -48,7 +48,7 @@ def summarise(run: Run) -> pd.DataFrame:
     for _, member in run.table().groupby("member"):
         last = member.iloc[-1]
         line = {key: last[key] for key in ("experiment", "optimizer", "settings", "seed", "cost", "train_cost")}
-        line |= {"passes": last["pass"], "objective": last["cost"] + last["penalty"], "wiggle": wiggle(member["cost"]).std()}
+        line |= {"epochs": last["epoch"], "objective": last["cost"] + last["penalty"], "wiggle": wiggle(member["cost"]).std()}
         line["rms_log_ratio"] = rms(log_ratios(member.set_index("x")["cost"], paper))
         lines.append(line | {key: str(last[key]) for key in run.hyperparameters})
     return pd.DataFrame(lines).assign(**varied(run, configuration(REFERENCE, run.experiment, run.optimizer)))
@@ -75,13 +75,13 @@ def line_panel(experiment: str, runs: list[Run], keep: bool) -> None:
         RecordError: two runs have the same candidate.
     """
     table = pd.concat([summarise(run) for run in runs], ignore_index=True)
-    keys = ["optimizer", "settings", "seed", "passes", *tried(table)]
+    keys = ["optimizer", "settings", "seed", "epochs", *tried(table)]
     if len(twice := table[table.duplicated(keys)]):
         raise RecordError(f"two runs of {experiment} are of the same candidate, {twice.iloc[0][keys].dropna().to_dict()}: remove one")
     out = TUNING / f"{experiment}.csv"
     if keep and out.exists():
         table = pd.concat([read_tuning(out), table], ignore_index=True)
-        keys = ["optimizer", "settings", "seed", "passes", *tried(table)]
+        keys = ["optimizer", "settings", "seed", "epochs", *tried(table)]
         table = table.drop_duplicates(keys, keep="last")
     table = table.sort_values(["optimizer", "settings"], kind="stable")
     write_table(table[[*COLUMNS, *tried(table)]], out, "%.6g")

@@ -15,7 +15,7 @@ from scripts.analysis.runs import REFERENCE, configuration
 from scripts.analysis.tuning import TUNING, read_tuning, tried
 
 COLUMNS = (
-    "panel", "optimizer", "setting", "unit", "passes", "used", "with", "closest", "distance", "next", "next_distance", "sharpness",
+    "panel", "optimizer", "setting", "unit", "epochs", "used", "with", "closest", "distance", "next", "next_distance", "sharpness",
     "candidates", "evidence",
 )  # fmt: skip
 # Configuration keys that the paper leaves open, per panel and per optimizer; SAID: exceptions that it states.
@@ -25,12 +25,12 @@ SAID = {("fig1_right", "dropout")}
 # The moments at which the published cost may be taken, by column of agreement.csv; needs at least ENOUGH evaluated points.
 ENOUGH = 5
 READINGS = {
-    "rms_evaluated": "during the pass",
-    "rms_with_penalty": "during the pass, with the penalty",
-    "rms_after_the_pass": "after the pass, noise off",
+    "rms_evaluated": "during the epoch",
+    "rms_with_penalty": "during the epoch, with the penalty",
+    "rms_after_the_epoch": "after the epoch, noise off",
 }
 # The same for figure 4, by column of the runs.
-READINGS_4 = {"cost": "during the last pass", "train_cost": "after it, training images", "test_cost": "after it, test images"}
+READINGS_4 = {"cost": "during the last epoch", "train_cost": "after it, training images", "test_cost": "after it, test images"}
 # A grid tuned for low final costs, not a candidate for the paper's settings.
 ANNEALED = "grid_annealed"
 # The candidate of figure 4 that equals conf/experiment/fig4.yaml.
@@ -38,10 +38,10 @@ CONFIGURED = ("model.initial_std", 0.003)
 
 
 def normal(settings: dict[str, str]) -> dict[str, str]:
-    """Returns the settings in normal form: numbers by %g, None as `all`, the decay joined to schedule=exponential_pass."""
+    """Returns the settings in normal form: numbers by %g, None as `all`, the decay joined to schedule=exponential_epoch."""
     settings = {key: "all" if value == "None" else _number(value) for key, value in settings.items()}
     decay = settings.pop("decay", "")
-    if settings.get("schedule") == "exponential_pass":
+    if settings.get("schedule") == "exponential_epoch":
         settings["schedule"] += f" {decay}"
     return settings
 
@@ -114,11 +114,11 @@ def of_line_panel(path: Path) -> list[dict]:
     table = read_tuning(path).query("settings != @ANNEALED")
     names = tried(table)
     found = {}
-    for (optimizer, passes), rows in table.dropna(subset="rms_log_ratio").groupby(["optimizer", "passes"]):
+    for (optimizer, epochs), rows in table.dropna(subset="rms_log_ratio").groupby(["optimizer", "epochs"]):
         configured = configuration(REFERENCE, path.stem, optimizer)
         given = pd.DataFrame([normal(configured | row[names].dropna().to_dict()) for _, row in rows.iterrows()], index=rows.index)
         for line in profile(given, rows["rms_log_ratio"], normal(configured)):
-            line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "passes": passes}
+            line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "epochs": epochs}
             # A setting varied in runs of different lengths: the longest counts.
             found[optimizer, line["setting"]] = line | {"evidence": f"tuning/{path.name}"}
     return list(found.values())
@@ -161,8 +161,8 @@ def when_costs_are_taken(agreement: pd.DataFrame) -> list[dict]:
     for _, row in judged.iterrows():
         least = row[list(READINGS)].astype(float).rename(READINGS).drop_duplicates().sort_values()  # no penalty: two are equal
         what = {"panel": row["panel"], "optimizer": row["optimizer"], "setting": "when the cost is taken"}
-        what |= {"unit": "rms log ratio", "passes": row["passes"]}
-        lines.append(what | ranking(least) | {"used": "during the pass", "evidence": "agreement.csv"})
+        what |= {"unit": "rms log ratio", "epochs": row["epochs"]}
+        lines.append(what | ranking(least) | {"used": "during the epoch", "evidence": "agreement.csv"})
     return lines
 
 
@@ -176,13 +176,13 @@ def of_figure_4(path: Path) -> list[dict]:
         setting = key.rpartition(".")[2]
         least = least.droplevel(0)
         least[configured[setting]] = base
-        line = {"panel": "fig4", "optimizer": "Adam", "setting": setting, "unit": "median nats", "passes": 10, "used": configured[setting]}
+        line = {"panel": "fig4", "optimizer": "Adam", "setting": setting, "unit": "median nats", "epochs": 10, "used": configured[setting]}
         lines.append(line | ranking(least.sort_values()) | {"evidence": f"tuning/{path.name}"})
     sweep = figure4.sweeps(REFERENCE, "paper")
     both = {words: figure4.points(figure4.measured(sweep, column), figure4.published()) for column, words in READINGS_4.items()}
     least = pd.Series({words: table["difference"].abs().median() for words, table in both.items()}).sort_values()
-    passes = " and ".join(map(str, sorted(sweep["pass"].unique())))
-    line = {"panel": "fig4", "optimizer": "Adam", "setting": "when the cost is taken", "unit": "median nats", "passes": passes}
+    epochs = " and ".join(map(str, sorted(sweep["epoch"].unique())))
+    line = {"panel": "fig4", "optimizer": "Adam", "setting": "when the cost is taken", "unit": "median nats", "epochs": epochs}
     return [*lines, line | ranking(least) | {"used": READINGS_4["cost"], "evidence": "fig4_points.csv"}]
 
 
