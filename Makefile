@@ -1,4 +1,3 @@
-# Everything a user runs. `make help` lists the targets.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,9 +8,7 @@ ARGS ?=
 SCALE ?= full
 # What launches the runs: empty for this machine, or a file of conf/hydra/launcher, such as slurm.
 LAUNCHER ?=
-# The CSV or folder of runs that `make plot`, `make compare` and `make promote` take.
 RUN ?= results/runs
-# A part for a GPU stops after so many minutes.
 MINUTES ?= 10
 
 SWEEP = $(PY) -m scripts.sweep --scale $(SCALE) $(addprefix hydra/launcher=,$(LAUNCHER)) $(ARGS)

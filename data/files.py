@@ -59,6 +59,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise
 
 
+def remove_abandoned_part(part: Path) -> None:
+    """Removes a temporary file, unless a process is writing it."""
+    with contextlib.suppress(FileNotFoundError), part.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:  # some network file systems have no locks
+            pass
+        part.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

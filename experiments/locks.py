@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from data.files import remove_abandoned_part
+
 _LEASE, _TOUCH = 180.0, 30.0  # seconds; a network file system may show a touch a minute late
 _POLL, _UNWRITTEN = 10.0, 10.0
 
@@ -98,6 +100,11 @@ def _remove_leftovers(csv: Path) -> None:
     """Removes temporary files, and checkpoints older than the finished run; the caller must hold the lock."""
     stem, json = glob.escape(csv.stem), csv.with_suffix(".json")
     finished = json.stat().st_mtime_ns if json.exists() and csv.exists() else 0
-    for path in (*csv.parent.glob(f".{stem}.part.*"), *csv.parent.glob(f".{stem}.lock.*"), *csv.parent.glob(f"{stem}.checkpoint*")):
-        if path.name.startswith(".") or path.stat().st_mtime_ns <= finished:
-            path.unlink(missing_ok=True)
+    for path in csv.parent.glob(f".{stem}.part.*"):
+        remove_abandoned_part(path)  # a job with part=K, which has a lock of its own, may be writing it
+    for path in csv.parent.glob(f".{stem}.lock.*"):
+        path.unlink(missing_ok=True)
+    for path in csv.parent.glob(f"{stem}.checkpoint*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime_ns <= finished:
+                path.unlink()

@@ -1,6 +1,7 @@
 """What tests share: small data sets, and which tests can run on this machine."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from data.types import Dataset, Split
 
 def pytest_configure(config):
     torch.set_num_threads(1)  # the tests run in parallel, and their tensors are small
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script: children would ignore Ctrl-C too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -81,7 +81,7 @@ def test_the_tracked_figure_has_the_papers_order_and_marks_what_the_paper_has_no
         write_run(tmp_path, optimizer, [0.5, 0.4])
     program.fig1(tmp_path, tmp_path / "figures")
     (figure,) = drawn  # there are no runs of settings=best
-    assert labels_of(figure.axes[0]) == ["AdaGrad", "SGDNesterov", "Adam", "AdaMax (not in the paper)", "the paper's curves"]
+    assert labels_of(figure.axes[0]) == ["AdaGrad", "SGDNesterov", "Adam", "AdaMax (the paper has no curve)", "the paper's curves"]
 
 
 def test_the_papers_style_draws_the_published_curves_and_ours_in_the_same_way(tmp_path, monkeypatch, drawn):

@@ -10,6 +10,7 @@ import time
 import pytest
 from filelock import SoftFileLease
 
+from data.files import atomic_write
 from experiments import locks
 from experiments.locks import exclusive, remove_abandoned, runs_of
 from experiments.records import PROJECT
@@ -113,6 +114,7 @@ def test_who_has_lost_its_lock_stops_even_if_it_ignores_ctrl_c(csv):
 import signal, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+from data.files import atomic_write
 from experiments import locks
 locks._LEASE, locks._TOUCH = 1.0, 0.1
 csv = Path({str(csv)!r})
@@ -153,3 +155,14 @@ def test_whoever_starts_next_removes_what_belongs_to_nobody_alive(csv, holder):
         csv.with_suffix(".checkpoint1").touch()
         os.utime(csv.with_suffix(".checkpoint1"), (2**32, 2**32))  # of a run that force=true has begun again
     assert csv.with_suffix(".checkpoint1").exists()
+
+
+def test_a_whole_run_leaves_the_temporary_file_that_the_job_of_a_part_is_writing(csv):
+    """The job of part 0 holds another lock than the whole run, and writes the same checkpoint."""
+    checkpoint = csv.with_suffix(".checkpoint0")
+    with atomic_write(checkpoint) as part:
+        part.write_text("half")
+        csv.with_name(f".{csv.stem}.part.checkpoint1").touch()  # of a killed job
+        with exclusive(csv):
+            assert sorted(names(csv)) == [".Adam,lr=[0.1,0.2].lock", ".Adam,lr=[0.1,0.2].part.checkpoint0"]
+    assert checkpoint.read_text() == "half"

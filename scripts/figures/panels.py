@@ -145,7 +145,7 @@ def _draw_panel(axis: Axes, panel: Panel, table: pd.DataFrame, own: Sequence[Ser
             curve, label = of_optimizer(paper, optimizer), f"{optimizer}, the paper's" if theirs and ours.empty else None
             axis.plot(curve["x"], curve["y"], color=_darker(colour), label=label, linewidth=1.1, linestyle=(0, (4, 2)), zorder=4)
         if not ours.empty:
-            label = optimizer + (panel.suffix if theirs else " (not in the paper)")
+            label = optimizer + (panel.suffix if theirs else " (the paper has no curve)")
             _draw_series(axis, ours, panel.log, label, colour, linestyle="-" if theirs else ":")
     for series in own:
         _draw_series(axis, series.rows, panel.log, series.label, series.colour, linewidth=2.2, zorder=5)

@@ -113,7 +113,7 @@ def counted(verdicts: pd.DataFrame) -> str:
     holds, fails, rates, seeds, waiting = (int((found == verdict).sum()) for verdict in WORDS)
     return (
         f"Of {len(found)} claims, {holds} hold under every setting, {fails} fail, {rates} depend on the learning rates, "
-        f"{seeds} depend{'s' * (seeds == 1)} on the seed, and {waiting} were not run far enough."
+        f"{seeds} depend{'s' * (seeds == 1)} on the seed, and {waiting} {'is' if waiting == 1 else 'are'} untested."
     )
 
 
@@ -147,24 +147,25 @@ def missed(agreement: pd.DataFrame) -> str:
 
 
 def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Returns a sentence for each result with fewer epochs or points than the paper, or fewer seeds than ENOUGH_SEEDS."""
-
-    def fewer(seeds: int) -> list[str]:
-        return [f"{seeds} of {ENOUGH_SEEDS} seeds"] if seeds < ENOUGH_SEEDS else []
-
-    shown = by_panel(tables["agreement"].query("panel != 'fig3_left'"))
-    found = {row.panel: [f"{row.epochs} epochs"] * (not row.complete) + fewer(row.seeds) for row in shown.itertuples()}
+    """Returns a sentence each on fewer seeds than ENOUGH_SEEDS, fewer epochs or points than the paper's, and GPUs."""
+    shown, final = by_panel(tables["agreement"].query("panel != 'fig3_left'")), tables["final_costs"].query("settings == 'best'")
+    shown["panel"] = shown["panel"].str.removesuffix(", all epochs")
+    seeds = dict(zip(shown["panel"], shown["seeds"], strict=True)) | {"Figure 4": figure4.sweeps(REFERENCE, "paper")["seed"].nunique()}
+    epochs = {row.panel: row.epochs for row in shown.itertuples() if not row.complete}
     goals = {panel.experiment: panel.x[1] + 1 for panel in panels() if not panel.by_time}
-    for experiment, tuned in tables["final_costs"].query("settings == 'best'").groupby("experiment"):
-        epochs, goal = tuned["epochs"].max(), goals.get(experiment, 0)
-        short = [f"{epochs} of {goal:.0f} epochs"] if epochs < goal else []
-        found[f"{experiment} with tuned learning rates"] = short + fewer(tuned["seeds"].min())
-    points, sweep = tables["fig4_points"], figure4.sweeps(REFERENCE, "paper")
-    lacking = [f"{len(points)} of {len(figure4.published())} points"] * (len(points) < len(figure4.published()))
-    found["Figure 4"] = lacking + fewer(sweep["seed"].nunique())
-    sentences = [f"{what}: {', '.join(facts)}." for what, facts in found.items() if facts]
+    for experiment, tuned in final.groupby("experiment"):
+        longest, goal = tuned["epochs"].max(), goals.get(experiment, 0)
+        seeds[f"tuned {experiment}"] = tuned["seeds"].min()
+        epochs |= {f"tuned {experiment}": f"{longest} of {goal:.0f}"} if longest < goal else {}
+    few = [f"{what} ({number})" for what, number in seeds.items() if number < ENOUGH_SEEDS]
+    points, published_points = len(tables["fig4_points"]), len(figure4.published())
     devices = {str(session["device"]) for run in catalogue(REFERENCE) for session in run.facts["sessions"]}
-    return sentences + ["No tracked run was trained on a GPU."] * (not any("cuda" in device for device in devices))
+    return [
+        *([f"Fewer than {ENOUGH_SEEDS} seeds: {', '.join(few)}."] if few else []),
+        *([f"Fewer epochs: {', '.join(f'{what} ({share})' for what, share in epochs.items())}."] if epochs else []),
+        *([f"Figure 4: {points} of {published_points} points."] if points < published_points else []),
+        *([] if any("cuda" in device for device in devices) else ["No run was trained on a GPU."]),
+    ]
 
 
 def final(costs: pd.DataFrame, experiment: str, settings: str = "best") -> pd.Series:
