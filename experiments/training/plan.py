@@ -39,4 +39,4 @@ class Plan:
         for key, value in vars(self).items():
             check(key, value)
         if self.decay < 1 and self.schedule != "exponential_epoch":
-            raise ValueError(f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_epoch")
+            raise ValueError(f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_epoch or decay=1")
