@@ -23,8 +23,7 @@ from experiments.models.base import Model
 from experiments.progress import count
 from experiments.records import COLUMNS, DEFAULTS, PROJECT
 from experiments.schema import check, spelled, validate
-from experiments.training.plan import Plan
-from experiments.training.state import MakeOptimizer
+from experiments.training.plan import MakeOptimizer, Plan, Training
 from experiments.training.streams import generator
 
 # ${project:results/runs} is relative to the project. Hydra alone would resolve paths against the working directory.
@@ -209,12 +208,10 @@ def shards(config: dict) -> list[Population]:
     return Population.of(config).shards(config["shard"] if issubclass(optimizer_class(config), optim.RuleOptimizer) else 1)
 
 
-def train_arguments(
-    config: dict, part: Population, dataset: Dataset, device: torch.device
-) -> tuple[Model, MakeOptimizer, Dataset, Sequence[int], int, Plan, torch.device]:
-    """Returns the leading arguments of `train` and `seconds_per_epoch` for one of `shards`."""
+def make_training(config: dict, part: Population, dataset: Dataset, device: torch.device) -> Training:
+    """Returns the training of one of `shards`."""
     model = make_model(config, part, dataset.train.inputs.shape[1], dataset.classes, device)
-    return model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), _plan(config), device
+    return Training(model, optimizer_maker(config, part, device), dataset, part.seeds, len(part.settings), _plan(config), device)
 
 
 def _plan(config: dict) -> Plan:

@@ -19,7 +19,8 @@ from typing import ClassVar, NamedTuple, TypeVar, get_type_hints, overload
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
+from torch.autograd import profiler
+from torch.optim.optimizer import ParamsT, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from . import paths, state
 from .options import DEFAULTS, Hyperparameter, Options, check, normalized, with_betas
@@ -215,6 +216,21 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Takes one step of the rule. Returns the closure's loss, or None without a closure."""
+        arguments = () if closure is None else (closure,)
+        return self._observed_step(*arguments) if self._is_observed() else self._step(*arguments)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch does not wrap it once more
+
+    def _is_observed(self) -> bool:
+        """Returns whether hooks or the profiler follow the steps. torch's wrapper, which serves them, takes as long as a small step.
+
+        A subclass with a step of its own has torch's wrapper around that.
+        """
+        own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        anybody = own or _global_optimizer_pre_hooks or _global_optimizer_post_hooks or profiler._is_profiler_enabled
+        return bool(anybody) and type(self).step is RuleOptimizer.step
+
+    def _step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -237,6 +253,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                     give_back(by_path)
             first += len(group["params"])
         return loss
+
+    _observed_step = torch.optim.Optimizer.profile_hook_step(_step)
 
     @torch.no_grad()
     def keep_members(self, kept: Tensor) -> None:

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf, open_dict
 
 from data.loading import check_options, load
 from data.types import Dataset
-from experiments.config import choose_device, optimizer_name, resolve, shards, train_arguments
+from experiments.config import choose_device, make_training, optimizer_name, resolve, shards
 from experiments.errors import ConfigError, one_sentence_errors
 from experiments.models import products
 from experiments.progress import duration
@@ -101,8 +101,8 @@ class Job:
         )
         if kind not in seconds:
             products.use(config["products"])
-            arguments = train_arguments(config, parts[0], _load(json.dumps(config["data"]), device), device)
-            seconds[kind] = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(*arguments)).seconds
+            training = make_training(config, parts[0], _load(json.dumps(config["data"]), device), device)
+            seconds[kind] = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(training)).seconds
         return self.epochs_left() * seconds[kind]
 
 

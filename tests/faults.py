@@ -44,7 +44,7 @@ JOBS = {
     "shards": ("seed=[0,1]", "shard=1"),
     "diverging members": ("seed=0", "optimizer=sgd_nesterov", "optimizer.lr=[1e38,1e-2]"),
     "torch's NAdam": ("seed=0", "optimizer=nadam"),
-    "dropout": ("seed=0", "experiment=fig2a", "model.hidden=10", "schedule=inverse_sqrt_epoch"),
+    "dropout": ("seed=0", "experiment=fig2a", "model.hidden=10", "schedule=inverse_sqrt_epoch", "decay=1"),
     "SFO": ("seed=0", "experiment=fig2b", "optimizer=sfo", "optimizer.minibatches=3", "model.hidden=10"),
     "autoencoder": (
         "seed=0",

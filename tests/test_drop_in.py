@@ -18,6 +18,7 @@ from cases import CASES, GRID
 from omegaconf import OmegaConf
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import optim
 
@@ -564,13 +565,44 @@ def test_torchs_one_cycle_scheduler_moves_beta1():
     np.testing.assert_allclose(theta.detach(), twin.detach(), rtol=1e-12)
 
 
-def test_step_hooks_are_called():
+class OwnStep(optim.Adam):
+    """A user's subclass, which torch wraps itself."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("optimizer", [optim.Adam, OwnStep])
+def test_step_hooks_are_called_once(optimizer):
     theta, calls = torch.ones(3, requires_grad=True), []
-    machine = optim.Adam([theta])
+    machine = optimizer([theta])
     machine.register_step_pre_hook(lambda *_: calls.append("before"))
     machine.register_step_post_hook(lambda *_: calls.append("after"))
-    run(theta, machine, [torch.ones(3)])
-    assert calls == ["before", "after"]
+    everywhere = register_optimizer_step_post_hook(lambda *_: calls.append("everywhere"))
+    try:
+        run(theta, machine, [torch.ones(3)])
+    finally:
+        everywhere.remove()
+    assert calls == ["before", "after", "everywhere"]
+
+
+@pytest.mark.parametrize("optimizer", [optim.Adam, OwnStep])
+def test_the_profiler_sees_steps_once_by_the_name_that_torch_gives_them(optimizer):
+    theta = torch.ones(3, requires_grad=True)
+    machine = optimizer([theta])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        run(theta, machine, torch.ones(2, 3))
+    name = f"Optimizer.step#{optimizer.__name__}.step"
+    assert {event.key: event.count for event in found.key_averages() if event.key.startswith("Optimizer")} == {name: 2}
+
+
+def test_a_hook_may_replace_the_closure():
+    theta, called = torch.ones(3, requires_grad=True), []
+    machine = optim.Adam([theta])
+    theta.grad = torch.ones(3)
+    machine.register_step_pre_hook(lambda optimizer, arguments, _: ((optimizer, lambda: called.append("other")), {}))
+    machine.step(lambda: called.append("own"))
+    assert called == ["other"]
 
 
 @pytest.mark.parametrize("choice", [{}, dict(fused=False), dict(foreach=True)])

@@ -10,7 +10,7 @@ from torch.nn import functional
 import optim
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.training.loop import train
-from experiments.training.plan import Plan
+from experiments.training.plan import Plan, Training
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_members_of_a_population_agree_with_solo_runs(images):
 
     def run(lr, seeds, per_seed):
         model = MultilayerNetwork(12, 3, hidden=8, dropout=0.5, input_dropout=0.1)
-        return train(model, lambda parameters: optim.Adam(parameters, lr=lr), images, seeds, per_seed, plan, CPU)[0]
+        return train(Training(model, lambda parameters: optim.Adam(parameters, lr=lr), images, seeds, per_seed, plan, CPU))[0]
 
     together = run(torch.tensor(lrs * 2, dtype=torch.float64), seeds, 2)
     for member in range(4):

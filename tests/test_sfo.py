@@ -18,7 +18,7 @@ from experiments.config import adapt_optimizer
 from experiments.models.logistic_regression import LogisticRegression
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.loop import train
-from experiments.training.plan import Plan
+from experiments.training.plan import Plan, Training
 from interruptions import Interrupted, interrupted_after
 from optim import sfo
 from optim.sfo import Model, Subspace, curvature
@@ -404,7 +404,7 @@ def test_with_dropout_it_fails_to_converge_but_does_not_break(images):
 
     def penalties(dropout: float) -> np.ndarray:
         model = LogisticRegression(12, 3, l2=1e-2, dropout=dropout)
-        table = train(model, lambda p: optim.SFO(p, 6), images, [0], 1, plan, CPU)[0]
+        table = train(Training(model, lambda p: optim.SFO(p, 6), images, [0], 1, plan, CPU))[0]
         assert np.isfinite(table["cost"]).all()
         return table["penalty"].to_numpy()[-6:]
 
@@ -418,7 +418,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(images, tmp_path):
     checkpoint = Checkpoint(tmp_path / "checkpoint", {})
 
     def go(model, checkpoint=None):
-        return train(model, lambda p: optim.SFO(p, 5), images, [3], 1, plan, CPU, checkpoint=checkpoint)[0]
+        return train(Training(model, lambda p: optim.SFO(p, 5), images, [3], 1, plan, CPU), checkpoint=checkpoint)[0]
 
     whole = go(LogisticRegression(12, 3))
     for losses in (12, 27):
@@ -555,7 +555,7 @@ def test_the_training_loop_steps_any_optimizer_that_chooses_its_minibatches(imag
         return made[-1]
 
     plan = Plan(epochs=2, batch_size=32, schedule="constant")
-    table = train(LogisticRegression(12, 3), make, images, [0], 1, plan, CPU)[0]
+    table = train(Training(LogisticRegression(12, 3), make, images, [0], 1, plan, CPU))[0]
     assert made[0].asked == [3, 2, 1, 0, 3, 2, 1, 0]
     assert table["cost"].iloc[1] < table["cost"].iloc[0]
     config = {"optimizer": {"_target_": f"{__name__}.CyclicDescent", "minibatches": 4}}
@@ -583,6 +583,6 @@ def test_on_a_gpu_it_does_the_same(images):
     plan = Plan(epochs=4, batch_size=32, schedule="constant")
 
     def go(device):
-        return train(LogisticRegression(12, 3), lambda p: optim.SFO(p, 5), images.to(device), [0], 1, plan, device)[0]
+        return train(Training(LogisticRegression(12, 3), lambda p: optim.SFO(p, 5), images.to(device), [0], 1, plan, device))[0]
 
     np.testing.assert_allclose(go(torch.device("cuda"))["cost"], go(CPU)["cost"], rtol=1e-3)  # rounding grows from step to step

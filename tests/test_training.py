@@ -21,7 +21,7 @@ from experiments.training import checkpoints
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.graphs import StepGraphs
 from experiments.training.loop import seconds_per_epoch, train
-from experiments.training.plan import Plan
+from experiments.training.plan import Plan, Training
 from experiments.training.streams import example_order, generator
 from interruptions import Interrupted, interrupted_after
 from tamperings import TAMPERINGS
@@ -32,7 +32,7 @@ PLAN = Plan(epochs=3, batch_size=32, schedule="inverse_sqrt_epoch")  # 300 examp
 
 def run(dataset, make, seeds=(0,), per_seed=1, plan=PLAN, **options) -> pd.DataFrame:
     model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, **options)
-    return train(model, make, dataset, seeds, per_seed, plan, CPU)[0]
+    return train(Training(model, make, dataset, seeds, per_seed, plan, CPU))[0]
 
 
 def adam(lr):
@@ -223,7 +223,7 @@ def test_wrong_plans_are_named(change, words):
 def test_on_a_gpu_the_costs_are_those_of_the_cpu(dataset):
     device = torch.device("cuda")
     model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=1e-3)
-    on_gpu = train(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device)[0]
+    on_gpu = train(Training(model, adam(0.01), dataset.to(device), [0, 1], 1, PLAN, device))[0]
     # the same order of data, sums in another order
     pd.testing.assert_frame_equal(on_gpu, run(dataset, adam(0.01), [0, 1], l2=1e-3), rtol=1e-4)
 
@@ -288,7 +288,7 @@ def test_on_a_gpu_replayed_steps_are_those_taken_one_operation_after_another(ima
         def make(p):
             return optim.Adam(p, lr=lr, beta1=beta1, foreach=True if case == "lists" else None)
 
-        return train(model, make, images.to(device), seeds, per_seed, plan, device, checkpoint=checkpoint)[0]
+        return train(Training(model, make, images.to(device), seeds, per_seed, plan, device), checkpoint=checkpoint)[0]
 
     eager = go(False)
     assert not recorded
@@ -312,7 +312,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(images, tmp_path, make, 
         return LogisticRegression(12, 3, dropout=0.25, initial_std=0.1)
 
     def go(model, checkpoint):
-        return train(model, lambda p: make(p, lr=lr), images, seeds, per_seed, plan, CPU, checkpoint=checkpoint)[0]
+        return train(Training(model, lambda p: make(p, lr=lr), images, seeds, per_seed, plan, CPU), checkpoint=checkpoint)[0]
 
     whole = go(model(), None)
     assert checkpoint.epochs() == 0
@@ -334,7 +334,7 @@ def test_a_network_with_dropout_goes_on_to_the_bit_with_its_second_moments(image
         return network(12, 3, hidden=20, dropout=0.5, input_dropout=0.2)
 
     def go(model, checkpoint=None):
-        return train(model, adam(1e-3), images, [0], 1, plan, CPU, checkpoint=checkpoint)[0]
+        return train(Training(model, adam(1e-3), images, [0], 1, plan, CPU), checkpoint=checkpoint)[0]
 
     with pytest.raises(Interrupted):
         go(interrupted_after(25, model()), checkpoint)
@@ -357,7 +357,7 @@ def test_a_diverged_member_is_recorded_dropped_and_disturbs_nobody(images, tmp_p
 
     def go(lr, model, checkpoint=None):
         lr = torch.tensor(lr, dtype=torch.float64)
-        return train(model, lambda p: optim.SGDNesterov(p, lr=lr), images, [0], len(lr), plan, CPU, checkpoint=checkpoint)[0]
+        return train(Training(model, lambda p: optim.SGDNesterov(p, lr=lr), images, [0], len(lr), plan, CPU), checkpoint=checkpoint)[0]
 
     table = go(lrs, Watched(12, 3))
     assert seen[0] == 3
@@ -383,10 +383,10 @@ def test_a_shard_whose_members_have_all_diverged_can_be_gone_on_with(images, tmp
     checkpoint, plan = Checkpoint(tmp_path / "checkpoint", {}), Plan(epochs=2, batch_size=32, schedule="constant")
     make = adam(torch.tensor([1e38, 2e38], dtype=torch.float64))
     model = LogisticRegression(12, 3)
-    once = train(model, make, images, [0], 2, Plan(epochs=1, batch_size=32, schedule="constant"), CPU, checkpoint=checkpoint)[0]
+    once = train(Training(model, make, images, [0], 2, Plan(epochs=1, batch_size=32, schedule="constant"), CPU), checkpoint=checkpoint)[0]
     assert not np.isfinite(once["cost"]).any()
     assert checkpoint.load()["alive"] == []
-    both = train(model, make, images, [0], 2, plan, CPU, checkpoint=checkpoint)[0]
+    both = train(Training(model, make, images, [0], 2, plan, CPU), checkpoint=checkpoint)[0]
     assert both["epoch"].tolist() == [1, 1, 2, 2]
 
 
@@ -459,7 +459,7 @@ def test_a_checkpoint_that_was_tampered_with_is_refused_in_one_sentence(images, 
     make = adam(torch.tensor([1e-3, 1e-2], dtype=torch.float64))
 
     def go(model, checkpoint=None):
-        return train(model, make, images, [0], 2, plan, CPU, checkpoint=checkpoint)[0]
+        return train(Training(model, make, images, [0], 2, plan, CPU), checkpoint=checkpoint)[0]
 
     whole = go(LogisticRegression(12, 3, dropout=0.25))
     with pytest.raises(Interrupted):
@@ -481,7 +481,7 @@ def test_a_checkpoint_that_was_tampered_with_is_refused_in_one_sentence(images, 
 
 def test_a_forecast_trains_a_few_steps_of_a_copy(images):
     model = interrupted_after(30, LogisticRegression(12, 3))  # an epoch: no forecast takes more steps
-    assert seconds_per_epoch(model, adam(0.1), images, [0], 1, Plan(1000, 10, "constant"), CPU) > 0
+    assert seconds_per_epoch(Training(model, adam(0.1), images, [0], 1, Plan(1000, 10, "constant"), CPU)) > 0
 
 
 def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_eps(images):
@@ -492,7 +492,7 @@ def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_e
         return held[0]
 
     plan = Plan(epochs=2, batch_size=32, schedule="constant", evaluate_every=2, second_moments=True)
-    table = train(model, make, images, [0], 2, plan, CPU)[0].set_index(["member", "epoch"])
+    table = train(Training(model, make, images, [0], 2, plan, CPU))[0].set_index(["member", "epoch"])
     parameters = held[0].param_groups[0]["params"]
     steps = 2 * 10  # 300 examples
     for member in range(2):
@@ -505,7 +505,7 @@ def test_second_moments_are_those_of_the_optimizer_corrected_and_compared_with_e
     assert table.loc[(1, 2), "below_eps_layer1"] > table.loc[(0, 2), "below_eps_layer1"]
     assert table["vhat_layer1"].notna().all()  # after every epoch, evaluated or not
     for other in (optim.AdaGrad, partial(optim.Adam, amsgrad=True), partial(optim.Adam, eps_hat=1e-8)):
-        assert not any(column.startswith("vhat") for column in train(model, other, images, [0], 1, plan, CPU)[0])
+        assert not any(column.startswith("vhat") for column in train(Training(model, other, images, [0], 1, plan, CPU))[0])
 
 
 def test_bfloat16_rounds_the_products_of_training_and_nothing_else(images):
@@ -521,7 +521,7 @@ def test_bfloat16_rounds_the_products_of_training_and_nothing_else(images):
             return method(*arguments)
 
         setattr(model, name, partial(watched, getattr(model, name), calls))
-    exact, rounded = (train(model, adam(1e-3), images, [0], 1, plan, CPU)[0]["cost"].iloc[0] for plan in plans)
+    exact, rounded = (train(Training(model, adam(1e-3), images, [0], 1, plan, CPU))[0]["cost"].iloc[0] for plan in plans)
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=1e-2)  # 8 bits, averaged over 300 examples
     assert (set(seen["losses"][:10]), set(seen["losses"][10:]), set(seen["measures"])) == ({False}, {True}, {False})

@@ -8,7 +8,7 @@ from populations import generators
 import optim
 from experiments.models.variational_autoencoder import VariationalAutoencoder
 from experiments.training.loop import train
-from experiments.training.plan import Plan
+from experiments.training.plan import Plan, Training
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_members_of_a_population_agree_with_solo_runs(images, pixels):
     def run(lr, seeds, per_seed):
         model = VariationalAutoencoder(12, 3, hidden=8, latent=2, pixels=pixels)
         make = lambda parameters: optim.Adam(parameters, lr=lr)  # noqa: E731
-        return train(model, make, images, seeds, per_seed, plan, CPU)[0]
+        return train(Training(model, make, images, seeds, per_seed, plan, CPU))[0]
 
     together = run(torch.tensor(lrs * 2, dtype=torch.float64), seeds, 2)
     assert {"train_cost", "test_cost"} <= set(together.columns)

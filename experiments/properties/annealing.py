@@ -58,7 +58,7 @@ def measure(
     lines = []
     for start, deviation in (("zero", 0.0), ("far", far)):
         model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=l2, initial_std=deviation)
-        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr, eps=_NO_EPS), dataset.train, seeds, epochs, batch_size):
+        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr, eps=_NO_EPS), dataset, seeds, epochs, batch_size):
             if t not in at:
                 continue
             spread = torch.nanquantile(ratios(optimizer, parameters), torch.tensor(QUANTILES), dim=1)

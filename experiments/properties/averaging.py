@@ -50,7 +50,7 @@ def measure(
     lines = []
     for name, model in models.items():
         averages = {}
-        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr[name]), dataset.train, seeds, epochs, batch_size):
+        for t, parameters, optimizer in learn(model, partial(optim.Adam, lr=lr[name]), dataset, seeds, epochs, batch_size):
             if t == 0:
                 averages = {
                     "exponential": optim.ExponentialAverage(optimizer, beta),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import optim
 from experiments.properties.trajectories import follow, last
-from experiments.training.state import MakeOptimizer
+from experiments.training.plan import MakeOptimizer
 
 
 def measure(seeds: Sequence[int], steps: int, dimensions: int, factors: Sequence[float], eps: Sequence[float]) -> pd.DataFrame:

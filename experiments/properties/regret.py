@@ -32,7 +32,7 @@ from torch import Tensor
 
 import optim
 from experiments.properties.trajectories import follow
-from experiments.training.state import MakeOptimizer
+from experiments.training.plan import MakeOptimizer
 
 _ZIPF = 1.1  # feature k occurs with probability k^-1.1
 _C = 3.0  # the slope of every third cost in the counterexample

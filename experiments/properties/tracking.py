@@ -17,7 +17,7 @@ from torch import Tensor
 
 import optim
 from experiments.properties.trajectories import follow, last
-from experiments.training.state import MakeOptimizer
+from experiments.training.plan import MakeOptimizer
 
 
 def measure(

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import optim
-from data.types import Split
+from data.types import Dataset
 from experiments.models.base import Model
 from experiments.training.loop import steps
-from experiments.training.plan import Plan
-from experiments.training.state import MakeOptimizer, TrainState
+from experiments.training.plan import MakeOptimizer, Plan, Training
+from experiments.training.state import TrainState
 
 
 def follow(
@@ -53,21 +53,21 @@ def last(trajectory: Iterator[tuple[int, Tensor, torch.optim.Optimizer]]) -> Ten
 
 
 def learn(
-    model: Model, make: MakeOptimizer, split: Split, seeds: Sequence[int], epochs: int, batch_size: int
+    model: Model, make: MakeOptimizer, dataset: Dataset, seeds: Sequence[int], epochs: int, batch_size: int
 ) -> Iterator[tuple[int, dict[str, Tensor], torch.optim.Optimizer]]:
     """Trains a member per seed; yields t, the parameters and the optimizer, before the first step (t = 0) and after each step.
 
     Args:
         model: the model to train.
         make: builds the optimizer from the parameters, each of shape [seeds, ...].
-        split: the training examples.
+        dataset: whose training examples it sees.
         seeds: of the initial parameters, the order of the data and the noise.
         epochs: number of epochs.
         batch_size: examples per minibatch.
     """
-    plan = Plan(epochs, batch_size, "constant")
-    state = TrainState(model, make, seeds, 1, plan, torch.device("cpu"))
-    taken = itertools.chain.from_iterable(steps(model, state, split, plan) for _ in range(epochs))
+    training = Training(model, make, dataset, seeds, 1, Plan(epochs, batch_size, "constant"), torch.device("cpu"))
+    state = TrainState(training)
+    taken = itertools.chain.from_iterable(steps(training, state) for _ in range(epochs))
     yield 0, state.parameters, state.optimizer
     for t, _ in enumerate(taken, 1):
         yield t, state.parameters, state.optimizer

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 import torch
@@ -14,9 +14,9 @@ from data.rows import SparseBatch
 from data.types import Dataset, Split
 from experiments.models.base import Model
 from experiments.training.checkpoints import Checkpoint
-from experiments.training.plan import Plan
+from experiments.training.plan import Training
 from experiments.training.second_moments import second_moments
-from experiments.training.state import MakeOptimizer, TrainState
+from experiments.training.state import TrainState
 from experiments.training.streams import example_order, generator
 from experiments.training.threads import Threads
 from optim import MinibatchChooser, chooses_minibatches
@@ -26,29 +26,12 @@ _FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # minima; only the second half of 
 
 
 def train(
-    model: Model,
-    make_optimizer: MakeOptimizer,
-    dataset: Dataset,
-    seeds: Sequence[int],
-    per_seed: int,
-    plan: Plan,
-    device: torch.device,
-    bar: tqdm | None = None,
-    checkpoint: Checkpoint | None = None,
-    threads: Threads | None = None,
+    training: Training, bar: tqdm | None = None, checkpoint: Checkpoint | None = None, threads: Threads | None = None
 ) -> tuple[pd.DataFrame, list[float]]:
-    """Trains len(seeds) * per_seed members at once.
-
-    Members that share a seed see the same minibatches and noise; each is updated independently. Training minimises cost plus penalty.
+    """Trains a population.
 
     Args:
-        model: the model to train.
-        make_optimizer: builds the optimizer from the parameters, each of shape [members, ...].
-        dataset: on the device.
-        seeds: one stream of data each.
-        per_seed: members per seed; members are ordered by seed.
-        plan: how to train.
-        device: of parameters and data.
+        training: the population.
         bar: shows finished epochs and the lowest cost.
         checkpoint: state to resume from; saved after every epoch.
         threads: reviewed with the duration of every epoch.
@@ -59,13 +42,13 @@ def train(
         `penalty`; and second moments if planned. Costs are means over examples: `cost` during the epoch, before each step, with noise
         on; the others after the epoch, with noise off. Costs of a diverged member are infinite or NaN.
     """
-    state = TrainState(model, make_optimizer, seeds, per_seed, plan, device)
+    state, model, plan = TrainState(training), training.model, training.plan
     if checkpoint:
         checkpoint.restore(state)
     bar = tqdm(disable=True) if bar is None else bar
     while state.epochs < plan.epochs:
         start = time.perf_counter() - (state.seconds[-1] if state.seconds else 0.0)
-        cost = train_epoch(model, state, dataset.train, plan) if state.alive else []
+        cost = train_epoch(training, state) if state.alive else []
         state.seconds.append(time.perf_counter() - start)
         if threads and not model.depends_on_threads:
             threads.review(state.seconds[-1] - (state.seconds[-2] if state.epochs else 0.0))
@@ -74,7 +57,7 @@ def train(
         measured = {}
         if evaluated and state.alive:
             with state.evaluation():
-                measured = evaluate(model, state.parameters, dataset)
+                measured = evaluate(model, state.parameters, training.dataset)
         if plan.second_moments and state.alive:
             measured |= second_moments(state.optimizer, state.parameters)
         state.record(cost, measured)
@@ -85,21 +68,13 @@ def train(
     return pd.DataFrame(state.rows), state.seconds
 
 
-def seconds_per_epoch(
-    model: Model,
-    make_optimizer: MakeOptimizer,
-    dataset: Dataset,
-    seeds: Sequence[int],
-    per_seed: int,
-    plan: Plan,
-    device: torch.device,
-) -> float:
-    """Returns a forecast of the seconds of an epoch, from a few steps of a new population; arguments as in `train`."""
-    state = TrainState(model, make_optimizer, seeds, per_seed, plan, device)
-    optimizer = state.optimizer
-    of_an_epoch = optimizer.minibatches if chooses_minibatches(optimizer) else math.ceil(len(dataset.train) / plan.batch_size)
+def seconds_per_epoch(training: Training) -> float:
+    """Returns a forecast of the seconds of an epoch, from a few steps of a new population."""
+    state = TrainState(training)
+    optimizer, examples = state.optimizer, len(training.dataset.train)
+    of_an_epoch = optimizer.minibatches if chooses_minibatches(optimizer) else math.ceil(examples / training.plan.batch_size)
     seconds, start = [], time.perf_counter()
-    for cost, _ in steps(model, state, dataset.train, plan):
+    for cost, _ in steps(training, state):
         cost.tolist()  # waits for the device
         seconds.append(time.perf_counter() - start)
         if len(seconds) >= _FORECAST_STEPS and sum(seconds) > _FORECAST_SECONDS:
@@ -108,10 +83,10 @@ def seconds_per_epoch(
     return statistics.median(seconds[len(seconds) // 2 :]) * of_an_epoch
 
 
-def train_epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> list[float]:
+def train_epoch(training: Training, state: TrainState) -> list[float]:
     """Trains one epoch; returns its mean cost for each member still in training."""
-    total, examples = torch.zeros(len(state.alive), device=state.device), 0
-    for cost, batch in steps(model, state, split, plan):
+    total, examples, plan = torch.zeros(len(state.alive), device=state.device), 0, training.plan
+    for cost, batch in steps(training, state):
         total.add_(cost, alpha=batch)
         examples += batch
         if state.schedule and plan.schedule == "inverse_sqrt_step":
@@ -121,8 +96,9 @@ def train_epoch(model: Model, state: TrainState, split: Split, plan: Plan) -> li
     return (total / examples).tolist()  # waits for the device, once per epoch
 
 
-def steps(model: Model, state: TrainState, split: Split, plan: Plan) -> Iterator[tuple[Tensor, int]]:
+def steps(training: Training, state: TrainState) -> Iterator[tuple[Tensor, int]]:
     """Takes the steps of one epoch; yields after each step the members' costs before it, [members], and the number of examples."""
+    model, split, plan = training.model, training.dataset.train, training.plan
     if chooses_minibatches(state.optimizer):
         yield from _steps_of_a_sum_of_functions(model, state, state.optimizer, split)
         return

@@ -9,7 +9,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from data.types import Dataset
-from experiments.config import check_memory, optimizer_name, shards, train_arguments
+from experiments.config import check_memory, make_training, optimizer_name, shards
 from experiments.errors import ConfigError
 from experiments.models import products
 from experiments.progress import announce, progress_bar
@@ -26,12 +26,12 @@ def train_members(
     """Trains the shards `numbers` one after another; returns their joint table and seconds, as `train`, and their sessions."""
     name = f"{config['experiment']} {optimizer_name(config)}"
     epochs, parts = config["epochs"], [shards(config)[number] for number in numbers]
-    job = partial(train_arguments, config, dataset=dataset, device=device)
-    check_memory(job(parts[0])[0], parts[0].members, device)
+    training = partial(make_training, config, dataset=dataset, device=device)
+    check_memory(training(parts[0]).model, parts[0].members, device)
     begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library: same bits
     products.use(begun["products"] if begun else config["products"])
     with first_steps(optimizer_name(config)):
-        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(*job(parts[0])))
+        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(training(parts[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
     origin = session(device)
     checkpoints = [Checkpoint.of(record, number, origin) for number in numbers]
@@ -41,7 +41,7 @@ def train_members(
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
     with progress_bar(name, total, done, position) as bar:
         for part, checkpoint in zip(parts, checkpoints, strict=True):
-            table, spent = train(*job(part), bar, checkpoint, threads)
+            table, spent = train(training(part), bar, checkpoint, threads)
             tables.append(table.assign(member=table["member"] + first))
             first += part.members
             seconds = [before + more for before, more in zip(seconds, spent, strict=True)]

@@ -1,8 +1,16 @@
-"""The validated settings of the training loop."""
+"""What the training loop takes: its validated settings, and a population with its data."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from data.types import Dataset
+from experiments.models.base import Model
 from experiments.schema import check
+
+MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -39,4 +47,31 @@ class Plan:
         for key, value in vars(self).items():
             check(key, value)
         if self.decay < 1 and self.schedule != "exponential_epoch":
-            raise ValueError(f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_epoch")
+            raise ValueError(
+                f"decay={self.decay} has no effect with schedule={self.schedule}: choose schedule=exponential_epoch or decay=1"
+            )
+
+
+@dataclass(frozen=True)
+class Training:
+    """A population of len(seeds) * per_seed members, its data, and how it is trained.
+
+    Members that share a seed see the same minibatches and noise; each is updated independently. Training minimises cost plus penalty.
+
+    Attributes:
+        model: the model to train.
+        make_optimizer: builds the optimizer from the parameters, each of shape [members, ...].
+        dataset: on the device.
+        seeds: one stream of data each.
+        per_seed: members per seed; members are ordered by seed.
+        plan: how to train.
+        device: of parameters and data.
+    """
+
+    model: Model
+    make_optimizer: MakeOptimizer
+    dataset: Dataset
+    seeds: Sequence[int]
+    per_seed: int
+    plan: Plan
+    device: torch.device

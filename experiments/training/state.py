@@ -1,7 +1,7 @@
 """The state of a population in training: everything the next epoch depends on, and the recorded rows."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from experiments.models import products
-from experiments.models.base import Model
 from experiments.training.graphs import StepGraphs
-from experiments.training.plan import Plan
+from experiments.training.plan import Plan, Training
 from experiments.training.streams import generator
 from optim import Exponential, InverseSqrt, RuleOptimizer
 
-MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 _MOST_THREADS = 1024  # a damaged checkpoint with 100,000 would crash the process
 
 
@@ -23,27 +21,23 @@ class TrainState:
     """A population's parameters, optimizer, random numbers and recorded rows.
 
     Args:
-        model: the model to train.
-        make_optimizer: builds the optimizer from the parameters, each of shape [members, ...].
-        seeds: one stream of data each.
-        per_seed: members per seed; members are ordered by seed.
-        plan: how to train.
-        device: of the parameters.
+        training: the population.
 
     Raises:
         ValueError: a schedule other than `constant` for an optimizer without a learning rate.
     """
 
-    def __init__(self, model: Model, make_optimizer: MakeOptimizer, seeds: Sequence[int], per_seed: int, plan: Plan, device: torch.device):
+    def __init__(self, training: Training):
+        model, seeds, plan, device = training.model, training.seeds, training.plan, training.device
         starts = [model.initial_parameters(generator(seed, "initial parameters")) for seed in seeds]
         self.parameters = {
-            name: torch.stack([start[name] for start in starts]).repeat_interleave(per_seed, 0).to(device).requires_grad_()
+            name: torch.stack([start[name] for start in starts]).repeat_interleave(training.per_seed, 0).to(device).requires_grad_()
             for name in starts[0]
         }
-        self.optimizer = make_optimizer(list(self.parameters.values()))
+        self.optimizer = training.make_optimizer(list(self.parameters.values()))
         if hasattr(self.optimizer, "train"):  # schedule-free optimizers train and evaluate at different parameters
             self.optimizer.train()
-        self.seeds, self.device, self.members = seeds, device, len(seeds) * per_seed
+        self.seeds, self.device, self.members = seeds, device, len(seeds) * training.per_seed
         recorded = (
             plan.cuda_graph
             and device.type == "cuda"

@@ -36,7 +36,7 @@ from experiments.models.logistic_regression import LogisticRegression
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.models.variational_autoencoder import VariationalAutoencoder
 from experiments.training import loop
-from experiments.training.plan import Plan
+from experiments.training.plan import Plan, Training
 from experiments.training.state import TrainState
 from experiments.training.threads import Threads
 
@@ -96,13 +96,13 @@ def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> C
     }
     plan = Plan(epochs=1, batch_size=work.batch_size, schedule="constant", precision=precision)
     lr = torch.logspace(-4, -2, work.members, dtype=torch.float64, device=device) if work.members > 1 else 1e-3
-    job = models[work.model](), partial(optim.Adam, lr=lr), dataset, [0], work.members, plan, device
-    threads = Threads("auto" if device.type == "cpu" else torch.get_num_threads(), lambda: loop.seconds_per_epoch(*job))
-    state = TrainState(job[0], job[1], [0], work.members, plan, device)
+    training = Training(models[work.model](), partial(optim.Adam, lr=lr), dataset, [0], work.members, plan, device)
+    threads = Threads("auto" if device.type == "cpu" else torch.get_num_threads(), lambda: loop.seconds_per_epoch(training))
+    state = TrainState(training)
 
     def epoch() -> None:
         start = time.perf_counter()
-        loop.train_epoch(job[0], state, dataset.train, plan)
+        loop.train_epoch(training, state)
         threads.review(time.perf_counter() - start)
 
     return epoch
