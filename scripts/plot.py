@@ -16,7 +16,7 @@ from scripts.analysis import figure4
 from scripts.analysis.agreement import SHARES, agreement
 from scripts.analysis.distances import geometric_mean
 from scripts.analysis.published import Panel, main_panel, panels, paper_curves
-from scripts.analysis.runs import REFERENCE, RUNS, of_optimizer, read_runs, short
+from scripts.analysis.runs import REFERENCE, RUNS, of_optimizer, read_runs, short, shown_costs
 from scripts.arguments import one_sentence_errors, runs_in
 from scripts.figures.figure4 import draw_sweeps
 from scripts.figures.panels import Series, draw_panels
@@ -45,7 +45,7 @@ def compare(run: Run) -> str:
         raise RecordError(f"{run} cannot be compared: the paper shows no curve of {run.experiment}")
     return "\n".join(
         f"{', '.join([name, *values])}: {_distance(rows, panel)}{_rank(rows, panel, run.optimizer)}"
-        for values, rows in _members(run.table(), run.hyperparameters)
+        for values, rows in _members(shown_costs(run), run.hyperparameters)
     )
 
 
@@ -92,7 +92,7 @@ def series(run: Run) -> list[tuple[str, pd.DataFrame]]:
     shared = [f"{key}={value}" for key, value in given if key not in (*run.hyperparameters, *EXTENT, "_target_")]
     shared = [run.optimizer, *[run.settings] * (run.settings != "paper"), *shared]
     if run.experiment not in figure4.EPOCHS:
-        return [(", ".join([*shared, *values]), rows) for values, rows in _members(run.table(), run.hyperparameters)]
+        return [(", ".join([*shared, *values]), rows) for values, rows in _members(shown_costs(run), run.hyperparameters)]
     rows = figure4.rows_after(run, figure4.EPOCHS[run.experiment])
     members = _members(rows, [key for key in run.hyperparameters if key not in figure4.DRAWN])
     return [(", ".join([*shared, *values]), figure4.measured(rows)) for values, rows in members]

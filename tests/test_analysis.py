@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_up import write_run, write_sweep
+from made_up import write_run, write_sweep, write_table
 from scripts.analysis import figure4
 from scripts.analysis.agreement import agreement, epochs_to_cost, final_costs, ranks
 from scripts.analysis.distances import interval, log_ratios, rms, wiggle
@@ -110,6 +110,16 @@ def test_adams_tail_in_figure_2b_is_measured_as_plotted_and_rescaled(tmp_path):
     divisors = 2.3 * np.arange(1, 19)  # from x = 8 on
     assert line["rms_as_plotted"] == pytest.approx(np.sqrt(np.square(np.log(divisors)).sum() / 26), rel=1e-3)  # 5 decimals
     assert rescaled("fig2a").empty
+
+
+def test_costs_of_figure_3_include_the_penalty_also_between_evaluations(tmp_path):
+    penalties = [np.nan, 0.2, np.nan, 0.4]  # of epochs 1 to 4
+    for experiment, expected in (("fig3", [1.2, 1.2, 1.3, 1.4]), ("fig1_left", [1.0] * 4)):
+        rows = [{"member": 0, "seed": 0, "epoch": number, "cost": 1.0, "penalty": penalty} for number, penalty in enumerate(penalties, 1)]
+        write_table(tmp_path, "Adam", rows, 4, experiment, "paper", seeds=(0,))
+        table = read_runs(tmp_path, experiment, "paper")
+        assert table["cost"].tolist() == pytest.approx(expected)
+        assert table["without_penalty"].tolist() == [1.0] * 4
 
 
 def test_agreement_is_that_of_the_mean_over_seeds(tmp_path):

@@ -27,11 +27,13 @@ class Model(ABC, Generic[Inputs]):
         per_member: the arguments of the class that may be a tensor with one value per member.
         depends_on_threads: whether results depend, in their last bits, on the number of CPU threads. Training then never changes that
             number.
+        evaluation_batch: examples, times members, that are evaluated at once.
         l2: weight of the penalty, a number, or one per member, shape [members].
     """
 
     per_member: ClassVar[tuple[str, ...]] = ()
     depends_on_threads: ClassVar[bool] = False
+    evaluation_batch: ClassVar[int] = 5_000
     l2: float | Tensor = 0.0
 
     @abstractmethod

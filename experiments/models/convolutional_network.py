@@ -34,6 +34,7 @@ class ConvolutionalNetwork(ReluNetwork):
 
     per_member = ("l2",)
     depends_on_threads = True  # oneDNN sums the gradient of a convolution's weights thread by thread
+    evaluation_batch = 500  # an image has half a megabyte of activations
 
     def __init__(
         self,

@@ -21,7 +21,6 @@ from experiments.training.streams import example_order, generator
 from experiments.training.threads import Threads
 from optim import MinibatchChooser, chooses_minibatches
 
-_EVALUATION_BATCH = 5_000  # examples times members
 _FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # minima; only the second half of the steps counts: a GPU replays those
 
 
@@ -140,7 +139,7 @@ def _steps_of_a_sum_of_functions(
 @torch.no_grad()
 def evaluate(model: Model, parameters: dict[str, Tensor], dataset: Dataset) -> dict[str, list[float]]:
     """Returns each member's mean measures over all training and test examples, with noise off, and its penalty."""
-    batch = max(1, _EVALUATION_BATCH // len(next(iter(parameters.values()))))
+    batch = max(1, model.evaluation_batch // len(next(iter(parameters.values()))))
     means: dict[str, Tensor] = {}
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         sums: dict[str, Tensor] = {}

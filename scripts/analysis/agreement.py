@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 from experiments.records import catalogue
 from scripts.analysis.distances import geometric_mean, interval, log_ratios, rms, wiggle
 from scripts.analysis.published import Panel, panels, paper_curves, published, rescaled
-from scripts.analysis.runs import by_time, canonical_runs, diverged, read_runs
+from scripts.analysis.runs import by_time, canonical_runs, diverged, read_runs, shown_costs
 
 SHARES = (0.1, 0.5, 1.0)
 
@@ -22,8 +22,8 @@ SHARES = (0.1, 0.5, 1.0)
 def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
     """Returns a row for each optimizer of a panel that the table of runs has.
 
-    The published cost may have been taken in other ways: `rms_with_penalty` adds the penalty to the cost during an epoch,
-    `rms_after_the_epoch` is after the epoch with noise off; both at evaluated epochs only, as `rms_evaluated`. `rms_as_plotted` is the
+    The published cost may have been taken in several ways: `rms_evaluated` is without the penalty, `rms_with_penalty` with it,
+    `rms_after_the_epoch` after the epoch with noise off; all at evaluated epochs only. `rms_as_plotted` is the
     distance to a curve that we otherwise rescale.
     """
     lines = []
@@ -39,7 +39,7 @@ def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
         if not len(ratios):  # some published curves lack the first epochs
             continue
         evaluated = ours[ours["train_cost"].notna().groupby(ours["x"]).transform("any")]
-        during = log_ratios(geometric_mean(evaluated), curve)
+        during = log_ratios(geometric_mean(evaluated, evaluated["without_penalty"]), curve)
         low, high = interval(by_seed)
         of_seeds = [rms(seed) for seed in by_seed]
         shown = curve[(curve["kind"] == "plotted") & curve["x"].isin(mean.index)]
@@ -63,7 +63,7 @@ def agreement(table: pd.DataFrame, panel: Panel) -> list[dict]:
                 "within_seeds": np.mean((by_seed.min(0) <= 0) & (by_seed.max(0) >= 0)) if len(by_seed) > 1 else np.nan,
                 "evaluated_points": len(during),
                 "rms_evaluated": rms(during),
-                "rms_with_penalty": rms(log_ratios(geometric_mean(evaluated, evaluated["cost"] + evaluated["penalty"]), curve)),
+                "rms_with_penalty": rms(log_ratios(geometric_mean(evaluated, evaluated["without_penalty"] + evaluated["penalty"]), curve)),
                 "rms_after_the_epoch": rms(log_ratios(geometric_mean(evaluated, evaluated["train_cost"]), curve)),
                 "rms_as_plotted": rms(log_ratios(mean, plotted[plotted["optimizer"] == optimizer])),
                 "wiggle": ours.groupby("member")["cost"].apply(wiggle).groupby(level=0).std().mean(),
@@ -164,7 +164,7 @@ def final_costs(root: Path) -> pd.DataFrame:
         for run in canonical_runs(root, experiment, settings):
             if run.hyperparameters:
                 continue
-            ours = run.table()
+            ours = shown_costs(run)
             last = ours[ours["epoch"] == ours["epoch"].max()]
             line = {
                 "experiment": experiment,

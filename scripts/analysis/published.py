@@ -26,6 +26,7 @@ class Panel:
     suffix: str = ""
     log: bool = False
     by_time: bool = False
+    penalty: bool = False
     goals: tuple[float, ...] = ()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.records import PROJECT, Run, catalogue
+from scripts.analysis.published import main_panel
 
 REFERENCE = PROJECT / "results" / "reference"
 RUNS = PROJECT / "results" / "runs"
@@ -30,9 +31,22 @@ def _extent(run: Run) -> tuple:
     return run.extent["epochs"], len(seeds) if isinstance(seeds, list) else 1, run.extent["shard"] is None, run.session["started"]
 
 
+def shown_costs(run: Run) -> pd.DataFrame:
+    """Returns the table of a run with `cost` as its panel shows it: plus the penalty, where the published cost seems to include it.
+
+    `without_penalty` is the cost as recorded. The penalty changes slowly and is interpolated between evaluated epochs.
+    """
+    table, panel = run.table(), main_panel(run.experiment)
+    table["without_penalty"] = table["cost"]
+    if panel and panel.penalty:
+        by_member = table.groupby("member")["penalty"]
+        table["cost"] += by_member.transform(lambda penalty: penalty.interpolate(limit_direction="both")).fillna(0)  # NaN: diverged
+    return table
+
+
 def read_runs(root: Path, experiment: str, settings: str, data: str = "real") -> pd.DataFrame:
-    """Returns the concatenated tables of the canonical runs; empty and without columns if there are none."""
-    tables = [run.table() for run in canonical_runs(root, experiment, settings, data)]
+    """Returns the concatenated tables of the canonical runs, as from `shown_costs`; empty and without columns if there are none."""
+    tables = [shown_costs(run) for run in canonical_runs(root, experiment, settings, data)]
     return pd.concat(tables) if tables else pd.DataFrame()
 
 

@@ -14,7 +14,7 @@ from experiments.records import RecordError, Run, catalogue, display_path
 from scripts.analysis import figure4
 from scripts.analysis.distances import log_ratios, rms, wiggle
 from scripts.analysis.published import paper_curves
-from scripts.analysis.runs import REFERENCE, RUNS, configuration, short
+from scripts.analysis.runs import REFERENCE, RUNS, configuration, short, shown_costs
 from scripts.analysis.tuning import COLUMNS, TUNING, read_tuning, tried
 from scripts.arguments import one_sentence_errors, write_table
 
@@ -45,10 +45,11 @@ def summarise(run: Run) -> pd.DataFrame:
     """
     paper, lines = paper_curves(run.experiment), []
     paper = paper[paper["optimizer"] == run.optimizer]
-    for _, member in run.table().groupby("member"):
+    for _, member in shown_costs(run).groupby("member"):
         last = member.iloc[-1]
-        line = {key: last[key] for key in ("experiment", "optimizer", "settings", "seed", "cost", "train_cost")}
-        line |= {"epochs": last["epoch"], "objective": last["cost"] + last["penalty"], "wiggle": wiggle(member["cost"]).std()}
+        line = {key: last[key] for key in ("experiment", "optimizer", "settings", "seed", "train_cost")}
+        line["cost"] = last["without_penalty"]
+        line |= {"epochs": last["epoch"], "objective": last["without_penalty"] + last["penalty"], "wiggle": wiggle(member["cost"]).std()}
         line["rms_log_ratio"] = rms(log_ratios(member.set_index("x")["cost"], paper))
         lines.append(line | {key: str(last[key]) for key in run.hyperparameters})
     return pd.DataFrame(lines).assign(**varied(run, configuration(REFERENCE, run.experiment, run.optimizer)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.analysis import figure4
-from scripts.analysis.published import panels, published
+from scripts.analysis.published import main_panel, panels, published
 from scripts.analysis.runs import REFERENCE, configuration
 from scripts.analysis.tuning import TUNING, read_tuning, tried
 
@@ -162,7 +162,9 @@ def when_costs_are_taken(agreement: pd.DataFrame) -> list[dict]:
         least = row[list(READINGS)].astype(float).rename(READINGS).drop_duplicates().sort_values()  # no penalty: two are equal
         what = {"panel": row["panel"], "optimizer": row["optimizer"], "setting": "when the cost is taken"}
         what |= {"unit": "rms log ratio", "epochs": row["epochs"]}
-        lines.append(what | ranking(least) | {"used": "during the epoch", "evidence": "agreement.csv"})
+        panel = main_panel(row["experiment"])
+        used = READINGS["rms_with_penalty" if panel and panel.penalty else "rms_evaluated"]
+        lines.append(what | ranking(least) | {"used": used, "evidence": "agreement.csv"})
     return lines
 
 
