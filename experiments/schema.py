@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeGuard
 
@@ -37,6 +38,10 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 def _is_path(value: object) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _is_device(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None
 
 
 def _is_pair_of_betas(value) -> bool:
@@ -77,7 +82,8 @@ RULES = {
     "schedule": _choice("constant", "inverse_sqrt_step", "inverse_sqrt_epoch", "exponential_epoch"),
     "decay": _UP_TO_1,
     "evaluate_every": _COUNT,
-    "device": Rule(_is_path, "auto, cpu, cuda, or one GPU such as cuda:1"),
+    # Others, such as Apple's mps, lack float64, which evaluation needs.
+    "device": Rule(_is_device, "auto, cpu, cuda, or one GPU such as cuda:1"),
     "cuda_graph": _BOOLEAN,
     "precision": _choice("float32", "tf32", "bfloat16"),
     "second_moments": _BOOLEAN,

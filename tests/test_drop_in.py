@@ -19,6 +19,8 @@ from omegaconf import OmegaConf
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import optim
 
@@ -729,6 +731,29 @@ def test_whoever_traces_sees_the_update(foreach):
         theta = torch.ones(3, requires_grad=True)
         theta.grad = torch.ones(3)
         optim.Adam([theta], foreach=foreach).step()
+
+
+class NoFloat64(TorchDispatchMode):
+    """Apple's GPUs have no float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in (leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.device.type != "cpu"):
+            assert tensor.dtype is not torch.float64, func
+        return out
+
+
+@pytest.mark.parametrize("choice", [{}, dict(foreach=True)])
+@pytest.mark.parametrize("optimizer", GRID, ids=lambda cls: cls.__name__)
+def test_devices_without_float64_are_spared_it(optimizer, choice):
+    """The meta device stands for them: like theirs, its tensors take a path without compiled code."""
+    theta = torch.ones(3, device="meta", requires_grad=True)
+    theta.grad = torch.ones_like(theta)
+    machine = optimizer([theta], lr=0.01, weight_decay=0.1, **choice)
+    with NoFloat64():
+        machine.step()
+        machine.step()
+    assert machine.paths() == {"foreach" if choice else "plain": 1}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         ),
         (["optimizer._target_=torch.optim.SparseAdam"], "optimizer SparseAdam cannot train this model: SparseAdam does not support dense"),
         (["optimizer._target_=torch.optim.Muon"], "optimizer Muon: Muon only supports 2D parameters"),
-        (["device=meta"], "device=meta is not available here"),
+        (["device=mps"], "device=mps is invalid: expected auto, cpu, cuda, or one GPU such as cuda:1"),
         (["device=cuda:99"], "device=cuda:99 is not available here"),
         (["model.hidden=1000000000", "experiment=fig2a"], r"1 member of 1,000,000,0.* parameters takes about [\d,]+ GiB, cpu has"),
         (["optimizer.lr=inf"], "optimizer.lr=inf is invalid: expected a finite number from 0 up"),
