@@ -50,7 +50,7 @@ def parts(device: str, out: Path, overrides: list[str]) -> list[Part]:
         Part("epochs", 1.75, ["-m", "scripts.benchmarks.training", *measure, f"--out={out / 'epochs.csv'}"]),
         Part("figure3", 4, train),
         Part("figure3", 1, [*train, "precision=tf32"]),
-        Part("figure3", 1, [*train, "precision=bfloat16"]),
+        Part("figure3", 1, [*train, "precision=float32"]),
         Part("figure3", 0.25, ["-m", "scripts.plot", "--no-figures", str(out / "runs")]),
     ]
 
