@@ -1,6 +1,6 @@
-"""Downloads with progress, resumption, checksums, mirrors and time limits, and unpacks archives file by file.
+"""Downloads files with progress, resumption, checksums, mirrors and time limits, and unpacks archives file by file.
 
-Uses libcurl because it limits minimum speed (of headers too) and total time. requests, and pooch on top of it, do not.
+Uses libcurl because it enforces a minimum speed (for headers too) and a total time. requests, and pooch on top of it, do not.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from data.files import atomic_write, locked_part
 
 
 class Limits(NamedTuple):
-    """The limits at which a transfer is aborted.
+    """Limits beyond which a transfer is aborted.
 
     With two mirrors, a download ends at most 45 s after the last useful byte: `stall` at the first, `connect` + `stall` at the second.
 
     Attributes:
         connect: seconds to connect, including TLS.
-        stall: seconds below `speed`.
-        speed: bytes per second.
+        stall: seconds below the minimum speed.
+        speed: minimum speed, in bytes per second.
         total: seconds for one transfer.
         size: bytes of one file; our largest archive has 170 MB.
     """
@@ -55,12 +55,12 @@ class DataUnavailable(DataError):
 
 
 def provide(files: Mapping[Path, str], archive: Path, urls: Sequence[str], md5: str) -> None:
-    """Verifies files, after unpacking missing ones from an archive, which is downloaded if necessary.
+    """Verifies files; first unpacks missing ones from an archive, downloading it if necessary.
 
     Args:
         files: the md5 of each file. A tar archive holds them under their paths relative to its folder, a gzip archive holds one.
         archive: path of the archive, `*.tar.gz` or `*.gz`.
-        urls: URLs of the archive on its mirrors.
+        urls: the archive's URL on each mirror.
         md5: the archive's md5.
 
     Raises:
@@ -90,13 +90,13 @@ def verify(path: Path, md5: str) -> None:
     """Raises DataError unless the file has this md5."""
     found = _md5(path)
     if found != md5:
-        raise DataError(f"{path} is corrupt or incomplete (md5 {found}, expected {md5}): remove it and run again")
+        raise DataError(f"{path} is corrupt or incomplete (md5 {found}, expected {md5}): remove it and rerun the command")
 
 
 def fetch(path: Path, urls: Sequence[str], md5: str, limits: Limits | None = None) -> None:
     """Downloads a file unless it exists, from the first mirror that delivers the right content.
 
-    Interrupted downloads resume from the last byte, at the same mirror or another.
+    Interrupted downloads resume at the last byte, from the same mirror or another.
 
     Raises:
         DataUnavailable: no mirror delivers the file, or it cannot be stored.
@@ -203,4 +203,4 @@ def _transfer(url: str, file: BinaryIO, offset: int, limits: Limits) -> tuple[in
     if not failed:
         return pycurl.E_OK, ""
     _, code, message = failed[0]
-    return code, message or f"malformed answer (libcurl error {code})"
+    return code, message or f"malformed response (libcurl error {code})"

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-_RISE = 1.05  # seeds differ by less
-_INTERVAL = 60.0  # seconds between two lines where no terminal shows a bar
+_RISE = 1.05  # a relative rise that exceeds the differences between seeds
+_INTERVAL = 60.0  # seconds between two lines without a terminal
 
 tqdm.set_lock(threading.RLock())  # its default would leak a semaphore, with a warning, where Ctrl-C ends the workers of a sweep
 
 
 def announce(name: str, members: int, epochs: int, done: float, seconds: float) -> None:
-    """Prints a forecast if a run takes more than a minute.
+    """Prints a forecast if the remaining work takes more than a minute.
 
     Args:
         name: of the run.
@@ -27,16 +27,16 @@ def announce(name: str, members: int, epochs: int, done: float, seconds: float) 
     """
     if seconds > 60:
         rest = f"; {done:.0%} is done, the rest" if done else ""
-        print(f"{name}: {count(members, 'member')}, {count(epochs, 'epoch')}{rest}: about {duration(seconds)} here", flush=True)
+        print(f"{name}: {count(members, 'member')}, {count(epochs, 'epoch')}{rest}: about {duration(seconds)} on this machine", flush=True)
 
 
 def progress_bar(name: str, total: int, done: int, position: int) -> tqdm:
-    """Returns a bar that counts epochs on a terminal; elsewhere, such as in a log, a line a minute with time left and cost.
+    """Returns a bar that counts epochs on a terminal. Elsewhere, such as in a log, it prints a line per minute with time left and cost.
 
     Args:
         name: of the run.
-        total: how many epochs there are.
-        done: how many of them earlier sessions trained.
+        total: number of epochs.
+        done: number of epochs that earlier sessions trained.
         position: the line of the terminal, from 0.
     """
     if sys.stderr.isatty():
@@ -47,7 +47,7 @@ def progress_bar(name: str, total: int, done: int, position: int) -> tqdm:
 
 
 class _Lines(io.TextIOBase):
-    """Standard error, for a bar of tqdm: each state on a line of its own, where tqdm would return to the start of the line."""
+    """Standard error for a tqdm bar: prints each state on its own line instead of overwriting the last one."""
 
     def write(self, text: str) -> int:
         if state := text.strip():
@@ -56,12 +56,12 @@ class _Lines(io.TextIOBase):
 
 
 def summary(table: pd.DataFrame, seconds: float, classes: int) -> str:
-    """Returns one line on a finished run: its size and time, which members failed, and the lowest cost of the others' last epoch.
+    """Returns one line on a finished run: its size and time, the members that failed, and the lowest final cost of the others.
 
     Args:
         table: as from `train`.
-        seconds: of training.
-        classes: of the data. Where the first epoch of a classifier costs more than a guess, ln(classes), that is its first value.
+        seconds: training time.
+        classes: number of classes. A classifier's first value is at most ln(classes), the cost of a uniform guess.
     """
     epochs, chance = table["epoch"].max(), math.log(classes) if "train_error" in table else math.inf
     last = table[table["epoch"] == epochs].set_index("member")

@@ -110,10 +110,11 @@ def _result(run: Run) -> tuple[str, str]:
     # Here, because every start of run.py imports this module.
     from scripts.analysis.distances import geometric_mean, log_ratios, rms
     from scripts.analysis.published import paper_curves
+    from scripts.analysis.runs import shown_costs
 
     if run.measured:
         return "-", "-"
-    rows = run.table()
+    rows = shown_costs(run)
     settings = [part for _, part in rows.groupby(run.hyperparameters)] if run.hyperparameters else [rows]
     cost, best = min(((part.loc[part["x"] == part["x"].max(), "cost"].mean(), part) for part in settings), key=lambda pair: pair[0])
     curve = paper_curves(run.experiment)

@@ -1,7 +1,7 @@
 """Draws runs over the paper's curves and the tracked runs, and prints distance and rank: `python -m scripts.plot [CSV or folder ...]`.
 
-Takes any finished run on real data, also one with overrides or with an optimizer that the paper does not have. Without arguments it
-takes all of results/runs. Writes OUT/plot_EXPERIMENT.png and .svg, and OUT/plot.html, an interactive page that loads nothing.
+Takes any finished run on real data, including runs with overrides or with an optimizer that is not in the paper. Without arguments it
+takes all of results/runs. Writes OUT/plot_EXPERIMENT.png and .svg, and OUT/plot.html, a self-contained interactive page.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from scripts.figures.panels import Series, draw_panels
 from scripts.report import charts
 from scripts.report.__main__ import interactive
 
-# Of your runs: black, then Tol's palette.
+# Colours of your runs: black, then Tol's palette.
 COLOURS = ("#000000", "#999933", "#661100", "#44AA99", "#882255", "#6699CC", "#AA4466")
 TITLE = "thick: your runs; thin: the tracked runs\ndashed: the paper's curves"
 
 
 def compare(run: Run) -> str:
-    """Returns a line for each setting of a run: its distance to the paper's curve of its optimizer, or its cost beside all curves.
+    """Returns a line for each setting of a run: its distance from its optimizer's published curve, or else its cost against all curves.
 
     Raises:
-        RecordError: the run was trained on stand-in data, or on an experiment that the paper does not show.
+        RecordError: the run was trained on stand-in data, or the paper shows no curve of its experiment.
     """
     name = f"{run}: {run.experiment} {run.optimizer}, settings={run.settings}"
     if run.data != "real":
@@ -73,7 +73,7 @@ def _distance(table: pd.DataFrame, panel: Panel) -> str:
 
 
 def _rank(table: pd.DataFrame, panel: Panel, optimizer: str) -> str:
-    """Returns the place of one setting among the panel's other tracked optimizers, at SHARES of its epochs, in words."""
+    """Returns the rank of one setting among the panel's other tracked optimizers, at SHARES of its epochs, in words."""
     tracked = of_optimizer(read_runs(REFERENCE, panel.experiment, "paper"), *{*panel.optimizers} - {optimizer})
     if tracked.empty:
         return ""
@@ -87,7 +87,7 @@ def _rank(table: pd.DataFrame, panel: Panel, optimizer: str) -> str:
 
 
 def series(run: Run) -> list[tuple[str, pd.DataFrame]]:
-    """Returns a label and the rows of each setting of a run: for figure 4, whose abscissa is the learning rate, as from `measured`."""
+    """Returns a label and the rows of each setting of a run: for figure 4, whose x axis is the learning rate, as from `measured`."""
     given = [(short(key.lstrip("+~")), value) for key, _, value in (override.partition("=") for override in run.overrides)]
     shared = [f"{key}={value}" for key, value in given if key not in (*run.hyperparameters, *EXTENT, "_target_")]
     shared = [run.optimizer, *[run.settings] * (run.settings != "paper"), *shared]
@@ -99,7 +99,7 @@ def series(run: Run) -> list[tuple[str, pd.DataFrame]]:
 
 
 def draw(runs: Sequence[Run], lines: Sequence[str], folder: Path) -> None:
-    """Draws runs to folder/plot_EXPERIMENT.png and .svg, and to folder/plot.html with the lines that were printed."""
+    """Draws runs to folder/plot_EXPERIMENT.png and .svg, and to folder/plot.html, with the printed lines."""
     by_figure: dict[str, list[Series]] = {}
     for run in runs:
         own = by_figure.setdefault("fig4" if run.experiment in figure4.EPOCHS else run.experiment, [])

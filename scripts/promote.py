@@ -25,9 +25,9 @@ def problem(run: Run) -> str | None:
     if run.data != "real":
         return "it was trained on stand-in data"
     if any(session.get("uncommitted_changes") for session in run.facts["sessions"]):
-        return "the code had uncommitted changes: commit them and run again with force=true, so that others can"
+        return "the code had uncommitted changes: commit them and rerun with force=true"
     if not run.measured and run.settings not in SETTINGS:
-        return f"settings={run.settings} is none of {', '.join(SETTINGS)}"
+        return f"settings={run.settings} cannot be tracked: expected one of {', '.join(SETTINGS)}"
     if not run.has_default_settings:
         return "it overrides the experiment's configuration: put the values into conf/experiment first"
     return None
@@ -42,10 +42,10 @@ def candidates(folder: Path) -> list[Run]:
 
 
 def reasons(runs: Iterable[Run]) -> list[str]:
-    """Returns why runs of a folder are not tracked, a sentence for each reason, with one of the runs."""
+    """Returns a sentence for each reason why runs of a folder are not tracked, with one of the runs."""
     found: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        found[problem(run) or "another run of this optimizer and these settings counts"].append(run)
+        found[problem(run) or "another run with the same optimizer and settings takes precedence"].append(run)
     return [f"{alike[0]}{f' and {len(alike) - 1} more' if alike[1:] else ''}: {why}" for why, alike in found.items()]
 
 

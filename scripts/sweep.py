@@ -1,7 +1,7 @@
 """Trains the missing runs of the sweeps in conf/sweeps and draws them: `python -m scripts.sweep fig1 fig2 [key=value ...]`.
 
-First prints a forecast for every part on this machine. A failed run does not stop the others: failures are listed at the end, with exit
-status 1. Overrides (key=value) apply to every run; hydra/launcher=NAME chooses the launcher.
+First prints a forecast of every part for this machine. A failed run does not stop the others: failures are listed at the end, with exit
+status 1. Overrides (key=value) apply to all runs; hydra/launcher=NAME chooses the launcher.
 """
 
 import argparse
@@ -49,9 +49,9 @@ class Job:
         overrides: its command line.
 
     Attributes:
-        config_name: Hydra's --config-name, `config` or `properties`.
+        config_name: Hydra's --config-name: `config` or `properties`.
         config: the resolved configuration.
-        runs: its files on real and on stand-in data.
+        runs: the run's files, on real and on stand-in data.
     """
 
     def __init__(self, overrides: list[str]):
@@ -86,7 +86,7 @@ class Job:
         return len(numbers) * self.config["epochs"] - done
 
     def forecast(self, seconds: dict[tuple, float]) -> float:
-        """Returns the remaining seconds of training: measured from a few steps, or, for a property, those of the tracked run.
+        """Returns the remaining seconds of training, estimated from a few steps; for a property, the seconds of the tracked run.
 
         Args:
             seconds: cache of seconds per epoch, by kind of work; updated.
@@ -113,13 +113,13 @@ def _load(options: str, device: torch.device) -> Dataset:
 
 @dataclass
 class Part:
-    """An entry of a sweep: runs that are launched together.
+    """An entry of a sweep: runs launched together.
 
     Attributes:
         sweep: the name of the sweep.
         title: the overrides that all runs share.
         lines: the overrides of each run.
-        parallel: whether runs train in parallel, each on its share of the cores, or one by one.
+        parallel: whether the runs train in parallel, each on its share of the cores, instead of one by one.
         seconds: forecast for the missing runs.
     """
 
@@ -156,7 +156,7 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
 
     Args:
         name: path of the file without .yaml, absolute or relative to conf/sweeps. Its keys `parallel` and `one_by_one` list command lines
-            of run.py; a mapping {shared: [added, ...]} stands for several. `sweeps` lists sweeps to include first, `then` the commands.
+            of run.py; a mapping {shared: [added, ...]} stands for several lines. `sweeps` lists sweeps to include first, `then` commands.
         quick: whether to read the file's `quick` section instead, if it has one.
         overrides: for every run.
 
@@ -211,10 +211,10 @@ def launch(jobs: Sequence[Job], by_shard: bool, arguments: Sequence[str], deadli
 def main() -> None:
     """Forecasts, trains and draws the sweeps named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("arguments", nargs="+", help="sweeps, and overrides for every run")
+    parser.add_argument("arguments", nargs="+", help="sweeps, and overrides for all runs")
     parser.add_argument("--scale", choices=["full", "quick"], default="full", help="quick: a smoke test with fewer images and epochs")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many minutes")
-    parser.add_argument("--forecast", action="store_true", help="train nothing")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this many minutes")
+    parser.add_argument("--forecast", action="store_true", help="print the forecast only")
     options = parser.parse_intermixed_args()
     names = [argument for argument in options.arguments if "=" not in argument]
     hydra = [argument for argument in options.arguments if argument.lstrip("+~").startswith("hydra")]
@@ -229,10 +229,10 @@ def main() -> None:
             for part in parts:
                 part.forecast(seconds)
                 print(part, flush=True)
-        print(f"In all about {duration(sum(part.seconds for part in parts))} of training on this machine.", flush=True)
+        print(f"In total about {duration(sum(part.seconds for part in parts))} of training on this machine.", flush=True)
         if options.forecast:
             return
-        if not local:  # a cluster gets all runs at once
+        if not local:  # submit all runs to the cluster at once
             jobs = Part(" ".join(names), " ".join(hydra), [], True, sum(part.seconds for part in parts))
             jobs.jobs = [job for part in parts for job in part.jobs]
             steps = [jobs, *(step for step in steps if isinstance(step, str))]
@@ -251,10 +251,10 @@ def main() -> None:
                         trained = [job for job in step.missing() if job.config_name == "config" and not job.epochs_left()]
                         launch(trained, False, [], deadline)
                 except subprocess.TimeoutExpired:
-                    sys.exit(f"--minutes={options.minutes:g} are over: rerun the command to resume")
+                    sys.exit(f"--minutes={options.minutes:g} reached: rerun the command to resume")
         failed += [f"python run.py {shlex.join(job.overrides)}" for part in parts for job in part.missing()]
         if failed:
-            sys.exit("\n".join(["error: these failed, rerun the command to retry them:", *failed]))
+            sys.exit("\n".join(["error: these commands failed; rerun the sweep to retry them:", *failed]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Retrains a small part of the tracked results on real data and reports whether it agrees: `python -m scripts.verify`.
 
-With the same machine and versions all digits agree. Elsewhere the order of sums differs, and training amplifies the rounding: each part has
-a relative tolerance for the cost of an epoch.
+On the same machine with the same versions, all digits agree. Elsewhere the order of summation differs and training amplifies the rounding
+errors, so each part has a relative tolerance for the cost of an epoch.
 """
 
 import argparse
@@ -24,8 +24,8 @@ class Part:
     """The first epochs of a tracked run.
 
     Attributes:
-        experiment: on the command line.
-        optimizer: on the command line.
+        experiment: its name on the command line.
+        optimizer: its name on the command line.
         epochs: number of epochs to train.
         tolerance: largest relative difference of a cost that counts as agreement.
         overrides: further differences from the tracked run, such as fewer seeds.
@@ -99,7 +99,7 @@ def train(part: Part, folder: Path, further: list[str]) -> Run:
     Args:
         part: the part to train.
         folder: for the run's files.
-        further: arguments of run.py.
+        further: more arguments of run.py.
 
     Raises:
         RecordError: the run failed, for example without real data.
@@ -107,14 +107,14 @@ def train(part: Part, folder: Path, further: list[str]) -> Run:
     overrides = [f"experiment={part.experiment}", f"optimizer={part.optimizer}", f"epochs={part.epochs}", *part.overrides]
     command = [sys.executable, "run.py", *overrides, "evaluate_every=1000", f"results={folder}", "data.source=real", *further]
     if subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL).returncode:
-        raise RecordError(f"{' '.join(command[1:])} failed: nothing was verified after that")
+        raise RecordError(f"{' '.join(command[1:])} failed: this part and the following ones were not verified")
     return catalogue(folder)[0]
 
 
 def main() -> None:
-    """Trains all parts and prints a line for each; fails if one does not agree."""
+    """Trains all parts and prints a line for each; exits with an error if one does not agree."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("overrides", nargs="*", help="further settings for run.py, such as threads=2 or device=cuda")
+    parser.add_argument("overrides", nargs="*", help="overrides for run.py, such as threads=2 or device=cuda")
     overrides, missed = parser.parse_args().overrides, 0
     with one_sentence_errors():
         for part in PARTS:

@@ -234,7 +234,7 @@ def endless(connection, _):
     ("answer", "reason"),
     [
         (b"HELLO\r\n\r\n", "HTTP/0.9"),  # BadStatusLine
-        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n", "malformed answer"),  # LineTooLong
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n", "malformed response"),  # LineTooLong
         (HEAD + CONTENT[:1000], "4000 bytes missing"),  # IncompleteRead
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\nzzz\r\n", "chunk"),
         (b"", "[Ee]mpty reply"),

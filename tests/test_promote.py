@@ -43,8 +43,8 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
         (write_run(runs, "AdaMax", [0.5], data="standin"), "nothing was tracked: .*stand-in"),
         (write_run(runs, "Adam", [0.5], overrides=["optimizer.lr=1"]), "overrides"),
         (half, "has no finished run"),
-        (write_run(runs, "Adam", [0.5], settings="quick"), "none of paper, best, all_images"),
-        (write_run(runs, "NAdam", [0.5], settings="defaults"), "settings=defaults is none of"),
+        (write_run(runs, "Adam", [0.5], settings="quick"), "one of paper, best, all_images"),
+        (write_run(runs, "NAdam", [0.5], settings="defaults"), "settings=defaults cannot be tracked: expected one of"),
         (dirty, "uncommitted changes"),
     ):
         with pytest.raises(SystemExit, match=words):
@@ -53,7 +53,7 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
     (runs / "agreement.csv").write_text("x\n1\n")
     assert promoted(runs) == ["fig1_left/paper/Adam.csv"]  # from a folder, what can be tracked
     told = capsys.readouterr().err.splitlines()
-    assert f"not tracked: {dirty}: the code had uncommitted changes: commit them and run again with force=true, so that others can" in told
+    assert f"not tracked: {dirty}: the code had uncommitted changes: commit them and rerun with force=true" in told
     assert any("Adam,optimizer.lr=1.csv: it overrides" in line for line in told)
     for optimizer in ("Adam", "AdaGrad"):
         write_run(tmp_path / "dirty", optimizer, [0.5], dirty=True)

@@ -511,9 +511,9 @@ def test_long_runs_are_announced_with_what_is_left(capsys):
     announce("fig1_left Adam", 1, 46, 0.0, 61)
     announce("fig1_left Adam", 5, 46, 0.0, 30)
     assert capsys.readouterr().out.splitlines() == [
-        "fig4 Adam: 84 members, 10 epochs: about 40 minutes here",
-        "fig4 Adam: 84 members, 10 epochs; 25% is done, the rest: about 3.0 hours here",
-        "fig1_left Adam: 1 member, 46 epochs: about 1 minute here",
+        "fig4 Adam: 84 members, 10 epochs: about 40 minutes on this machine",
+        "fig4 Adam: 84 members, 10 epochs; 25% is done, the rest: about 3.0 hours on this machine",
+        "fig1_left Adam: 1 member, 46 epochs: about 1 minute on this machine",
     ]
 
 

@@ -18,6 +18,7 @@ from made_up import write_run, write_table
 from scripts import sweep
 from scripts.analysis.agreement import agreement
 from scripts.analysis.published import main_panel, published
+from scripts.analysis.runs import shown_costs
 
 NAMES = [path.relative_to(sweep.SWEEPS).with_suffix("").as_posix() for path in sorted(sweep.SWEEPS.rglob("*.yaml"))]
 
@@ -86,7 +87,7 @@ def test_a_sweep_ends_with_a_table_of_its_runs(monkeypatch, tmp_path, capsys, im
     assert head.split() == ["run", "final", "cost", "distance", "file"]
     (name, cost, distance, file), (_, _, none, _) = adam.split(), nadam.split()
     assert (name, none) == ("optimizer=adam", "-")  # the paper has no curve of NAdam
-    table = read(Path(file)).table()
+    table = shown_costs(read(Path(file)))
     assert cost == f"{table.loc[table['epoch'] == 2, 'cost'].mean():.4g}"
     assert distance == f"{agreement(table, main_panel('fig1_left'))[0]['rms_log_ratio']:.4f}"
     assert hint == f"make plot RUN={tmp_path} draws them over the paper's curves"

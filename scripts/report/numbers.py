@@ -10,7 +10,7 @@ import yaml
 from experiments.records import catalogue
 from scripts.analysis import figure4
 from scripts.analysis.distances import EQUAL, geometric_mean
-from scripts.analysis.published import RESULTS, panels, paper_curves, published
+from scripts.analysis.published import RESULTS, Panel, main_panel, panels, paper_curves, published
 from scripts.analysis.runs import REFERENCE, configuration, read_runs
 from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS
 from scripts.report.oddities import all_oddities
@@ -126,12 +126,18 @@ def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:
         plotted = paper[paper["kind"] == "plotted"]
         if len(ours):
             runs, distance = ours["epochs"].agg(["min", "max"]).unique(), ours["rms_log_ratio"]
-            complete = panel.by_time or runs[0] > min(panel.x[1], plotted.groupby("series")["x"].max().min())
+            complete = panel.by_time or runs[0] > last_shown(panel)
             facts = {"panel": title, "series": f"{len(ours)} of {paper['series'].nunique()}", "seeds": int(ours["seeds"].min())}
             facts |= {"epochs": " to ".join(map(str, runs)) + f" of {plotted['x'].max() + 1:.0f}" * (not complete), "complete": complete}
             facts |= {"points": f"{ours['points'].sum()} of {len(plotted)}"}
             lines.append(facts | {"lowest": distance.min(), "median": distance.median(), "highest": distance.max()})
     return pd.DataFrame(lines)
+
+
+def last_shown(panel: Panel) -> float:
+    """Returns the abscissa up to which a panel shows all its curves."""
+    curves = published(panel)
+    return min(panel.x[1], curves[curves["kind"] == "plotted"].groupby("series")["x"].max().min())
 
 
 def range_of(agreement: pd.DataFrame, *names: str) -> str:
@@ -152,11 +158,11 @@ def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
     shown["panel"] = shown["panel"].str.removesuffix(", all epochs")
     seeds = dict(zip(shown["panel"], shown["seeds"], strict=True)) | {"Figure 4": figure4.sweeps(REFERENCE, "paper")["seed"].nunique()}
     epochs = {row.panel: row.epochs for row in shown.itertuples() if not row.complete}
-    goals = {panel.experiment: panel.x[1] + 1 for panel in panels() if not panel.by_time}
     for experiment, tuned in final.groupby("experiment"):
-        longest, goal = tuned["epochs"].max(), goals.get(experiment, 0)
+        longest, panel = tuned["epochs"].max(), main_panel(experiment)
         seeds[f"tuned {experiment}"] = tuned["seeds"].min()
-        epochs |= {f"tuned {experiment}": f"{longest} of {goal:.0f}"} if longest < goal else {}
+        if panel and longest <= last_shown(panel):
+            epochs[f"tuned {experiment}"] = f"{longest} of {published(panel)['x'].max() + 1:.0f}"
     few = [f"{what} ({number})" for what, number in seeds.items() if number < ENOUGH_SEEDS]
     points, published_points = len(tables["fig4_points"]), len(figure4.published())
     devices = {str(session["device"]) for run in catalogue(REFERENCE) for session in run.facts["sessions"]}
@@ -229,5 +235,5 @@ def survival(claims: pd.DataFrame) -> pd.DataFrame:
     ranked = claims[claims["quantity"].str.startswith(("lead", "training cost over")) & claims["settings"].isin(["paper", "best"])]
     wide = ranked.pivot(index="claim", columns="settings", values=["paper", "value", "verdict"])
     wide.columns = [f"{settings}_{what}" for what, settings in wide.columns]
-    wide = wide.dropna(subset=["paper_verdict", "best_verdict"]).reset_index()
+    wide = wide.dropna(subset=["paper_verdict", "best_verdict"]).replace({OPEN: WORDS[OPEN]}).reset_index()
     return ranked.drop_duplicates("claim")[["section", "claim"]].merge(wide, on="claim")
