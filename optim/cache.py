@@ -31,11 +31,11 @@ def cached(key: str, suffix: str, make: Callable[[Path], Path], load: Callable[[
     """
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = _folder()
+    _remove_abandoned()
     for path in folder.glob(f"{name}-*{suffix}") if folder else ():
         if _is_trusted(path, name, suffix):
             return load(path)
         path.unlink(missing_ok=True)
-    _remove_abandoned()
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as temporary:
         made = make(Path(temporary))
         return load(_store(made, folder / _name(name, made.read_bytes(), suffix)) if folder else made)

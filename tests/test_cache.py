@@ -109,8 +109,12 @@ def test_what_killed_processes_left_goes(folder):
     assert not list(folder.glob("*.part"))
 
 
-def test_temporary_folders_of_killed_processes_go(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kept", [False, True])
+def test_temporary_folders_of_killed_processes_go(folder, tmp_path, monkeypatch, kept):
+    """Also if the process was killed after it had stored its file."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if kept:
+        Maker().cached()
     dead = subprocess.Popen(["true"])
     dead.wait()
     names = [f"adam-paper-{dead.pid}-x", f"adam-paper-{os.getpid()}-x", "adam-paper-notes"]
