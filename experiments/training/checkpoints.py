@@ -117,7 +117,7 @@ class Checkpoint:
         if not isinstance(saved, dict) or any(not isinstance(saved.get(key), kind) for key, kind in kinds.items()):
             raise DamagedFile(f"{path} is damaged: it is not a checkpoint")
         dated = all(isinstance(origin, dict) and (not origin or isinstance(origin.get("started"), str)) for origin in saved["origins"])
-        if type(saved["state"].get("epochs")) is not int or not isinstance(saved["state"].get("products"), str) or not dated:
+        if type(saved["state"].get("epochs")) is not int or not dated:
             raise DamagedFile(f"{path} is damaged: it is not a checkpoint of this version")
         return saved
 

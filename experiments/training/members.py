@@ -29,7 +29,8 @@ def train_members(
     training = partial(make_training, config, dataset=dataset, device=device)
     check_memory(training(parts[0]).model, parts[0].members, device)
     begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library: same bits
-    products.use(begun["products"] if begun else config["products"])
+    # A state without its library is damaged: `train` refuses it.
+    products.use(begun.get("products", "torch") if begun else config["products"])
     with first_steps(optimizer_name(config)):
         threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(training(parts[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
