@@ -68,7 +68,7 @@ def tracking(table: pd.DataFrame) -> Measurements:
 
 
 def at_best_lr(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Returns, for the problem of a metric, each optimizer's rows at the learning rate with the smallest mean of it over seeds."""
+    """Returns the rows of a metric's problem: of each optimizer at the learning rate whose mean metric over seeds is smallest."""
     judged = table[table["metric"] == metric]
     part = table[table["problem"] == judged["problem"].iloc[0]]
     best = judged.groupby(["optimizer", "lr"])["error"].mean().groupby("optimizer").idxmin()

@@ -154,11 +154,11 @@ def missed(agreement: pd.DataFrame) -> str:
 
 def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
     """Returns a sentence each on fewer seeds than ENOUGH_SEEDS, fewer epochs or points than the paper's, and GPUs."""
-    shown, final = by_panel(tables["agreement"].query("panel != 'fig3_left'")), tables["final_costs"].query("settings == 'best'")
+    shown, best = by_panel(tables["agreement"].query("panel != 'fig3_left'")), tables["final_costs"].query("settings == 'best'")
     shown["panel"] = shown["panel"].str.removesuffix(", all epochs")
     seeds = dict(zip(shown["panel"], shown["seeds"], strict=True)) | {"Figure 4": figure4.sweeps(REFERENCE, "paper")["seed"].nunique()}
     epochs = {row.panel: row.epochs for row in shown.itertuples() if not row.complete}
-    for experiment, tuned in final.groupby("experiment"):
+    for experiment, tuned in best.groupby("experiment"):
         longest, panel = tuned["epochs"].max(), main_panel(experiment)
         seeds[f"tuned {experiment}"] = tuned["seeds"].min()
         if panel and longest <= last_shown(panel):
