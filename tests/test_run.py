@@ -493,6 +493,22 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".csv", ".json"]
 
 
+def test_a_checkpoint_without_its_library_of_products_is_refused_in_a_sentence(command, monkeypatch):
+    """The first thing that a resuming run reads of it."""
+    original = checkpoints.Checkpoint.save
+
+    def save(self, state):
+        original(self, {key: value for key, value in state.items() if key != "products"})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.Checkpoint, "save", save)
+        with pytest.raises(SystemExit, match="interrupted"):
+            command("seed=0", "epochs=2")
+    with pytest.raises(SystemExit, match="does not fit the run.*to start again"):
+        command("seed=0", "epochs=2")
+
+
 def test_experiments_change_what_config_yaml_says_for_all():
     """batch_size and evaluate_every stand in config.yaml, shard and seed too; fig4 has its own."""
     config, quick = (
