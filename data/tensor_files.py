@@ -1,8 +1,9 @@
 """Files of tensors that end in their SHA-256, which detects flipped bits, truncation and foreign files before the content is used."""
 
 import hashlib
+import os
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,33 +13,21 @@ class DamagedFile(OSError):
     """A file's content has changed since it was written. The message is one sentence that names the file."""
 
 
-class _HashingWriter:
-    """Hashes a file while it is written, so that no byte is read again."""
-
-    def __init__(self, file: BinaryIO):
-        self._file, self.sha256 = file, hashlib.sha256()
-
-    def write(self, content: bytes) -> int:
-        self.sha256.update(content)
-        return self._file.write(content)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 def save_tensors(value: Any, path: Path) -> None:
     """Writes `value` as torch.save does, followed by the digest.
 
     Raises:
         OSError: the file cannot be written.
     """
-    with path.open("wb") as file:
-        writer = _HashingWriter(file)
+    with path.open("w+b") as file:
         try:
-            torch.save(value, cast(IO[bytes], writer))
-        except RuntimeError as error:  # torch wraps errors of the writer
+            torch.save(value, file)
+        except RuntimeError as error:  # torch wraps errors of the file
             raise error.__context__ or OSError(str(error)) from None
-        file.write(writer.sha256.digest())
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0, os.SEEK_END)
+        file.write(digest)
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu", lazily: bool = False) -> Any:

@@ -43,7 +43,7 @@ def one_sentence_errors() -> Iterator[None]:
             raise
         sys.exit(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: rerun the command to resume after the last finished epoch; a property starts over")
+        sys.exit("interrupted: rerun the command; training resumes after the last finished epoch")
 
 
 @contextlib.contextmanager
@@ -76,6 +76,8 @@ def _sentence(error: BaseException) -> str:
             return f"{sentence}; an argument of the class that is not among them needs a plus: {added[1]}" if added else sentence
     if str(error).startswith("Could not override 'property'"):
         return unknown_key("property", {})
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
     return " ".join(str(error).split())
 
 

@@ -8,12 +8,12 @@ import subprocess
 import tomllib
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
 from experiments.models import products
 from experiments.records import PROJECT
+from optim import cache
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "hydra-core")
 # What a run computes depends on these alone, tracked or not: neither on notes, figures and prose, nor on a linked .venv.
@@ -55,10 +55,7 @@ def merge_sessions(sessions: list[dict]) -> list[dict]:
 
 def processor() -> str:
     """Returns the name of the CPU."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return cache.processor().partition("\n")[0].partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str | None:

@@ -179,7 +179,7 @@ class Run:
                 json_part.write_text(json.dumps(record | {"sha256": _digest(record)}, indent=1) + "\n")
                 self.csv.with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
-            raise OSError(f"cannot write {self} ({error.strerror}): make room, or name another folder with results=...") from error
+            raise OSError(f"cannot write {self} ({error.strerror or error}): make room, or name another folder with results=...") from error
 
 
 def catalogue(root: Path) -> list[Run]:

@@ -51,12 +51,19 @@ def processor() -> str:
 def _remove_abandoned() -> None:
     """Removes the temporary folders of processes that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        try:
-            os.kill(int(folder.name.removeprefix(_PREFIX).partition("-")[0]), 0)
-        except ProcessLookupError:
+        if _has_ended(folder.name.removeprefix(_PREFIX).partition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
-        except (ValueError, OSError):  # another program's or another user's
-            pass
+
+
+def _has_ended(process: str) -> bool:
+    """Returns whether the process with this id has ended; False if it is another user's or no id."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):
+        pass
+    return False
 
 
 def _is_trusted(path: Path, name: str, suffix: str) -> bool:
@@ -100,6 +107,7 @@ def _store(made: Path, path: Path) -> Path:
     except OSError:
         part.unlink(missing_ok=True)
         return made
-    for abandoned in path.parent.glob("*.part"):  # by a process killed while it copied
-        abandoned.unlink(missing_ok=True)
+    for copy in path.parent.glob("*.part"):
+        if _has_ended(copy.stem.rpartition(".")[2]):  # killed while it copied
+            copy.unlink(missing_ok=True)
     return path

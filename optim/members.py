@@ -28,28 +28,23 @@ class PerMember:
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
-        """Handles tensor (operator) PerMember."""
-        tensor = next(argument for argument in args if isinstance(argument, Tensor))
-        if tensor.ndim == 0:  # a number on the device, such as t
+        """Handles (operator) with a PerMember: the result is a tensor if an argument is a tensor of parameters, else a PerMember."""
+        tensor = next((argument for argument in args if isinstance(argument, Tensor) and argument.ndim), None)
+        if tensor is None:  # numbers, also those on a device, such as t
             return PerMember(function(*(argument.values if isinstance(argument, cls) else argument for argument in args)))
         return function(*(argument._like(tensor) if isinstance(argument, cls) else argument for argument in args))
 
-    def _with(self, other, function, reflected: bool):
-        if not isinstance(other, (Tensor, PerMember, int, float)):
+    def _with(self, function, left, right):
+        if not all(isinstance(argument, (Tensor, PerMember, int, float)) for argument in (left, right)):
             return NotImplemented  # TensorList handles it
-        if isinstance(other, Tensor) and other.ndim:
-            return function(other, self._like(other)) if reflected else function(self._like(other), other)
-        number = other.values if isinstance(other, PerMember) else other
-        return PerMember(function(number, self.values) if reflected else function(self.values, number))
+        return self.__torch_function__(function, (), (left, right))
 
 
-def _operators(function):
-    return (
-        lambda self, other: self._with(other, function, reflected=False),
-        lambda self, other: self._with(other, function, reflected=True),
-    )
+def _define_operators(name: str) -> None:
+    function = getattr(operator, name)
+    setattr(PerMember, f"__{name}__", lambda self, other: self._with(function, self, other))
+    setattr(PerMember, f"__r{name}__", lambda self, other: self._with(function, other, self))
 
 
 for _name in ("add", "sub", "mul", "truediv", "pow"):
-    for _prefix, _method in zip(("__", "__r"), _operators(getattr(operator, _name)), strict=True):
-        setattr(PerMember, f"{_prefix}{_name}__", _method)
+    _define_operators(_name)

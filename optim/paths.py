@@ -37,7 +37,7 @@ def choose_path(settings: dict, step: Step, stack: list[Tensor]) -> Callable:
     """
     theta, state = stack[:2]
     unwanted = settings["fused"] is False or settings["foreach"] or step.differentiable or step.traced
-    known = theta.device.type in _DEVICES and {theta.dtype, state.dtype} <= STORAGE.keys()
+    known = theta.device.type in ("cpu", "cuda") and {theta.dtype, state.dtype} <= STORAGE.keys()
     if known and not unwanted and _same_layout(stack, step.members):
         stochastic = step.stochastic_rounding and theta.dtype is torch.bfloat16
         letters = tuple(step.hyperparameters)
@@ -51,9 +51,6 @@ def choose_path(settings: dict, step: Step, stack: list[Tensor]) -> Callable:
         )
     lists = settings["foreach"] if settings["foreach"] is not None else theta.device.type == "cuda" and not step.differentiable
     return tensors.apply_lists if lists else tensors.apply_each
-
-
-_DEVICES = ("cpu", "cuda")
 
 
 @functools.cache

@@ -202,10 +202,6 @@ class Model:
         self.hessian = self.beta * torch.eye(self.moves.shape[1], dtype=torch.float64, device="cpu")
         self.hessian[:dimensions, :dimensions] = hessian
 
-    def move_anchor(self, x: Tensor, g: Tensor, value: float) -> None:
-        """Anchors the model at x."""
-        self.x_i, self.f_i, self.g_i = x, value, g
-
     def change_basis(self, matrix: Tensor, origin: Tensor, dimensions: int) -> None:
         """Maps all vectors to new coordinates and a new origin, and drops pairs that lie mostly outside the new subspace."""
         moves, changes = self.moves @ matrix.T, self.changes @ matrix.T
@@ -409,7 +405,7 @@ class SFO(torch.optim.Optimizer):
         if finite:  # after rejections too, so that noisy costs widen the tolerance
             model.values = [*model.values, value][-_RECENT:]
         if accepted:
-            model.move_anchor(self.x.clone(), g, value)
+            model.x_i, model.f_i, model.g_i = self.x.clone(), value, g
             self._limit *= 10 ** (1 / self.minibatches)
             self._since_activation += 1
             if self._should_activate():

@@ -1,10 +1,6 @@
-"""Shared by the entry points: the --runs option, writing tables, one-sentence errors."""
+"""Shared by the entry points: the --runs option, the runs that are named, writing tables."""
 
 import argparse
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +10,10 @@ from experiments.records import RecordError, Run, catalogue, display_path, read
 from scripts.analysis.published import RESULTS
 from scripts.analysis.runs import REFERENCE
 
-# Read at import, before run.py sets it for Hydra in a shared process.
-_FULL_ERRORS = "HYDRA_FULL_ERROR" in os.environ
-
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the option --runs; its help is the description's first paragraph."""
-    made = argparse.ArgumentParser(description=(description or "").partition("\n\n")[0])
+    """Returns a parser with the option --runs."""
+    made = argparse.ArgumentParser(description=description)
     made.add_argument("--runs", type=Path, help="a folder of your own runs; tables and figures go there. Default: the tracked runs")
     return made
 
@@ -43,26 +36,6 @@ def runs_in(path: Path) -> list[Run]:
 
 
 def write_table(table: pd.DataFrame, path: Path, digits: str) -> None:
-    """Writes a table as CSV, atomically.
-
-    Args:
-        table: the table.
-        path: of the CSV.
-        digits: the format of floats, such as %.4g.
-    """
+    """Writes a table as CSV, atomically; `digits` is the format of floats, such as %.4g."""
     with atomic_write(path) as part:
         table.to_csv(part, index=False, float_format=digits)
-
-
-@contextmanager
-def one_sentence_errors() -> Iterator[None]:
-    """Exits with one sentence for a damaged or missing file, a full disk or Ctrl-C; HYDRA_FULL_ERROR=1 shows the traceback."""
-    try:
-        yield
-    except (RecordError, OSError, ValueError, KeyError) as error:
-        if _FULL_ERRORS:
-            raise
-        words = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        sys.exit(f"error: {words}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: rerun the command")

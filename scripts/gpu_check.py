@@ -72,7 +72,7 @@ def run(part: Part, out: Path, seconds: float) -> bool:
 
 def main() -> None:
     """Runs the parts named on the command line, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("arguments", nargs="*", help="parts: machine, tests, optimizers, epochs, figure3; overrides for training runs")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=PROJECT / "build" / "gpu-check", help="folder of logs, tables and runs")

@@ -11,13 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from data.files import atomic_write
+from experiments.errors import one_sentence_errors
 from experiments.records import EXTENT, RecordError, Run, display_path
 from scripts.analysis import figure4
 from scripts.analysis.agreement import SHARES, agreement
 from scripts.analysis.distances import geometric_mean
 from scripts.analysis.published import Panel, main_panel, panels, paper_curves
 from scripts.analysis.runs import REFERENCE, RUNS, of_optimizer, read_runs, short, shown_costs
-from scripts.arguments import one_sentence_errors, runs_in
+from scripts.arguments import runs_in
 from scripts.figures.figure4 import draw_sweeps
 from scripts.figures.panels import Series, draw_panels
 from scripts.report import charts
@@ -122,7 +123,7 @@ def draw(runs: Sequence[Run], lines: Sequence[str], folder: Path) -> None:
 
 def main() -> None:
     """Prints a line for each setting of the runs named on the command line, and draws them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
     parser.add_argument("--out", type=Path, default=RUNS / "figures", help="where figures go; default: results/runs/figures")
     parser.add_argument("--no-figures", action="store_true", help="print only")

@@ -12,9 +12,10 @@ from itertools import product
 from pathlib import Path
 
 from data.files import atomic_write
+from experiments.errors import one_sentence_errors
 from experiments.records import RecordError, Run, display_path
 from scripts.analysis.runs import REFERENCE, RUNS, canonical_runs
-from scripts.arguments import one_sentence_errors, runs_in
+from scripts.arguments import runs_in
 
 # Settings at full scale, used by figures and claims.
 SETTINGS = ("paper", "best", "all_images")
@@ -64,7 +65,7 @@ def track(run: Run) -> Path:
 
 def main() -> None:
     """Copies all given runs, or none if one cannot be tracked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, default=[RUNS], help="CSV files of runs, or folders; default: results/runs")
     with one_sentence_errors():
         paths = parser.parse_args().paths

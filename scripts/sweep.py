@@ -210,7 +210,7 @@ def launch(jobs: Sequence[Job], by_shard: bool, arguments: Sequence[str], deadli
 
 def main() -> None:
     """Forecasts, trains and draws the sweeps named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("arguments", nargs="+", help="sweeps, and overrides for all runs")
     parser.add_argument("--scale", choices=["full", "quick"], default="full", help="quick: a smoke test with fewer images and epochs")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this many minutes")

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.errors import one_sentence_errors
 from scripts.analysis import figure4
 from scripts.analysis.agreement import agreement, epochs_to_cost, final_costs, ranks
-from scripts.analysis.published import RESULTS, panels
+from scripts.analysis.published import panels
 from scripts.analysis.race import races
 from scripts.analysis.runs import REFERENCE, read_runs
-from scripts.arguments import one_sentence_errors, parser, places, write_table
+from scripts.arguments import parser, places, write_table
 from scripts.claims.figure4 import all_claims
 from scripts.claims.ledger import ledger, verdicts
 from scripts.tuning import unknowns
@@ -30,7 +31,7 @@ def all_tables(root: Path) -> dict[str, pd.DataFrame]:
     if len(sweep := figure4.sweeps(root, "paper")):
         ours, paper = figure4.measured(sweep), figure4.published()
         tables |= {"fig4_points": figure4.points(ours, paper), "fig4_claims": all_claims(ours, paper)}
-    tables["claims"] = ledger(root, pd.read_csv(RESULTS / "sfo_memory.csv"))
+    tables["claims"] = ledger(root)
     tables["verdicts"] = verdicts(tables["claims"])
     if root == REFERENCE:
         tables["unknowns"] = unknowns.ledger(tables["agreement"])

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.errors import one_sentence_errors
 from experiments.records import PROJECT, RecordError, Run, catalogue
-from scripts.analysis.runs import REFERENCE, canonical_runs
-from scripts.arguments import one_sentence_errors
+from scripts.analysis.runs import REFERENCE, canonical_run, short
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,16 @@ class Part:
     """The first epochs of a tracked run.
 
     Attributes:
-        experiment: its name on the command line.
-        optimizer: its name on the command line.
+        experiment, optimizer: its names.
         epochs: number of epochs to train.
         tolerance: largest relative difference of a cost that counts as agreement.
-        overrides: further differences from the tracked run, such as fewer seeds.
-        member: hyper-parameters of the one member to train, by column; empty: all members.
+        member: keys of the members to train, such as one seed; empty: all members.
     """
 
     experiment: str
     optimizer: str
     epochs: int
     tolerance: float
-    overrides: tuple[str, ...] = ()
     member: dict = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -44,68 +41,44 @@ class Part:
         return " ".join([self.experiment, self.optimizer, *(f"{key}={value}" for key, value in self.member.items())])
 
 
-def _figure_4(bias_correction: bool) -> Part:
-    member = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "bias_correction": bias_correction}
-    return Part("fig4", "adam", 1, 1e-3, tuple(f"optimizer.{key}={value}" for key, value in member.items()), member)
-
-
+_FIGURE_4 = {"optimizer.lr": 0.001, "optimizer.beta1": 0.9, "optimizer.beta2": 0.999}
 PARTS = (
-    Part("fig1_left", "adam", 5, 1e-3),
-    Part("fig1_left", "adamax", 5, 1e-3),
-    Part("fig1_left", "sgd_nesterov", 5, 1e-3),
-    Part("fig1_right", "adam", 5, 1e-3),
-    Part("fig2b", "adam", 3, 1e-2, ("seed=0",)),
-    Part("fig2b", "sfo", 2, 1e-2, ("seed=0",)),
-    Part("fig2a", "adam", 1, 1e-2),
-    Part("fig3", "adam", 1, 2e-2),
-    _figure_4(True),
-    _figure_4(False),
+    Part("fig1_left", "Adam", 5, 1e-3),
+    Part("fig1_left", "AdaMax", 5, 1e-3),
+    Part("fig1_left", "SGDNesterov", 5, 1e-3),
+    Part("fig1_right", "Adam", 5, 1e-3),
+    Part("fig2b", "Adam", 3, 1e-2, {"seed": 0}),
+    Part("fig2b", "SFO", 2, 1e-2, {"seed": 0}),
+    Part("fig2a", "Adam", 1, 1e-2),
+    Part("fig3", "Adam", 1, 2e-2),
+    Part("fig4", "Adam", 1, 1e-3, _FIGURE_4 | {"optimizer.bias_correction": True}),
+    Part("fig4", "Adam", 1, 1e-3, _FIGURE_4 | {"optimizer.bias_correction": False}),
 )
 
 
 def compare(computed: pd.DataFrame, tracked: pd.DataFrame, part: Part) -> tuple[int, float]:
-    """Returns the number of common costs and their largest relative difference, infinite if only one is finite.
+    """Returns the number of costs common to the tables of a new and of a tracked run, and their largest relative difference.
 
-    Args:
-        computed: the table of the new run.
-        tracked: the table of the tracked run.
-        part: the part that was trained.
+    The difference is infinite if only one is finite.
     """
-    for column, value in part.member.items():
-        tracked = tracked[tracked[column] == value]
+    for key, value in part.member.items():
+        tracked = tracked[tracked[short(key)] == value]
     both = computed.merge(tracked, on=["seed", "epoch"], suffixes=("", "_tracked"))
     ours, theirs = both["cost"].to_numpy(), both["cost_tracked"].to_numpy()
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     with np.errstate(invalid="ignore"):
-        difference = np.where(same, 0.0, np.abs(ours - theirs) / np.abs(theirs))
+        difference = np.where(ours == theirs, 0.0, np.abs(ours - theirs) / np.abs(theirs))
     return len(both), float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
 
 
-def tracked_run(optimizer: str, part: Part) -> Run:
-    """Returns the tracked run of a part.
-
-    Raises:
-        RecordError: there is none.
-    """
-    runs = [run for run in canonical_runs(REFERENCE, part.experiment, "paper") if run.optimizer == optimizer]
-    if not runs:
-        raise RecordError(f"{part} is not tracked in results/reference")
-    return runs[0]
-
-
 def train(part: Part, folder: Path, further: list[str]) -> Run:
-    """Trains a part and returns its run.
-
-    Args:
-        part: the part to train.
-        folder: for the run's files.
-        further: more arguments of run.py.
+    """Trains a part and returns its run, whose files go to `folder`; `further` are more arguments of run.py.
 
     Raises:
         RecordError: the run failed, for example without real data.
     """
-    overrides = [f"experiment={part.experiment}", f"optimizer={part.optimizer}", f"epochs={part.epochs}", *part.overrides]
-    command = [sys.executable, "run.py", *overrides, "evaluate_every=1000", f"results={folder}", "data.source=real", *further]
+    keys = {"experiment": part.experiment, "optimizer": part.optimizer, "epochs": part.epochs} | part.member
+    keys |= {"evaluate_every": 1000, "results": folder, "data.source": "real"}
+    command = [sys.executable, "run.py", *(f"{key}={value}" for key, value in keys.items()), *further]
     if subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL).returncode:
         raise RecordError(f"{' '.join(command[1:])} failed: this part and the following ones were not verified")
     return catalogue(folder)[0]
@@ -113,7 +86,7 @@ def train(part: Part, folder: Path, further: list[str]) -> Run:
 
 def main() -> None:
     """Trains all parts and prints a line for each; exits with an error if one does not agree."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", help="overrides for run.py, such as threads=2 or device=cuda")
     overrides, missed = parser.parse_args().overrides, 0
     with one_sentence_errors():
@@ -121,7 +94,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 computed = train(part, Path(folder), overrides)
                 table = computed.table()
-            costs, difference = compare(table, tracked_run(computed.optimizer, part).table(), part)
+            tracked = canonical_run(REFERENCE, part.experiment, part.optimizer)
+            if tracked is None:
+                raise RecordError(f"{part} is not tracked in results/reference")
+            costs, difference = compare(table, tracked.table(), part)
             agrees = costs == len(table) and difference <= part.tolerance
             missed += not agrees
             verdict = f"{'agrees ' if agrees else 'DIFFERS'}  {part}: {costs} costs"

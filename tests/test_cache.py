@@ -104,9 +104,13 @@ def test_a_relative_folder_is_ignored(tmp_path, monkeypatch):
 
 def test_what_killed_processes_left_goes(folder):
     Maker().cached()
-    (folder / "0123456789abcdef-1.999999.part").touch()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    abandoned, growing = (folder / f"0123456789abcdef-1.{process}.part" for process in (dead.pid, os.getppid()))
+    abandoned.touch()
+    growing.touch()
     Maker().cached("other")
-    assert not list(folder.glob("*.part"))
+    assert list(folder.glob("*.part")) == [growing]  # of a live process
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -46,7 +46,7 @@ def test_a_lead_is_judged_by_every_seed(tmp_path, ahead):
         assert line["value"] == pytest.approx(np.mean(np.log([0.8 / costs[0], 0.4 / costs[1]])))
         assert (line["verdict"], line["seeds"], line["settings"], line["criterion"]) == (verdict, 2, "paper", "> 0.05")
     assert line["paper"] == pytest.approx(0.035, abs=0.001)  # of the published curves
-    assert line["command"] == "python run.py -m experiment=fig1_left optimizer=adam,sgd_nesterov settings=paper"
+    assert line["command"] == "python run.py -m experiment=fig1_left optimizer=Adam,SGDNesterov settings=paper"
 
 
 def test_who_diverges_is_behind_and_runs_are_compared_over_the_epochs_of_the_shortest(tmp_path, ahead):

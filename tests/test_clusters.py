@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import slurm
 from hydra import compose, initialize
-from slurm import ask, until
 
+import slurm
 from experiments.records import PROJECT, catalogue
+from slurm import ask, until
 
 # Two seeds in shards of one: two jobs for each optimizer. Products and threads are typed in because they change the last bits.
 RUNS = (

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from populations import generators, population
 from torch import nn
 from torch.nn import functional
 
 from experiments.models.convolutional_network import ConvolutionalNetwork
+from populations import generators, population
 
 
 def network(parameters: dict[str, torch.Tensor], member: int) -> nn.Sequential:
@@ -79,7 +79,7 @@ def test_inputs_and_units_are_dropped_in_training_alone_and_alike_in_a_stream():
         ({"channels": 64}, "model.channels=64 is invalid: expected whole numbers above 0"),
         ({"hidden": 0}, "model.hidden=0 is invalid: expected a whole number above 0"),
         ({"planes": -3}, "model.planes=-3 is invalid: expected a whole number above 0"),
-        ({"start": "zero"}, "model.start=zero is invalid: expected one of fan_in_uniform, he_normal, normal"),
+        ({"start": "zero"}, "model.start=zero is invalid: expected one of fan_in_uniform, fan_in, he_normal, normal"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, words):

@@ -14,7 +14,6 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-from cases import CASES, GRID
 from omegaconf import OmegaConf
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -23,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import optim
+from cases import CASES, GRID
 
 TWINS = {
     "Adam": (optim.Adam, torch.optim.Adam, {}),

@@ -197,15 +197,16 @@ def test_figure_2_shows_both_abscissae_and_adams_curve_as_plotted_and_rescaled(t
     assert any(line.get_xdata()[1] == 5 for line in published_sfo)
 
 
-def test_sfo_is_shown_with_dropout_and_its_memory_by_the_number_of_minibatches(tmp_path, drawn):
+def test_sfo_is_shown_with_dropout_and_its_memory_by_the_number_of_minibatches(tmp_path, monkeypatch, drawn):
     write_race(tmp_path)
     sizes = {"optimizer": ["Adam", "SFO", "SFO"], "minibatches": [None, 10, 20], "parameters": 1000, "bytes": [8000, 130_000, 250_000]}
-    sfo.draw_sfo(tmp_path, pd.DataFrame(sizes), tmp_path / "fig2_sfo")
+    monkeypatch.setattr(sfo, "sfo_memory", lambda: pd.DataFrame(sizes))
+    sfo.draw_sfo(tmp_path, tmp_path / "fig2_sfo")
     assert not drawn  # no run with dropout
     write_run(tmp_path, "SFO", [2.0, 1.5, 1.8], experiment="fig2a", seeds=(0,))
     for optimizer in ("Adam", "SFO"):
         write_run(tmp_path, optimizer, [1.0, 0.5, 0.2], experiment="fig2b", settings="all_images", seeds=(0,))
-    sfo.draw_sfo(tmp_path, pd.DataFrame(sizes), tmp_path / "fig2_sfo")
+    sfo.draw_sfo(tmp_path, tmp_path / "fig2_sfo")
     costs, memory = drawn[0].axes
     found = lines_of(costs)
     np.testing.assert_allclose(found["SFO with dropout"].get_ydata(), [2.0, 1.5, 1.8])

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from itertools import starmap
 
 import pytest
-from configurations import resolved
 
 import run as program
+from configurations import resolved
 from experiments.records import catalogue
 from hydra_plugins.adam_paper_sweeper import expand
 from scripts import gpu_check

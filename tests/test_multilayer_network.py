@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from populations import generators, population
 from torch import nn
 from torch.nn import functional
 
@@ -11,6 +10,7 @@ import optim
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.training.loop import train
 from experiments.training.plan import Plan, Training
+from populations import generators, population
 
 CPU = torch.device("cpu")
 
@@ -103,7 +103,7 @@ def test_wrong_arguments_are_named():
         ({"input_dropout": -0.1}, "model.input_dropout=-0.1 is invalid: expected a number in"),
         ({"l2": -1}, "model.l2=-1 is invalid: expected a finite number from 0 up"),
         ({"hidden": 0}, "model.hidden=0 is invalid: expected a whole number above 0"),
-        ({"start": "zero"}, "model.start=zero is invalid: expected one of fan_in_uniform, he_normal, normal"),
+        ({"start": "zero"}, "model.start=zero is invalid: expected one of fan_in_uniform, fan_in, he_normal, normal"),
     ):
         with pytest.raises(ValueError, match=words):
             MultilayerNetwork(12, 3, **wrong)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import CASES, GRID
 
 import optim
+from cases import CASES, GRID
 
 # Everything here is float64 and differs from its oracle only in the order of operations: a few units of 2.2e-16 per step.
 RELATIVE = 1e-12

@@ -12,11 +12,11 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from cases import CASES, GRID
 from hypothesis import strategies as st
 from torch import Tensor
 
 import optim
+from cases import CASES, GRID
 from optim import fused_cpu, fused_cuda, paths
 from optim.adam import adam
 from optim.trace import STORAGE, Signature, trace

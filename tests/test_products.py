@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from populations import generators, population
 
 from experiments.models import products
 from experiments.models.base import Model
@@ -14,6 +13,7 @@ from experiments.models.logistic_regression import LogisticRegression
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.models.products import affine
 from experiments.models.variational_autoencoder import VariationalAutoencoder
+from populations import generators, population
 
 LIBRARIES = ["torch", pytest.param("onednn", marks=pytest.mark.skipif(not products.is_available(), reason="not in this torch"))]
 

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from configurations import composed, resolved
 from hydra import compose, initialize
 from omegaconf import OmegaConf
 
 import optim
 import run as program
+from configurations import composed, resolved
 from data.files import part_path
 from data.rows import DenseRows
 from data.types import Dataset, Split
@@ -484,7 +484,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(command, monkeypatch, 
     monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
     sessions = itertools.count()
     monkeypatch.setattr(members, "session", lambda device: {**session(device), "started": f"session {next(sessions)}"})
-    with pytest.raises(SystemExit, match="interrupted: rerun the command to resume after the last finished epoch"):
+    with pytest.raises(SystemExit, match="interrupted: rerun the command; training resumes after the last finished epoch"):
         command(*overrides)
     assert command(*overrides) == [path]
     assert [one["started"] for one in read(path).facts["sessions"]] == ["session 0", "session 1"]

@@ -293,7 +293,7 @@ def test_the_curvature_of_a_quadratic_is_found_from_its_history():
 def test_a_cost_above_its_model_is_judged_by_the_recent_range():
     """One dimension: f = 0.01 at the anchor 0, gradient 0.001, H = 0.01; at x = -0.1 the model says 0.01 - 0.0001 + 0.00005."""
     model = Model.flat(1, 0.01)
-    model.move_anchor(torch.zeros(1, dtype=torch.float64), torch.full((1,), 0.001, dtype=torch.float64), 0.01)
+    model.x_i, model.f_i, model.g_i = torch.zeros(1, dtype=torch.float64), 0.01, torch.full((1,), 0.001, dtype=torch.float64)
     x = torch.full((1,), -0.1, dtype=torch.float64)
     model.values = [0.012, 0.011, 0.01]
     assert not model.is_exceeded(0.0119, x, 1e-16)

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from configurations import resolved
 
 import run as program
+from configurations import resolved
 from experiments.records import PROJECT, read
 from hydra_plugins import adam_paper_sweeper
 from made_up import write_run, write_table

@@ -43,19 +43,13 @@ def test_a_line_names_the_settings_in_which_a_member_differs_from_the_tracked_ru
     assert "Adam: lowest objective" in capsys.readouterr().out
 
 
-def test_a_table_keeps_the_lines_of_other_candidates(tmp_path, summarised):
-    def summed_up(cost: float, l2: float, *options: str, **facts) -> list[float]:
-        for path in tmp_path.glob("runs/**/*.*"):
-            if not facts:
-                path.unlink()
-        write_run(tmp_path / "runs", "Adam", [cost], settings="search", seeds=(0,), identity={"model": {"l2": l2}}, **facts)
-        return summarised("fig1_left", *options)["cost"].tolist()
-
-    assert summed_up(0.5, 1e-4) == [0.5]
-    assert summed_up(0.4, 1e-3, "--keep") == [0.5, 0.4]
-    assert summed_up(0.6, 1e-4, "--keep") == [0.4, 0.6]
+def test_two_runs_of_the_same_candidate_are_refused(tmp_path, summarised):
+    candidate = {"settings": "search", "seeds": (0,), "identity": {"model": {"l2": 1e-4}}}
+    write_run(tmp_path / "runs", "Adam", [0.5], **candidate)
+    assert summarised("fig1_left")["cost"].tolist() == [0.5]
+    write_run(tmp_path / "runs", "Adam", [0.4], **candidate, overrides=["model.l2=1e-4"])
     with pytest.raises(SystemExit, match=r"two runs of fig1_left are of the same candidate, .*'l2': '0.0001'.*: remove one"):
-        summed_up(0.4, 1e-4, overrides=["model.l2=1e-4"])
+        summarised("fig1_left")
     with pytest.raises(SystemExit, match="has no finished grids of fig1_right: run make tune-fig1"):
         summarised("fig1_right")
 

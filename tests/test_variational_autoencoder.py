@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from populations import generators
 
 import optim
 from experiments.models.variational_autoencoder import VariationalAutoencoder
 from experiments.training.loop import train
 from experiments.training.plan import Plan, Training
+from populations import generators
 
 CPU = torch.device("cpu")
 
@@ -101,7 +101,7 @@ def test_members_of_a_population_agree_with_solo_runs(images, pixels):
 def test_unknown_choices_are_named():
     with pytest.raises(ValueError, match="model.pixels=binary is invalid: expected one of grey, resampled"):
         VariationalAutoencoder(12, 3, pixels="binary")
-    with pytest.raises(ValueError, match="model.start=zero is invalid: expected one of normal, fan_in"):
+    with pytest.raises(ValueError, match="model.start=zero is invalid: expected one of fan_in_uniform, fan_in, he_normal, normal"):
         VariationalAutoencoder(12, 3, start="zero")
     for wrong in ({"initial_std": -1}, {"l2": "much"}):
         with pytest.raises(ValueError, match="expected a finite number from 0 up"):

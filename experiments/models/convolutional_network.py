@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.models.layers import ReluNetwork, check_arguments, check_start, dropout
+from experiments.models.layers import ReluNetwork, check_arguments, dropout
 from experiments.models.products import affine
 
 
@@ -23,16 +23,12 @@ class ConvolutionalNetwork(ReluNetwork):
         channels: output channels of each stage.
         kernel: width and height of a convolution in pixels, an odd number.
         hidden: units of the fully connected layer.
-        dropout: share of these units dropped in training.
-        input_dropout: share of the inputs dropped in training.
-        l2: weight of the penalty l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
-        start, initial_std: initial weights, see `initial_layers`.
+        dropout, input_dropout, l2, start, initial_std: see `ReluNetwork`; dropout is of the fully connected layer.
 
     Raises:
         ValueError: an argument is invalid.
     """
 
-    per_member = ("l2",)
     depends_on_threads = True  # oneDNN sums the gradient of a convolution's weights thread by thread
     evaluation_batch = 500  # an image has half a megabyte of activations
 
@@ -50,7 +46,7 @@ class ConvolutionalNetwork(ReluNetwork):
         start: str = "fan_in_uniform",
         initial_std: float | dict[str, float] = 0.01,
     ):
-        check_arguments(planes=planes, hidden=hidden, dropout=dropout, input_dropout=input_dropout)
+        check_arguments(planes=planes, hidden=hidden)
         size = math.isqrt(features // planes)
         if planes * size * size != features:
             raise ValueError(f"model.planes={planes} is invalid: expected a number that divides {features} inputs into square images")
@@ -59,15 +55,13 @@ class ConvolutionalNetwork(ReluNetwork):
         if not isinstance(channels, Sequence) or not channels or not all(isinstance(value, int) and value > 0 for value in channels):
             raise ValueError(f"model.channels={channels} is invalid: expected whole numbers above 0")
         self.planes, self.size, self.kernel = planes, size, kernel
-        self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
         self.stages = [f"stage{number}" for number in range(1, len(channels) + 1)]
-        # The shape of each weight, outputs first.
-        self.layers: dict[str, tuple[int, ...]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for stage, outputs, inputs in zip(self.stages, channels, (planes, *channels), strict=False):
-            self.layers[stage] = (outputs, inputs, kernel, kernel)
+            shapes[stage] = (outputs, inputs, kernel, kernel)
             size = (size + 1) // 2
-        self.layers |= {"hidden": (hidden, channels[-1] * size * size), "scores": (classes, hidden)}
-        check_start(start, initial_std, l2, self.layers)
+        shapes |= {"hidden": (hidden, channels[-1] * size * size), "scores": (classes, hidden)}
+        super().__init__(shapes, dropout, input_dropout, l2, start, initial_std)
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Returns scores [members, classes, batch]; noise enables dropout of the fully connected layer."""

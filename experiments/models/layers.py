@@ -13,23 +13,37 @@ from data.rows import SparseBatch
 from experiments.models.base import Model
 from experiments.schema import check
 
-STARTS = ("fan_in_uniform", "he_normal", "normal")
+STARTS = ("fan_in_uniform", "fan_in", "he_normal", "normal")
 
 
 class ReluNetwork(Model[Tensor]):
     """A classifier whose `_scores` are shape [members, classes, batch]; noise enables dropout of its hidden units.
 
-    Attributes:
+    Args:
         layers: the shape of each layer's weight, outputs first.
         dropout, input_dropout: shares of the hidden units and of the inputs that are dropped in training.
-        start, initial_std: as in `initial_layers`.
+        l2: weight of the penalty l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
+        start, initial_std: initial weights, see `initial_layers`.
+
+    Raises:
+        ValueError: an argument is invalid.
     """
 
-    layers: dict[str, tuple[int, ...]]
-    dropout: float
-    input_dropout: float
-    start: str
-    initial_std: float | dict[str, float]
+    per_member = ("l2",)
+
+    def __init__(
+        self,
+        layers: Mapping[str, tuple[int, ...]],
+        dropout: float,
+        input_dropout: float,
+        l2: float | Tensor,
+        start: str,
+        initial_std: float | dict[str, float],
+    ):
+        check_arguments(dropout=dropout, input_dropout=input_dropout)
+        check_start(start, initial_std, l2, layers)
+        self.layers, self.dropout, self.input_dropout, self.l2 = layers, dropout, input_dropout, l2
+        self.start, self.initial_std = start, initial_std
 
     @abstractmethod
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor: ...
@@ -60,8 +74,8 @@ def initial_layers(
 
     Args:
         shapes: of each layer's weight, [outputs, inputs] or, for a convolution, [outputs, planes, rows, columns].
-        start: `fan_in_uniform`, U(-1, 1) / sqrt(inputs) for weights and biases, torch's default; `he_normal`, N(0, 2 / inputs)
-            (He et al. 2015); or `normal`, N(0, initial_std^2). Biases of the last two are 0.
+        start: `fan_in_uniform`, U(-1, 1) / sqrt(inputs) for weights and biases, torch's default; `fan_in`, N(0, 1 / inputs); `he_normal`,
+            N(0, 2 / inputs) (He et al. 2015); or `normal`, N(0, initial_std^2). Biases of the last three are 0.
         initial_std: standard deviation for `normal`, a number, or one per layer.
         generator: source of the random numbers.
     """
@@ -73,7 +87,8 @@ def initial_layers(
                 tensor.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
         else:
             given = initial_std[layer] if isinstance(initial_std, dict) else initial_std
-            weight.normal_(0, 1, generator=generator).mul_(math.sqrt(2 / inputs) if start == "he_normal" else given)
+            deviation = {"fan_in": 1 / math.sqrt(inputs), "he_normal": math.sqrt(2 / inputs), "normal": given}[start]
+            weight.normal_(0, 1, generator=generator).mul_(deviation)
         parameters |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
     return parameters
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from experiments.models.layers import ReluNetwork, check_arguments, check_start, dropout
+from experiments.models.layers import ReluNetwork, check_arguments, dropout
 from experiments.models.products import affine
 
 
@@ -17,16 +17,11 @@ class MultilayerNetwork(ReluNetwork):
         classes: number of classes.
         hidden: units of each hidden layer.
         layers: number of hidden layers.
-        dropout: share of the hidden units dropped in training.
-        input_dropout: share of the inputs dropped in training.
-        l2: weight of the penalty l2 / 2 * |weights|^2 (biases are free); a number, or one per member, shape [members].
-        start, initial_std: initial weights, see `initial_layers`.
+        dropout, input_dropout, l2, start, initial_std: see `ReluNetwork`.
 
     Raises:
         ValueError: an argument is invalid.
     """
-
-    per_member = ("l2",)
 
     def __init__(
         self,
@@ -40,12 +35,10 @@ class MultilayerNetwork(ReluNetwork):
         start: str = "fan_in_uniform",
         initial_std: float | dict[str, float] = 0.01,
     ):
-        check_arguments(hidden=hidden, layers=layers, dropout=dropout, input_dropout=input_dropout)
-        self.dropout, self.input_dropout, self.l2, self.start, self.initial_std = dropout, input_dropout, l2, start, initial_std
+        check_arguments(hidden=hidden, layers=layers)
         widths = [features, *[hidden] * layers, classes]
-        # Outputs and inputs of each layer.
-        self.layers = {f"layer{number}": (widths[number], widths[number - 1]) for number in range(1, layers + 2)}
-        check_start(start, initial_std, l2, self.layers)
+        shapes = {f"layer{number}": (widths[number], widths[number - 1]) for number in range(1, layers + 2)}
+        super().__init__(shapes, dropout, input_dropout, l2, start, initial_std)
 
     def _scores(self, parameters: dict[str, Tensor], inputs: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Returns scores [members, classes, batch]; noise enables dropout of hidden units."""

@@ -1,6 +1,5 @@
 """The variational autoencoder of section 6.4 (figure 4), from Kingma & Welling 2013, appendix C."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -8,11 +7,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from experiments.models.base import Model
-from experiments.models.layers import check_arguments, for_members
+from experiments.models.layers import check_arguments, check_start, for_members, initial_layers
 from experiments.models.products import affine
 
 PIXELS = ("grey", "resampled")
-STARTS = ("normal", "fan_in")
 
 
 class VariationalAutoencoder(Model[Tensor]):
@@ -27,8 +25,7 @@ class VariationalAutoencoder(Model[Tensor]):
         hidden: units of each hidden layer.
         latent: dimensions of z.
         pixels: `grey`, or `resampled`: sampled as 0 or 1 every time an image is seen.
-        start: initial weights: `normal`, N(0, initial_std^2), or `fan_in`, N(0, 1) / sqrt(inputs). Biases are 0.
-        initial_std: standard deviation for `normal`.
+        start, initial_std: initial weights, see `initial_layers`.
         l2: weight of the penalty l2 / 2 * |all parameters|^2; 1 / (number of images) is the prior N(0, I) on them.
 
     Raises:
@@ -43,25 +40,20 @@ class VariationalAutoencoder(Model[Tensor]):
         latent: int = 50,
         pixels: str = "grey",
         start: str = "normal",
-        initial_std: float = 0.01,
+        initial_std: float | dict[str, float] = 0.01,
         l2: float = 0.0,
     ):
-        for name, value, known in (("pixels", pixels, PIXELS), ("start", start, STARTS)):
-            if value not in known:
-                raise ValueError(f"model.{name}={value} is invalid: expected one of {', '.join(known)}")
-        check_arguments(hidden=hidden, latent=latent, initial_std=initial_std, l2=l2)
+        if pixels not in PIXELS:
+            raise ValueError(f"model.pixels={pixels} is invalid: expected one of {', '.join(PIXELS)}")
+        check_arguments(hidden=hidden, latent=latent)
         self.pixels, self.start, self.initial_std, self.l2 = pixels, start, initial_std, l2
         # Outputs and inputs of each layer. `code` outputs the mean and the log variance of z.
         self.layers = {"encode": (hidden, features), "code": (2 * latent, hidden), "decode": (hidden, latent), "image": (features, hidden)}
+        check_start(start, initial_std, l2, self.layers)
 
     def initial_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draws the parameters of one member: a weight [outputs, inputs] and a bias [outputs, 1] per layer."""
-        parameters = {}
-        for layer, (outputs, inputs) in self.layers.items():
-            deviation = self.initial_std if self.start == "normal" else 1 / math.sqrt(inputs)
-            parameters[f"{layer}.weight"] = torch.randn(outputs, inputs, generator=generator) * deviation
-            parameters[f"{layer}.bias"] = torch.zeros(outputs, 1)
-        return parameters
+        return initial_layers(self.layers, self.start, self.initial_std, generator)
 
     def losses(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
         """Returns minus the lower bound with one draw of z per image; see `Model.losses`.

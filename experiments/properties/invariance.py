@@ -13,10 +13,9 @@ from functools import partial
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 import optim
-from experiments.properties.trajectories import follow, last
+from experiments.properties.trajectories import follow, last, quadratic
 from experiments.training.plan import MakeOptimizer
 
 
@@ -34,7 +33,7 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, factors: Sequence
         `seed`, `optimizer`, `eps`, `factor`, and `drift`: the distance between the rescaled and the original end point, relative to the
         original's distance from start to end.
     """
-    lines = []
+    tables = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         uniform = partial(torch.rand, dimensions, generator=generator, dtype=torch.float64)
@@ -50,14 +49,7 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, factors: Sequence
                 ("AdaGrad", value): partial(optim.AdaGrad, lr=0.1, eps=value),
             }
         for (name, value), make in makers.items():
-            end = last(follow(make, start, partial(_gradient, scale=c * d, shift=noise - a), steps))
+            end = last(follow(make, start, quadratic(c * d, noise - a), steps))
             drift = (end[1:] - end[0]).norm(dim=1) / end[0].norm()
-            lines += [
-                {"seed": seed, "optimizer": name, "eps": value, "factor": factor, "drift": far}
-                for factor, far in zip(factors, drift.tolist(), strict=True)
-            ]
-    return pd.DataFrame(lines)
-
-
-def _gradient(theta: Tensor, t: int, scale: Tensor, shift: Tensor) -> Tensor:
-    return scale * (theta + shift[t - 1])
+            tables.append(pd.DataFrame({"seed": seed, "optimizer": name, "eps": value, "factor": factors, "drift": drift.tolist()}))
+    return pd.concat(tables, ignore_index=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import optim
-from experiments.properties.trajectories import follow
+from experiments.properties.trajectories import follow, quadratic
 
 
 class AveragedRMSProp(torch.optim.Optimizer):
@@ -58,12 +58,12 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, one
         steps, relative to the relative's distance from start to end.
     """
     beta2 = 1 - torch.tensor(one_minus_beta2, dtype=torch.float64)
-    lines = []
+    tables = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         curvature, target = (torch.rand(dimensions, generator=generator, dtype=torch.float64) for _ in range(2))
         noise = torch.randn(steps, dimensions, generator=generator, dtype=torch.float64)
-        gradient = partial(_gradient, curvature=curvature, shift=0.1 * noise - target)
+        gradient = quadratic(curvature, 0.1 * noise - target)
         start = torch.zeros(len(one_minus_beta2), dtype=torch.float64).unsqueeze(1).repeat(1, dimensions)
         adam = partial(optim.Adam, lr=alpha, eps=0.0)
         for name, relative, decaying in (
@@ -80,12 +80,6 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, one
                 distance = torch.zeros(len(one_minus_beta2), dtype=torch.float64)
                 for t, theta, _ in follow(make, start, gradient, steps, decaying):
                     distance = torch.maximum(distance, (theta - theirs[t - 1]).norm(dim=1))
-                lines += [
-                    {"seed": seed, "relative": name, "bias_correction": bias_correction, "one_minus_beta2": value, "distance": far}
-                    for value, far in zip(one_minus_beta2, (distance / way).tolist(), strict=True)
-                ]
-    return pd.DataFrame(lines)
-
-
-def _gradient(theta: Tensor, t: int, curvature: Tensor, shift: Tensor) -> Tensor:
-    return curvature * (theta + shift[t - 1])
+                columns = {"one_minus_beta2": one_minus_beta2, "distance": (distance / way).tolist()}
+                tables.append(pd.DataFrame({"seed": seed, "relative": name, "bias_correction": bias_correction} | columns))
+    return pd.concat(tables, ignore_index=True)

@@ -10,10 +10,9 @@ from functools import partial
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 import optim
-from experiments.properties.trajectories import follow
+from experiments.properties.trajectories import follow, last, quadratic
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -32,29 +31,21 @@ def measure(seeds: Sequence[int], steps: int, dimensions: int, alpha: float, nor
         `seed`, `dtype`, `p`; `distance` between the end points of Adam and of AdaMax in float64, relative to AdaMax's distance from start
         to end; and `lost`, the share of coordinates whose v is 0 or whose v or theta is not finite.
     """
-    lines = []
+    tables = []
     p = torch.tensor(norms, dtype=torch.float64)
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         target = torch.rand(dimensions, generator=generator, dtype=torch.float64)
         scale = torch.logspace(-3, 3, dimensions, dtype=torch.float64)
         shift = 0.1 * torch.randn(steps, dimensions, generator=generator, dtype=torch.float64) - target
-        *_, (_, limit, _) = follow(
-            partial(optim.AdaMax, lr=alpha), torch.zeros_like(target), partial(_gradient, scale=scale, shift=shift), steps
-        )
+        limit = last(follow(partial(optim.AdaMax, lr=alpha), torch.zeros_like(target), quadratic(scale, shift), steps))
         for name, dtype in _DTYPES.items():
-            gradient = partial(_gradient, scale=scale.to(dtype), shift=shift.to(dtype))
+            gradient = quadratic(scale.to(dtype), shift.to(dtype))
             start = torch.zeros(len(norms), dimensions, dtype=dtype)
             *_, (_, theta, optimizer) = follow(partial(optim.LpAdam, lr=alpha, p=p), start, gradient, steps)
             v = next(iter(optimizer.state.values()))["exp_avg_pow"]
             lost = (~(theta.isfinite() & v.isfinite() & (v > 0))).double().mean(1)
             distance = (theta.double() - limit).norm(dim=1) / limit.norm()
-            lines += [
-                {"seed": seed, "dtype": name, "p": value, "distance": distance[member].item(), "lost": lost[member].item()}
-                for member, value in enumerate(norms)
-            ]
-    return pd.DataFrame(lines)
-
-
-def _gradient(theta: Tensor, t: int, scale: Tensor, shift: Tensor) -> Tensor:
-    return scale * (theta + shift[t - 1])
+            columns = {"p": norms, "distance": distance.tolist(), "lost": lost.tolist()}
+            tables.append(pd.DataFrame({"seed": seed, "dtype": name} | columns))
+    return pd.concat(tables, ignore_index=True)

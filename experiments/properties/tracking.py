@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import optim
-from experiments.properties.trajectories import follow, last
+from experiments.properties.trajectories import follow, last, quadratic
 from experiments.training.plan import MakeOptimizer
 
 
@@ -59,7 +59,7 @@ def measure(
         weights = normal(dimensions)
         answers = words @ weights + noise * normal(steps)
         for name, make in makers.items():
-            path = follow(make, start, partial(_towards, targets=disturbed), steps)
+            path = follow(make, start, quadratic(1.0, -disturbed), steps)
             squares = torch.stack([(theta - target).square().mean(1) for (_, theta, _), target in zip(path, targets, strict=True)])
             tenth = steps // 10
             drifting = {"second tenth": squares[tenth : 2 * tenth].mean(0), "last tenth": squares[-tenth:].mean(0)}
@@ -72,10 +72,6 @@ def measure(
                     shared = {"seed": seed, "problem": problem, "optimizer": name, "metric": metric}
                     lines += [shared | {"lr": lr, "error": error} for lr, error in zip(lrs, errors.tolist(), strict=True)]
     return pd.DataFrame(lines)
-
-
-def _towards(theta: Tensor, t: int, targets: Tensor) -> Tensor:
-    return theta - targets[t - 1]
 
 
 def _regression(theta: Tensor, t: int, words: Tensor, answers: Tensor) -> Tensor:

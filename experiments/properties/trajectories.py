@@ -46,6 +46,11 @@ def given(gradients: Tensor) -> Callable[[Tensor, int], Tensor]:
     return lambda theta, t: gradients[t - 1]
 
 
+def quadratic(scale: Tensor | float, shift: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """Returns the `gradient` argument of `follow` for scale * (theta + shift_t); shift of shape [steps, ...] holds minus the minimum."""
+    return lambda theta, t: scale * (theta + shift[t - 1])
+
+
 def last(trajectory: Iterator[tuple[int, Tensor, torch.optim.Optimizer]]) -> Tensor:
     """Returns the parameters after the last step."""
     *_, (_, theta, _) = trajectory

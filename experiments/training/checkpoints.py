@@ -54,22 +54,26 @@ class Checkpoint:
         Raises:
             OSError: neither file can be used.
         """
-        try:
-            saved, damage = self._read(self.path, lazily), None
-        except (FileNotFoundError, DamagedFile) as error:  # a kill between the two renames of `save` leaves no last checkpoint
-            damage = error if isinstance(error, DamagedFile) else None
-            if self.previous.exists():
-                saved = self._go_back(lazily)
-            elif damage:
-                raise self._unusable(damage) from error
-            else:
+        damage = None
+        for path in (self.path, self.previous):
+            try:
+                saved = self._read(path, lazily)
+            except FileNotFoundError:  # a kill between the two renames of `save` leaves no last checkpoint
+                continue
+            except DamagedFile as error:
+                damage = error
+                continue
+            if path == self.previous:
+                os.replace(self.previous, self.path)
+            if saved["config"] != self.config:
                 return None
-        if saved["config"] != self.config:
-            return None
+            if damage:
+                print(f"{damage}; training resumes from the checkpoint before it, of epoch {saved['state']['epochs']}", flush=True)
+            self.origins = saved["origins"]
+            return saved["state"]
         if damage:
-            print(f"{damage}; training resumes from the checkpoint before it, of epoch {saved['state']['epochs']}", flush=True)
-        self.origins = saved["origins"]
-        return saved["state"]
+            raise self._unusable(damage) from damage
+        return None
 
     def restore(self, state: TrainState) -> None:
         """Loads the last saved state, if any, into `state`.
@@ -101,14 +105,6 @@ class Checkpoint:
             raise OSError(
                 f"cannot write {self.path} ({error.strerror or error}): make room, or name another folder with results=..."
             ) from error
-
-    def _go_back(self, lazily: bool) -> dict:
-        try:
-            saved = self._read(self.previous, lazily)
-        except DamagedFile as error:
-            raise self._unusable(error) from error
-        os.replace(self.previous, self.path)
-        return saved
 
     @staticmethod
     def _read(path: Path, lazily: bool) -> dict:

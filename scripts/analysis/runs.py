@@ -26,6 +26,11 @@ def canonical_runs(root: Path, experiment: str, settings: str, data: str = "real
     return [max(runs, key=_extent) for runs in alike]
 
 
+def canonical_run(root: Path, experiment: str, optimizer: str, settings: str = "paper") -> Run | None:
+    """Returns the canonical run of one optimizer, or None."""
+    return next((run for run in canonical_runs(root, experiment, settings) if run.optimizer == optimizer), None)
+
+
 def _extent(run: Run) -> tuple:
     seeds = run.extent["seed"]
     return run.extent["epochs"], len(seeds) if isinstance(seeds, list) else 1, run.extent["shard"] is None, run.session["started"]
@@ -56,10 +61,15 @@ def read_measured(root: Path, name: str) -> pd.DataFrame | None:
     return min(runs, key=lambda run: run.data != "real").table() if runs else None
 
 
+def sfo_memory() -> pd.DataFrame:
+    """Returns the tracked measurements of `make bench-sfo`: a row per optimizer and number of minibatches."""
+    return pd.read_csv(PROJECT / "results" / "sfo_memory.csv")
+
+
 def configuration(root: Path, experiment: str, optimizer: str, settings: str = "paper") -> dict[str, str]:
     """Returns the identity and extent of a canonical run as strings, by `short` keys; empty if there is no such run."""
-    runs = [run for run in canonical_runs(root, experiment, settings) if run.optimizer == optimizer]
-    flat = pd.json_normalize(runs[0].identity | runs[0].extent).iloc[0] if runs else pd.Series(dtype=object)
+    run = canonical_run(root, experiment, optimizer, settings)
+    flat = pd.json_normalize(run.identity | run.extent).iloc[0] if run else pd.Series(dtype=object)
     return {short(key): str(value) for key, value in flat.items()}
 
 

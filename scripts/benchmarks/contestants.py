@@ -369,7 +369,7 @@ CONTESTANTS: dict[str, Callable[[Work, torch.device], Callable[[], None]]] = {
 
 def main() -> None:
     """Trains an epoch for every line of standard input; prints the seconds of each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("contestant", choices=[*CONTESTANTS, "SciPy", "torch.sparse"])
     parser.add_argument("work", choices=[*WORKS, "sparse products"])
     parser.add_argument("--device", type=torch.device, default="cpu")

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
 import optim
 from experiments.provenance import processor
 from experiments.records import PROJECT
-from scripts.benchmarks.timing import medians, timed
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "logistic regression": [(10, 784), (10,)],
@@ -62,11 +62,10 @@ def machines(name: str) -> dict[str, Callable]:
     return contestants
 
 
-def turn(make: Callable[[], Callable], wait: Callable) -> float:
-    """Returns the seconds of a step, after warm-up, of a newly allocated contestant."""
-    step = make()
-    step()
-    return timed(step, max(1, round(TURN / timed(step, wait=wait))), wait)
+def turn(make: Callable[[], Callable]) -> float:
+    """Returns the seconds of a step of a newly allocated contestant."""
+    timer = Timer("step()", globals={"step": make()}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=TURN).median
 
 
 def copy(size: int, device: torch.device) -> Callable[[], object]:
@@ -100,7 +99,7 @@ def optax_step(name: str, shapes: list[tuple[int, ...]]) -> Callable[[], object]
 
     rule = {"Adam": optax.adam, "AdaMax": optax.adamax}[name](1e-3)
     thetas = [jax.random.normal(jax.random.key(k), shape) for k, shape in enumerate(shapes)]
-    gradients = [jax.random.normal(jax.random.key(-k), shape) for k, shape in enumerate(shapes)]
+    gradients = [jax.random.normal(jax.random.key(len(shapes) + k), shape) for k, shape in enumerate(shapes)]
     held = [thetas, rule.init(thetas)]
 
     @partial(jax.jit, donate_argnums=(0, 1))
@@ -127,13 +126,12 @@ def first_steps(device: torch.device) -> tuple[float, float]:
 
 def main() -> None:
     """Measures, prints and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "bench_optim.csv")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{device.type}, {where}, torch {torch.__version__}, medians of {arguments.rounds}")
     print("first step: {:.2f} s with compilation, {:.4f} s from the cache".format(*first_steps(device)))
@@ -145,8 +143,8 @@ def main() -> None:
             if optax_is_there(device):
                 makes["optax"] = partial(optax_step, name, shapes)
             makes["copy"] = partial(copy, size, device)
-            seconds = medians(*(partial(turn, make, wait) for make in makes.values()), rounds=arguments.rounds)
-            times = dict(zip(makes, seconds, strict=True))
+            rounds = [{label: turn(make) for label, make in makes.items()} for _ in range(arguments.rounds + 1)]
+            times = pd.DataFrame(rounds[1:]).median()  # without the warm-up round
             fastest = min((label for label in times if label.startswith("torch")), key=times.__getitem__)
             share = times["copy"] / times["ours"]
             ratio = times[fastest] / times["ours"]

@@ -77,7 +77,7 @@ def measure(numbers: list[int], device: str, hidden: int) -> pd.DataFrame:
 
 def main() -> None:
     """Measures, prints and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minibatches", type=int, nargs="+", default=[5, 10, 20, 30, 40])
     parser.add_argument("--hidden", type=int, default=1000, help="units of each hidden layer")

@@ -158,7 +158,7 @@ def measure(rounds: int, device: str) -> Iterator[dict]:
 
 def main() -> None:
     """Measures, prints and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "bench.csv")

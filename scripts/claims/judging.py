@@ -10,7 +10,6 @@ import yaml
 
 HOLDS, FAILS, OPEN = "holds", "fails", "not run far enough"
 SEEDS, LEARNING_RATES = "depends on the seed", "depends on the learning rates"
-VERDICTS = (HOLDS, FAILS, LEARNING_RATES, SEEDS, OPEN)
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 

@@ -15,14 +15,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def ledger(root: Path, memory: pd.DataFrame) -> pd.DataFrame:
-    """Returns every measurement of a claim, in the order of the paper's sections.
-
-    Args:
-        root: the folder of the runs.
-        memory: results/sfo_memory.csv.
-    """
-    lines = [*comparisons(root), *sfo_claims(root, memory), *vanishing_moments(root), *bias_correction(root)]
+def ledger(root: Path) -> pd.DataFrame:
+    """Returns every measurement of a claim in the runs below `root`, in the order of the paper's sections."""
+    lines = [*comparisons(root), *sfo_claims(root), *vanishing_moments(root), *bias_correction(root)]
     lines += [*property_claims(root), *adamax(root)]
     table = pd.DataFrame(lines, columns=list(COLUMNS)).fillna({"settings": ""})
     return table.sort_values("section", kind="stable", ignore_index=True)

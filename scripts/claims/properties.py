@@ -133,6 +133,6 @@ def property_claims(root: Path) -> list[dict]:
     for name, claims in stated("properties").items():
         table = read_measured(root, name)
         for key, values, facts in globals()[name](table) if table is not None else ():
-            where = {"evidence": f"reference/properties/{name}.csv", "command": f"python run.py --config-name properties property={name}"}
+            where = {"evidence": f"{root.name}/properties/{name}.csv", "command": f"python run.py --config-name properties property={name}"}
             lines.append(judge(claims[key], values, **facts) | where)
     return lines

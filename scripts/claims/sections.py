@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.records import PROJECT
 from scripts.analysis import figure4
 from scripts.analysis.distances import lead
 from scripts.analysis.published import main_panel, paper_curves, published
 from scripts.analysis.race import races
-from scripts.analysis.runs import configuration, of_optimizer, read_runs
+from scripts.analysis.runs import REFERENCE, configuration, of_optimizer, read_runs, sfo_memory
 from scripts.claims.figure4 import OURS, PAPER, all_claims
 from scripts.claims.judging import HOLDS, OPEN, judge, stated
 
@@ -45,8 +44,8 @@ def comparisons(root: Path) -> list[dict]:
         found = judge({**claim, "quantity": f"lead, ln(cost / cost), {when}"}, leads)
         if at == "end" and epochs < longest:
             found["verdict"] = OPEN
-        command = f"python run.py -m experiment={claim['experiment']} optimizer={','.join(map(choice, names))} settings={settings}"
-        where = {"evidence": f"reference/{claim['experiment']}/{settings}/", "command": command}
+        command = f"python run.py -m experiment={claim['experiment']} optimizer={','.join(names)} settings={settings}"
+        where = {"evidence": f"{root.name}/{claim['experiment']}/{settings}/", "command": command}
         lines.append(found | {"settings": settings, "paper": paper} | where)
     return lines
 
@@ -63,34 +62,23 @@ def smallest_lead(costs: pd.DataFrame, claim: dict) -> float:
     return min(one.mean() if at == "mean" else one.iloc[-1] if at == "end" else one.loc[at] for one in leads)
 
 
-def choice(optimizer: str) -> str:
-    """Returns an optimizer's name on the command line, such as sgd_nesterov for SGDNesterov."""
-    files = {path.stem.replace("_", ""): path.stem for path in (PROJECT / "conf" / "optimizer").glob("*.yaml")}
-    return files[optimizer.lower()]
-
-
-def sfo_claims(root: Path, memory: pd.DataFrame) -> list[dict]:
-    """Returns a row for each of section 6.2's claims on SFO's speed, memory and dropout.
-
-    Args:
-        root: the folder of the runs.
-        memory: results/sfo_memory.csv.
-    """
+def sfo_claims(root: Path) -> list[dict]:
+    """Returns a row for each of section 6.2's claims on SFO's speed, memory and dropout; memory is judged with the tracked runs."""
     lines, found = [], races(root)
     found = found[found["settings"].isin(["paper", "best"])].set_index(["optimizer", "settings"]) if len(found) else found
     if {"Adam", "SFO"} <= set(found.index.get_level_values(0)):  # both settings are the same: two timings
         where = {"settings": "paper", "evidence": "fig2b_race.csv", "command": "make reproduce-fig2", "seeds": found["seeds"].max()}
         for key, column in (("sfo_speed", "seconds_of_an_epoch"), ("sfo_race", "seconds_to_0.01")):
             lines.append(judge(stated(key), found.loc["SFO", column] / found.loc["Adam", column]) | where)
-    sfo = of_optimizer(memory, "SFO")
-    if len(sfo):
+    sfo = of_optimizer(sfo_memory(), "SFO")
+    if root == REFERENCE:
         explained = pd.Series([sfo["minibatches"].corr(sfo["bytes"]) ** 2])
         lines.append(judge(stated("sfo_memory"), explained) | {"evidence": "sfo_memory.csv", "command": "make bench-sfo"})
     dropout = of_optimizer(read_runs(root, "fig2a", "paper"), "SFO")
     if len(dropout):
         by_seed = dropout.groupby("seed")["cost"].agg(["first", "last"])
         epochs, longest = dropout["epoch"].max(), published("fig2a")["x"].max() + 1
-        where = {"settings": "paper", "evidence": "reference/fig2a/paper/", "command": "python run.py experiment=fig2a optimizer=sfo"}
+        where = {"settings": "paper", "evidence": f"{root.name}/fig2a/paper/", "command": "python run.py experiment=fig2a optimizer=sfo"}
         judged = judge(stated("sfo_dropout"), by_seed["last"] / by_seed["first"], epochs=epochs) | where
         lines.append(judged | ({"verdict": OPEN} if judged["verdict"] != HOLDS and epochs < longest else {}))
     return lines
@@ -110,7 +98,7 @@ def vanishing_moments(root: Path) -> list[dict]:
         judged = judge(stated("vanishing_moments"), smallest, eps=EPS, experiment=experiment, epochs=epochs, trained=trained)
         if judged["verdict"] != HOLDS and epochs < A_FEW:
             judged["verdict"] = OPEN
-        where = {"settings": settings, "evidence": f"reference/{experiment}/{settings}/"}
+        where = {"settings": settings, "evidence": f"{root.name}/{experiment}/{settings}/"}
         lines.append(judged | where | {"command": f"python run.py experiment={experiment} settings={settings} epochs={epochs}"})
     return lines
 
@@ -140,7 +128,7 @@ def adamax(root: Path) -> list[dict]:
         costs = costs.dropna()  # the seeds of both
         found = judge(stated("adamax"), np.exp(-lead(costs["AdaMax"], costs["Adam"])), experiment=experiment, what=quantity)
         command = f"python run.py -m experiment={experiment} settings={settings} optimizer=adam,adamax"
-        where = {"settings": settings, "evidence": f"reference/{experiment}/{settings}/", "command": command}
+        where = {"settings": settings, "evidence": f"{root.name}/{experiment}/{settings}/", "command": command}
         lines.append(found | where)
 
     panels = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")

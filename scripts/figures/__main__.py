@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
-from scripts.analysis.published import RESULTS, panels
+from experiments.errors import one_sentence_errors
+from scripts.analysis.published import panels
 from scripts.analysis.runs import REFERENCE
 from scripts.analysis.tuning import TUNING, read_tuning
-from scripts.arguments import one_sentence_errors, parser, places
+from scripts.arguments import parser, places
 from scripts.figures import figure4, moments, paper, properties, sensitivity, sfo
 from scripts.figures.panels import draw
 
@@ -24,7 +23,7 @@ def fig2(root: Path, folder: Path) -> None:
     for settings in ("paper", "best", "quick"):
         draw("fig2", panels("fig2"), settings, root, folder, columns=1)
     draw("fig2", panels("fig2")[1:], "all_images", root, folder, columns=2)
-    sfo.draw_sfo(root, pd.read_csv(RESULTS / "sfo_memory.csv"), folder / "fig2_sfo")
+    sfo.draw_sfo(root, folder / "fig2_sfo")
 
 
 def fig3(root: Path, folder: Path) -> None:

@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 class Series(NamedTuple):
-    """A run of your own with one setting; `rows` are from `Run.table`, or for figure 4 from `figure4.measured`."""
+    """A run of your own with one setting; `rows` are from `shown_costs`, or for figure 4 from `figure4.measured`."""
 
     label: str
     colour: str

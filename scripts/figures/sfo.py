@@ -3,20 +3,16 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib import pyplot as plt
 
-from scripts.analysis.runs import read_runs
+from scripts.analysis.runs import of_optimizer, read_runs, sfo_memory
 from scripts.figures import panels
 
 
-def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
+def draw_sfo(root: Path, stem: Path) -> None:
     """Draws the costs and the memory of SFO and Adam, with and without dropout on all images, if there are runs of SFO with dropout.
 
-    Args:
-        root: the folder of the runs.
-        memory: results/sfo_memory.csv, from scripts.benchmarks.sfo_memory.
-        stem: path of the figure without suffix.
+    `root` is the folder of the runs, `stem` the path of the figure without suffix.
     """
     without, dropout = (read_runs(root, *where) for where in (("fig2b", "all_images"), ("fig2a", "paper")))
     if dropout.empty or "SFO" not in set(dropout["optimizer"]):
@@ -37,7 +33,7 @@ def draw_sfo(root: Path, memory: pd.DataFrame, stem: Path) -> None:
         title="All images; without dropout: He's initial weights, L2",
     )
     costs.legend(fontsize=8)
-    sfo, adam = (memory[memory["optimizer"] == optimizer] for optimizer in ("SFO", "Adam"))
+    sfo, adam = (of_optimizer(sfo_memory(), optimizer) for optimizer in ("SFO", "Adam"))
     bytes_.plot(sfo["minibatches"], sfo["bytes"] / 2**20, "o", color=panels.COLOURS["SFO"], label="SFO")
     slope, constant = np.polyfit(sfo["minibatches"].astype(float), sfo["bytes"] / 2**20, 1)
     line = np.array([0, sfo["minibatches"].max()])

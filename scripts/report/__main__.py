@@ -12,10 +12,10 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from data.files import atomic_write
+from experiments.errors import one_sentence_errors
 from experiments.records import PROJECT, display_path
 from scripts.analysis.published import RESULTS
 from scripts.analysis.runs import REFERENCE
-from scripts.arguments import one_sentence_errors
 from scripts.report import charts, numbers
 from scripts.tables import all_tables
 
@@ -73,7 +73,7 @@ def build(tables: dict[str, pd.DataFrame]) -> dict[Path, str]:
 
 def main() -> None:
     """Writes all files of the report."""
-    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with one_sentence_errors():
         for path, text in build(all_tables(REFERENCE)).items():
             with atomic_write(path) as part:

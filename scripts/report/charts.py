@@ -53,7 +53,7 @@ def panel_chart(panel: Panel, own: Sequence[Series] = ()) -> dict:
 def panel_view(panel: Panel, table: pd.DataFrame, own: Sequence[Series] = ()) -> dict:
     """Returns the traces and distances of one panel and settings."""
     table, traces, distances = by_time(table) if panel.by_time else table, [], []
-    plotted, compared, other = published(panel), paper_curves(panel), published(panel)[:0] if panel.by_time else rescaled(panel)
+    plotted, compared, other = published(panel), paper_curves(panel), rescaled(panel)
     known = (*panel.optimizers, "AdaMax")
     shown = [(name, False, Series(name + panel.suffix, COLOURS[name], of_optimizer(table, name))) for name in known]
     for optimizer, yours, (name, colour, ours) in shown + [(series.rows["optimizer"].iloc[0], True, series) for series in own]:

@@ -10,10 +10,10 @@ import yaml
 from experiments.records import catalogue
 from scripts.analysis import figure4
 from scripts.analysis.distances import EQUAL, geometric_mean
-from scripts.analysis.published import RESULTS, Panel, main_panel, panels, paper_curves, published
-from scripts.analysis.runs import REFERENCE, configuration, read_runs
-from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS
-from scripts.report.oddities import all_oddities
+from scripts.analysis.published import Panel, main_panel, panels, paper_curves, published
+from scripts.analysis.runs import REFERENCE, configuration, read_runs, sfo_memory
+from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS, stated
+from scripts.report.oddities import oddities
 
 # Titles of panels, by the files of their published curves.
 PANELS = {
@@ -38,7 +38,7 @@ def context(tables: dict[str, pd.DataFrame]) -> dict:
     """
     agreement, points, verdicts = tables["agreement"], tables["fig4_points"], tables["verdicts"]
     unknown = tables["unknowns"].set_index(["panel", "optimizer", "setting"])
-    memory = pd.read_csv(RESULTS / "sfo_memory.csv")
+    memory = sfo_memory()
     return {
         **tables,
         "main_claims": main_claims(tables["claims"], verdicts),
@@ -63,7 +63,8 @@ def context(tables: dict[str, pd.DataFrame]) -> dict:
         "setting": partial(configuration, REFERENCE),
         "moments": moments_by_layer(REFERENCE),
         "sfo_memory": memory.assign(MiB=(memory["bytes"] / 2**20).round(), minibatches=memory["minibatches"].astype(float)),
-        "oddities": all_oddities(),
+        "oddities": oddities(),
+        "properties": list(stated("properties")),
         "equal": EQUAL,
         "noise": figure4.NOISE,
     }
@@ -110,11 +111,13 @@ def main_claims(claims: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
 def counted(verdicts: pd.DataFrame) -> str:
     """Returns a sentence with the number of the paper's claims by verdict; excludes our own claims."""
     found = verdicts[~verdicts["claim"].str.startswith("Ours")]["verdict"]
-    holds, fails, rates, seeds, waiting = (int((found == verdict).sum()) for verdict in WORDS)
-    return (
-        f"Of {len(found)} claims, {holds} hold under every setting, {fails} fail, {rates} depend on the learning rates, "
-        f"{seeds} depend{'s' * (seeds == 1)} on the seed, and {waiting} {'is' if waiting == 1 else 'are'} untested."
-    )
+    ends = {HOLDS: " under every setting", FAILS: "", LEARNING_RATES: " on the learning rates", SEEDS: " on the seed", OPEN: " untested"}
+    verbs = {HOLDS: ("holds", "hold"), FAILS: ("fails", "fail"), OPEN: ("is", "are")}
+    parts = []
+    for verdict, end in ends.items():
+        number, (singular, plural) = int((found == verdict).sum()), verbs.get(verdict, ("depends", "depend"))
+        parts.append(f"{number} {singular if number == 1 else plural}{end}")
+    return f"Of {len(found)} claims, {', '.join(parts[:-1])}, and {parts[-1]}."
 
 
 def by_panel(agreement: pd.DataFrame) -> pd.DataFrame:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.errors import one_sentence_errors
 from experiments.records import RecordError, Run, catalogue, display_path
 from scripts.analysis import figure4
 from scripts.analysis.distances import log_ratios, rms, wiggle
 from scripts.analysis.published import paper_curves
 from scripts.analysis.runs import REFERENCE, RUNS, configuration, short, shown_costs
-from scripts.analysis.tuning import COLUMNS, TUNING, read_tuning, tried
-from scripts.arguments import one_sentence_errors, write_table
+from scripts.analysis.tuning import COLUMNS, TUNING, tried
+from scripts.arguments import write_table
 
 # Keys of an identity that are not unknowns of the paper.
 NOT_OPEN = ("experiment", "settings", "evaluate_every", "precision", "second_moments")
@@ -64,13 +65,8 @@ def summarise_figure_4(run: Run) -> pd.DataFrame:
     return both.assign(setting=key, value=value, difference=both["ours"] - both["published"])
 
 
-def line_panel(experiment: str, runs: list[Run], keep: bool) -> None:
-    """Writes the tuning table of one experiment with line panels, and prints its best members.
-
-    Args:
-        experiment: its name.
-        runs: its grids and candidates.
-        keep: whether to keep rows of other candidates in an existing table.
+def line_panel(experiment: str, runs: list[Run]) -> None:
+    """Writes the tuning table of one experiment with line panels from its grids and candidates, and prints its best members.
 
     Raises:
         RecordError: two runs have the same candidate.
@@ -80,10 +76,6 @@ def line_panel(experiment: str, runs: list[Run], keep: bool) -> None:
     if len(twice := table[table.duplicated(keys)]):
         raise RecordError(f"two runs of {experiment} are of the same candidate, {twice.iloc[0][keys].dropna().to_dict()}: remove one")
     out = TUNING / f"{experiment}.csv"
-    if keep and out.exists():
-        table = pd.concat([read_tuning(out), table], ignore_index=True)
-        keys = ["optimizer", "settings", "seed", "epochs", *tried(table)]
-        table = table.drop_duplicates(keys, keep="last")
     table = table.sort_values(["optimizer", "settings"], kind="stable")
     write_table(table[[*COLUMNS, *tried(table)]], out, "%.6g")
     print(f"wrote {display_path(out)}")
@@ -105,10 +97,9 @@ def figure_4(runs: list[Run]) -> None:
 
 def main() -> None:
     """Writes the tuning table of each experiment named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiments", nargs="+")
     parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
-    parser.add_argument("--keep", action="store_true", help="keep rows of other candidates in existing tables")
     arguments = parser.parse_args()
     with one_sentence_errors():
         for experiment in arguments.experiments:
@@ -120,7 +111,7 @@ def main() -> None:
             if experiment == "fig4":
                 figure_4(runs)
             else:
-                line_panel(experiment, runs, arguments.keep)
+                line_panel(experiment, runs)
 
 
 if __name__ == "__main__":
