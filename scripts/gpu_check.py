@@ -30,13 +30,7 @@ class Part(NamedTuple):
 
 
 def parts(device: str, out: Path, overrides: list[str]) -> list[Part]:
-    """Returns all parts.
-
-    Args:
-        device: cuda, or cpu to try the check itself.
-        out: the folder of logs, tables and runs.
-        overrides: for every training run, such as epochs=1.
-    """
+    """Returns all parts; logs, tables and runs go to `out`, and `overrides` are for every training run."""
     # A hanging test ends its worker, as a broken device does (tests/conftest.py): others take its place, up to 1000 times.
     pytest = "-m pytest -m gpu -v -n 6 --dist worksteal --max-worker-restart 1000 --continue-on-collection-errors"
     hanging = ["-o", "faulthandler_timeout=60", "-o", "faulthandler_exit_on_timeout=true"]

@@ -45,10 +45,8 @@ SWEEPS = PROJECT / "conf/sweeps"
 class Job:
     """One run of run.py.
 
-    Args:
-        overrides: its command line.
-
     Attributes:
+        overrides: its command line.
         config_name: Hydra's --config-name: `config` or `properties`.
         config: the resolved configuration.
         runs: the run's files, on real and on stand-in data.
@@ -88,8 +86,7 @@ class Job:
     def forecast(self, seconds: dict[tuple, float]) -> float:
         """Returns the remaining seconds of training, estimated from a few steps; for a property, the seconds of the tracked run.
 
-        Args:
-            seconds: cache of seconds per epoch, by kind of work; updated.
+        `seconds` caches the seconds per epoch, by kind of work.
         """
         if self.config_name == "properties":
             tracked = read(PROJECT / f"results/reference/properties/{self.runs['real'].measured}.csv")

@@ -90,9 +90,7 @@ def _at_published_times(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFram
 def costs_by_series(root: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns our costs (geometric means over seeds) and the paper's: a column per series that both have, a row per x.
 
-    Args:
-        root: the folder of the runs.
-        name: of the file of published curves, which may serve several panels, such as figure 3 with and without dropout.
+    `name` is the file of published curves, which may serve several panels, such as figure 3 with and without dropout.
     """
     ours, paper = {}, {}
     for panel in panels():

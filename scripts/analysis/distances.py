@@ -15,12 +15,7 @@ def geometric_mean(table: pd.DataFrame, costs: pd.Series | None = None) -> pd.Se
 
 
 def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
-    """Returns ln(ours / paper) at the plotted vertices of a published series within our epochs.
-
-    Args:
-        ours: cost by x.
-        paper: rows of `published` for one optimizer.
-    """
+    """Returns ln(ours / paper), of costs by x and rows of `published` for one optimizer, at its plotted vertices within our epochs."""
     plotted = paper[(paper["kind"] == "plotted") & paper["x"].isin(ours.index)].set_index("x")["y"]
     return np.log(ours.loc[plotted.index].to_numpy() / plotted.to_numpy())
 
@@ -37,12 +32,9 @@ def rms(values: np.ndarray) -> float:
 
 
 def interval(by_seed: np.ndarray) -> tuple[float, float]:
-    """Returns the 95 % bootstrap interval (BCa) over seeds of the rms of the mean log ratio; rough for five seeds.
+    """Returns the 95 % bootstrap interval (BCa) over seeds of the rms of the mean log ratio, from log ratios [seeds, points].
 
-    It is NaN for a single seed, or if a seed has diverged.
-
-    Args:
-        by_seed: log ratios, shape [seeds, points].
+    Rough for five seeds; NaN for a single seed, or if a seed has diverged.
     """
     if len(by_seed) < 2 or not np.isfinite(by_seed).all():
         return np.nan, np.nan
@@ -58,8 +50,7 @@ def interval(by_seed: np.ndarray) -> tuple[float, float]:
 def wiggle(costs: pd.Series) -> pd.Series:
     """Returns ln(cost) minus its running mean over 9 epochs, from epoch 13 on, where curves are nearly straight.
 
-    Args:
-        costs: by epoch; NaN results from the epoch of divergence on.
+    NaN from the epoch of divergence on.
     """
     late = np.log(costs.iloc[12:].replace(np.inf, np.nan))
     return late - late.rolling(9, center=True, min_periods=1).mean()

@@ -52,8 +52,7 @@ def main_panel(experiment: str) -> Panel | None:
 def published(panel: Panel | str | None) -> pd.DataFrame:
     """Returns the paper's curves as plotted: `series`, `optimizer`, `x`, `y`, `kind` (see results/README.md).
 
-    Args:
-        panel: a panel, or an experiment, which means its main panel; None gives no rows.
+    An experiment means its main panel; None gives no rows.
     """
     panel = main_panel(panel) if isinstance(panel, str) else panel
     if panel is None:

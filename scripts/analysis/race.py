@@ -12,12 +12,9 @@ GOALS = (0.1, 0.01, 0.001)
 
 
 def race(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per optimizer: seconds per epoch, that over Adam's, and epochs and seconds to each of GOALS.
+    """Returns a row per optimizer of figure 2b: seconds per epoch, that over Adam's, and epochs and seconds to each of GOALS.
 
-    Seconds are per seed, costs geometric means over seeds. A goal that the run does not reach is NaN.
-
-    Args:
-        table: runs of figure 2b, all on one machine.
+    The runs are from one machine. Seconds are per seed, costs geometric means over seeds. A goal that the run does not reach is NaN.
     """
     lines = []
     for optimizer, ours in table.groupby("optimizer"):

@@ -29,13 +29,7 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 
 
 class Contestant:
-    """A process that trains epochs on request; see `contestants`.
-
-    Args:
-        name: a key of `contestants.CONTESTANTS`.
-        work: a key of `contestants.WORKS`.
-        cores: number of CPU cores that it may use.
-        device: of the training.
+    """A process that trains epochs of `contestants.WORKS[work]` on request, on so many CPU cores; see `contestants.CONTESTANTS`.
 
     Raises:
         RuntimeError: the process failed.

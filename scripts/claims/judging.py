@@ -31,12 +31,9 @@ def meets(values: pd.Series, criterion: str) -> pd.Series:
 
 
 def judge(claim: Mapping, values: pd.Series, **facts) -> dict:
-    """Returns a row of claims.csv; the claim holds if all values meet the criterion and fails if none does.
+    """Returns a row of claims.csv; the claim holds if the values of all seeds meet the criterion and fails if none does.
 
-    Args:
-        claim: `section`, `claim`, `quantity` and `criterion`, as in claims.yaml.
-        values: one per seed.
-        facts: values for the {names} in the claim.
+    `claim` has `section`, `claim`, `quantity` and `criterion`, as in claims.yaml, `facts` the values for its {names}.
     """
     criterion = claim["criterion"].format(**facts)
     met = meets(values, criterion)

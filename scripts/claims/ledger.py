@@ -24,13 +24,10 @@ def ledger(root: Path) -> pd.DataFrame:
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns one row per claim: `section`, `claim`, `verdict`, and `reason`, the measurements under each of the settings.
+    """Returns one row per claim of `ledger`: `section`, `claim`, `verdict`, and `reason`, the measurements under each of the settings.
 
     A claim is open if it was not run far enough under any of its settings. One that holds under some settings and fails under others
     depends on the learning rates, in which the settings differ.
-
-    Args:
-        table: from `ledger`.
     """
     lines = []
     for claim, judged in table.groupby("claim", sort=False):

@@ -51,12 +51,7 @@ def comparisons(root: Path) -> list[dict]:
 
 
 def smallest_lead(costs: pd.DataFrame, claim: dict) -> float:
-    """Returns the smallest lead of all pairs of a claim; -inf if an optimizer of `ahead` diverged.
-
-    Args:
-        costs: a column per optimizer, a row per epoch.
-        claim: `ahead`, `behind` and `at`, as in claims.yaml.
-    """
+    """Returns the smallest lead of all pairs of a claim in costs by epoch and optimizer; -inf if an optimizer of `ahead` diverged."""
     leads = [lead(costs[name], costs[other]) for name in claim["ahead"] for other in claim["behind"]]
     at = claim["at"]
     return min(one.mean() if at == "mean" else one.iloc[-1] if at == "end" else one.loc[at] for one in leads)

@@ -50,15 +50,8 @@ class Series(NamedTuple):
 def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder: Path, columns: int = 0) -> None:
     """Draws the canonical runs of the panels to folder/name.png and .svg, if there are any.
 
-    Runs on stand-in data are drawn, labelled and without the published curves, if there are none on real data.
-
-    Args:
-        name: of the figure; settings other than `paper` are added to it.
-        panels: from left to right, and row after row.
-        settings: whose runs are drawn.
-        root: the folder of the runs.
-        folder: the folder of the figure.
-        columns: panels per row; 0: all.
+    Panels go from left to right and row after row, `columns` per row (0: all). Settings other than `paper` are added to the name. Runs on
+    stand-in data are drawn, labelled and without the published curves, if there are none on real data.
     """
     tables = [_real_or_standin(root, panel.experiment, settings) for panel in panels]
     if all(table.empty for table in tables):
@@ -73,16 +66,7 @@ def draw(name: str, panels: tuple[Panel, ...], settings: str, root: Path, folder
 def draw_panels(
     panels: Sequence[Panel], tables: Sequence[pd.DataFrame], title: str, stem: Path, columns: int = 0, own: Sequence[Series] = ()
 ) -> None:
-    """Draws panels to stem.png and stem.svg.
-
-    Args:
-        panels: as in `draw`.
-        tables: the runs of each panel.
-        title: of the figure.
-        stem: of the figure's files.
-        columns: as in `draw`.
-        own: further runs, drawn thick in every panel.
-    """
+    """Draws panels with the runs of each to stem.png and stem.svg, and `own` runs thick in every panel; `columns` as in `draw`."""
     columns = columns or len(panels)
     rows = -(-len(panels) // columns)
     # Small, so that text can be read where the picture is 700 pixels wide.

@@ -16,11 +16,9 @@ TOO_HIGH = 3
 
 
 def draw(tables: dict[str, pd.DataFrame], stem: Path) -> None:
-    """Draws a panel per grid: each optimizer's lowest final cost over its other settings, on the features that the experiment uses.
+    """Draws a panel per grid of the tuning tables (by experiment) to stem.png and stem.svg.
 
-    Args:
-        tables: tuning tables by experiment.
-        stem: path of the figure without suffix.
+    A panel shows each optimizer's lowest final cost over its other settings, on the features that the experiment uses.
     """
     grids = {(panel, grid): table[table["settings"] == grid] for panel, table in tables.items() for grid in GRIDS}
     grids = {name: members for name, members in grids.items() if len(members)}

@@ -30,11 +30,7 @@ TEMPLATES.filters |= {"table": numbers.markdown_table, "digits": "{:.2g}".format
 
 
 def pages(context: dict) -> dict[str, str]:
-    """Returns the Markdown pages of the report, by path relative to results.
-
-    Args:
-        context: from `numbers.context`.
-    """
+    """Returns the Markdown pages of the report, by path relative to results; `context` is from `numbers.context`."""
     names = [name for name in TEMPLATES.list_templates() if name.endswith(".md.jinja") and name != "blocks.md.jinja"]
     return {name.removesuffix(".jinja"): TEMPLATES.get_template(name).render(context, up="../" * name.count("/")) + "\n" for name in names}
 
@@ -50,21 +46,12 @@ def with_blocks(text: str, context: dict) -> str:
 
 
 def interactive(context: dict, figures: list[dict]) -> str:
-    """Returns the interactive page as one self-contained HTML file.
-
-    Args:
-        context: from `numbers.context`.
-        figures: from `charts.figures`.
-    """
+    """Returns the interactive page as one self-contained HTML file, from `numbers.context` and `charts.figures`."""
     return TEMPLATES.get_template("report.html.jinja").render(context, figures=figures, plotly=get_plotlyjs(), up="")
 
 
 def build(tables: dict[str, pd.DataFrame]) -> dict[Path, str]:
-    """Returns the text of every file of the report, by path.
-
-    Args:
-        tables: from `all_tables`, of the tracked runs.
-    """
+    """Returns the text of every file of the report, by path, from the tables of the tracked runs."""
     context, readme = numbers.context(tables), PROJECT / "README.md"
     page = interactive(context, charts.figures())
     texts = {RESULTS / name: text for name, text in pages(context).items()}

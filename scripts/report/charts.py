@@ -38,12 +38,7 @@ def figure(name: str, title: str, charts: list[dict]) -> dict:
 
 
 def panel_chart(panel: Panel, own: Sequence[Series] = ()) -> dict:
-    """Returns the chart of one panel.
-
-    Args:
-        panel: the panel.
-        own: further runs, drawn thick.
-    """
+    """Returns the chart of one panel; `own` are further runs, drawn thick."""
     x = "training time, in epochs of Adam" if panel.by_time else "iterations over entire dataset"
     layout = {"xaxis": {"title": {"text": x}, "range": panel.x}, "yaxis": {"title": {"text": "training cost"}}}
     views = {settings: panel_view(panel, read_runs(REFERENCE, panel.experiment, settings), own) for settings in ("paper", "best")}
@@ -80,11 +75,7 @@ def panel_view(panel: Panel, table: pd.DataFrame, own: Sequence[Series] = ()) ->
 
 
 def sweep_charts(own: Sequence[Series] = ()) -> list[dict]:
-    """Returns the charts of figure 4, a chart for each cell of betas.
-
-    Args:
-        own: further runs, drawn thick.
-    """
+    """Returns the charts of figure 4, a chart for each cell of betas; `own` are further runs, drawn thick."""
     ours = figure4.measured(figure4.sweeps(REFERENCE, "paper"))
     points = figure4.points(ours, figure4.published())
     return [sweep_chart(beta1, beta2, points, ours, own) for beta1 in figure4.BETA1S for beta2 in figure4.BETA2S]

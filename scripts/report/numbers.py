@@ -31,11 +31,7 @@ WORDS = {HOLDS: "holds", FAILS: "fails", LEARNING_RATES: "depends on tuning", SE
 
 
 def context(tables: dict[str, pd.DataFrame]) -> dict:
-    """Returns the variables of the templates.
-
-    Args:
-        tables: from `scripts.tables.all_tables`, of the tracked runs.
-    """
+    """Returns the variables of the templates, from the tables of the tracked runs (`scripts.tables.all_tables`)."""
     agreement, points, verdicts = tables["agreement"], tables["fig4_points"], tables["verdicts"]
     unknown = tables["unknowns"].set_index(["panel", "optimizer", "setting"])
     memory = sfo_memory()
@@ -71,12 +67,7 @@ def context(tables: dict[str, pd.DataFrame]) -> dict:
 
 
 def markdown_table(frame: pd.DataFrame, names: dict[str, str]) -> str:
-    """Returns a Markdown table with numbers to three digits.
-
-    Args:
-        frame: the table.
-        names: headings by column, in order.
-    """
+    """Returns a Markdown table with numbers to three digits; `names` are headings by column, in order."""
     rows = [list(names.values()), ["---"] * len(names), *([cell(row[column]) for column in names] for _, row in frame.iterrows())]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -184,13 +175,7 @@ def final(costs: pd.DataFrame, experiment: str, settings: str = "best") -> pd.Se
 
 
 def distance(agreement: pd.DataFrame, panel: str, optimizer: str, reading: str = "rms_log_ratio") -> str:
-    """Returns the distance of one series to the paper's, to two digits.
-
-    Args:
-        agreement: the table.
-        panel, optimizer: of the series.
-        reading: a column of distances; see `scripts.analysis.agreement.agreement`.
-    """
+    """Returns the distance of one series to the paper's, to two digits; `reading` is a column of `analysis.agreement.agreement`."""
     return f"{agreement[(agreement['panel'] == panel) & (agreement['optimizer'] == optimizer)][reading].item():.2g}"
 
 

@@ -24,11 +24,9 @@ NOT_OPEN = ("experiment", "settings", "evaluate_every", "precision", "second_mom
 
 
 def varied(run: Run, configured: dict[str, str]) -> dict[str, str]:
-    """Returns the settings in which a whole run differs from the tracked run, by short keys.
+    """Returns the settings, by short keys, in which a whole run differs from the tracked run with the configuration `configured`.
 
-    Args:
-        run: its list-valued settings, which differ between members, are left out.
-        configured: settings of the tracked run, from `configuration`.
+    List-valued settings, which differ between members, are left out.
     """
     flat = pd.json_normalize(run.identity).iloc[0].items()
     differing = {short(key): str(value) for key, value in flat if not isinstance(value, list) and not key.startswith(NOT_OPEN)}

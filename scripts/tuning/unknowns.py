@@ -123,11 +123,7 @@ def of_line_panel(path: Path) -> list[dict]:
 
 
 def without_candidates(known: set[tuple[str, str, str]]) -> list[dict]:
-    """Returns a row, with only the value used, for each open key without candidates.
-
-    Args:
-        known: (panel, optimizer, key) with candidates.
-    """
+    """Returns a row, with only the value used, for each open key without candidates; `known` are (panel, optimizer, key) with some."""
     lines = []
     for panel in dict.fromkeys(panel.experiment for panel in panels()):
         for optimizer in sorted(published(panel)["optimizer"].unique()):
@@ -148,11 +144,7 @@ def _is_open(panel: str, key: str, used: dict[str, str]) -> bool:
 
 
 def when_costs_are_taken(agreement: pd.DataFrame) -> list[dict]:
-    """Returns a row for each series on when the published cost is taken, from evaluated epochs.
-
-    Args:
-        agreement: the table of results/agreement.csv.
-    """
+    """Returns a row for each series of results/agreement.csv on when the published cost is taken, from evaluated epochs."""
     table = agreement.drop_duplicates(["experiment", "optimizer"], keep="last")
     lines = []
     judged = table[(table["evaluated_points"] >= ENOUGH) & (table["experiment"] != "fig2b")]  # figure 2b's numbers are in doubt
@@ -187,11 +179,7 @@ def of_figure_4(path: Path) -> list[dict]:
 
 
 def ledger(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Returns all unknowns, by panel and setting.
-
-    Args:
-        agreement: the table of results/agreement.csv.
-    """
+    """Returns all unknowns, by panel and setting; `agreement` is the table of results/agreement.csv."""
     lines = [line for path in sorted(TUNING.glob("fig[123]*.csv")) for line in of_line_panel(path)]
     known = {(line["panel"], line["optimizer"], setting) for line in lines for setting in line["setting"].split(", ")}
     lines += [*of_figure_4(TUNING / "fig4.csv"), *when_costs_are_taken(agreement), *without_candidates(known)]
