@@ -119,7 +119,7 @@ def test_there_is_one_verdict_for_each_claim_with_what_was_measured():
     assert found.loc["b", "reason"] == "lead: 2 (paper), 0.5 (best); criterion: > 1"
     assert found.loc["d", "reason"] == "lead, epoch 10: 0.5 (paper); criterion: > 1; lead, epoch 4: 0.25 (best); criterion: > 1"
     assert counted(found.reset_index()) == (
-        "Of 5 claims, 1 hold under every setting, 1 fail, 1 depend on the learning rates, 1 depends on the seed, and 1 is untested."
+        "Of 5 claims, 1 holds under every setting, 1 fails, 1 depends on the learning rates, 1 depends on the seed, and 1 is untested."
     )
 
 

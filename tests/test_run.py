@@ -33,7 +33,6 @@ from experiments.provenance import merge_sessions, session
 from experiments.records import COLUMNS, PROJECT, catalogue, partition, read
 from experiments.training import checkpoints, members
 from scripts.analysis.runs import REFERENCE
-from scripts.claims.sections import choice
 
 OPTIMIZERS = sorted(path.stem for path in (PROJECT / "conf/optimizer").glob("*.yaml"))
 OURS = [name for name in OPTIMIZERS if "torch.optim" not in (PROJECT / f"conf/optimizer/{name}.yaml").read_text()]
@@ -332,7 +331,7 @@ def test_the_command_line_precedes_the_row_and_the_row_the_files():
 @pytest.mark.parametrize("run", [run for run in catalogue(REFERENCE) if run.experiment], ids=str)
 def test_tracked_runs_are_of_the_configuration_as_it_is(run):
     assert run.has_default_settings
-    config = resolved(f"experiment={run.experiment}", f"optimizer={choice(run.optimizer)}", f"settings={run.settings}")
+    config = resolved(*program.as_spelled([f"experiment={run.experiment}", f"optimizer={run.optimizer}", f"settings={run.settings}"]))
     assert run.identity | {"evaluate_every": 0} == partition(config)["identity"] | {"evaluate_every": 0}
 
 
