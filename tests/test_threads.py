@@ -1,4 +1,4 @@
-"""The number of threads: the fastest, chosen again when an epoch takes far longer, never more than there are."""
+"""The number of threads: the fastest, or one when an epoch takes far longer than forecast; never more than there are."""
 
 import subprocess
 import sys
@@ -44,20 +44,25 @@ def test_a_given_number_is_kept_and_limited_to_the_cores():
     assert torch.get_num_threads() == 4
 
 
-def test_an_epoch_that_takes_far_longer_than_forecast_leads_to_a_new_choice(capsys):
-    seconds = {1: 1.0, 2: 0.6, 4: 0.4}
-    chosen = Threads("auto", forecast(seconds))
-    seconds |= {2: 5.0, 4: 20.0}  # another program has come
+@pytest.mark.parametrize("faster", [True, False])
+def test_after_an_epoch_far_slower_than_forecast_one_thread_is_tried(capsys, faster):
+    chosen = Threads("auto", forecast({1: 1.0, 2: 0.6, 4: 0.4}))
     chosen.review(0.7)  # less than twice the forecast
     assert torch.get_num_threads() == 4
     chosen.review(15.0)
     assert torch.get_num_threads() == 1
-    assert capsys.readouterr().out == "an epoch took 15.0 s: threads=1 from now on, 4 before\n"
+    chosen.review(2.0 if faster else 16.0)
+    chosen.review(18.0)  # with four threads less than a quarter slower than before
+    assert torch.get_num_threads() == (1 if faster else 4)
+    tried = "an epoch took 15.0 s, 0.4 s were forecast: threads=1 from now on, 4 before\n"
+    undone = "an epoch took 16.0 s, with 4 threads 15.0 s: threads=4 from now on, 1 before\n"
+    assert capsys.readouterr().out == tried + undone * (not faster)
 
 
 def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch):
-    code = "import sys; import experiments.process, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    for policy, expected in ((None, "PASSIVE False\n"), ("ACTIVE", "ACTIVE False\n")):
+    code = "import experiments.process, os, sys; print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')), 'torch' in sys.modules)"
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    for policy, expected in ((None, "PASSIVE 3000 False\n"), ("ACTIVE", "ACTIVE None False\n")):
         monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
         if policy:
             monkeypatch.setenv("OMP_WAIT_POLICY", policy)

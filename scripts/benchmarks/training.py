@@ -73,7 +73,7 @@ class Contestant:
 
 
 def race(names: list[str], work: str, cores: int, rounds: int, device: str = "cpu") -> Iterator[dict]:
-    """Lets contestants take turns; yields a row per contestant, except those that fail in their first epoch."""
+    """Lets contestants take turns; yields a row per contestant with its ratio to the first; leaves out those that fail in their first epoch."""
     with ExitStack() as stack:
         contestants = {}
         # One after another on a CPU, where they choose their threads while nothing else runs; at once on a GPU.
@@ -88,14 +88,10 @@ def race(names: list[str], work: str, cores: int, rounds: int, device: str = "cp
                     del contestants[name]
                     print(f"{work}: {name} is left out: {error}", file=sys.stderr, flush=True)
         seconds = [{name: contestant.epoch() for name, contestant in contestants.items()} for _ in range(rounds)]
-    for name in contestants:
-        yield {
-            "work": work,
-            "cores": cores,
-            "beside": "nothing",
-            "contestant": name,
-            "seconds": statistics.median(s[name] for s in seconds),
-        }
+    medians = {name: statistics.median(s[name] for s in seconds) for name in contestants}
+    for name, median in medians.items():
+        row = {"work": work, "cores": cores, "beside": "nothing", "contestant": name, "seconds": median}
+        yield row | {"ratio": median / medians.get(names[0], math.nan)}
 
 
 @contextmanager
@@ -111,24 +107,26 @@ def busy(processes: int) -> Iterator[None]:
 
 
 def beside_others(work: str, rounds: int) -> Iterator[dict]:
-    """Measures an epoch of ours on all cores alone, beside two busy processes and beside a second run of ours; yields rows."""
-    ours, other = Contestant("ours", work, len(CORES)), None
-    try:
-        ours.wait()
-        for beside in ("nothing", "2 busy processes", "a second run"):
+    """Measures an epoch of ours on all cores alone, then beside two busy processes or a second run of ours; yields a row with the ratio."""
+    for beside in ("2 busy processes", "a second run"):
+        with ExitStack() as stack:
+            ours = Contestant("ours", work, len(CORES))
+            stack.callback(ours.stop)
+            ours.wait()
+            alone = statistics.median(ours.epoch() for _ in range(rounds))
             if beside == "a second run":
                 other = Contestant("ours", work, len(CORES))
+                stack.callback(other.stop)
                 other.wait()
                 other.requests.write("go\n" * 1000)
                 other.requests.flush()
-            with busy(2 if beside == "2 busy processes" else 0):
+            else:
+                stack.enter_context(busy(2))
+            for _ in range(2):
                 ours.epoch()  # reviews its threads
-                seconds = statistics.median(ours.epoch() for _ in range(rounds))
-            yield {"work": work, "cores": len(CORES), "beside": beside, "contestant": "ours, alone first", "seconds": seconds}
-    finally:
-        ours.stop()
-        if other:
-            other.stop()
+            seconds = statistics.median(ours.epoch() for _ in range(rounds))
+        row = {"work": work, "cores": len(CORES), "beside": beside, "contestant": "ours", "seconds": seconds}
+        yield row | {"ratio": seconds / alone}
 
 
 def measure(rounds: int, device: str) -> Iterator[dict]:
@@ -158,17 +156,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "bench.csv")
     arguments = parser.parse_args()
     rows = []
-    print(f"{'milliseconds an epoch':<34} {'cores':>5} {'beside':<18} {'contestant':<18} {'ms':>9}  ours is", flush=True)
+    print(f"{'milliseconds an epoch':<34} {'cores':>5} {'beside':<18} {'contestant':<18} {'ms':>9}  ratio", flush=True)
     for row in measure(arguments.rounds, arguments.device):
         rows.append(row)
-        of_work = [other for other in rows if (other["work"], other["cores"]) == (row["work"], row["cores"])]
-        alone = "ours, alone first"
-        known = [other for other in of_work if other["contestant"] in ((alone,) if row["contestant"] == alone else ("ours", "SciPy"))]
-        rows[-1]["ratio"] = ratio = row["seconds"] / known[0]["seconds"] if known else math.nan
-        print(
-            f"{row['work']:<34} {row['cores']:>5} {row['beside']:<18} {row['contestant']:<18} {row['seconds'] * 1e3:9.1f}  {ratio:.2f}x",
-            flush=True,
-        )
+        cells = f"{row['work']:<34} {row['cores']:>5} {row['beside']:<18} {row['contestant']:<18} {row['seconds'] * 1e3:9.1f}"
+        print(f"{cells}  {row['ratio']:.2f}x", flush=True)
         # After every row: an interrupted benchmark leaves those that it has.
         pd.DataFrame(rows).assign(device=arguments.device, processor=processor()).to_csv(arguments.out, index=False, float_format="%.5g")
     print(f"wrote {arguments.out}")
