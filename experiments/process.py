@@ -7,13 +7,24 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 
+
+def _cpus_share_cores() -> bool:
+    """Returns whether two of the process's CPUs are hardware threads of one core; False where the system does not say."""
+    with contextlib.suppress(OSError, AttributeError):
+        cpus = os.sched_getaffinity(0)
+        return len({Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in cpus}) < len(cpus)
+    return False
+
+
 # Waiting threads sleep instead of spinning. On shared cores a spinning thread blocks the thread it waits for, and an epoch takes up to 30
-# times as long. They spin for about 0.1 ms first: waking a thread takes longer in a virtual machine than most of its tasks.
+# times as long. On cores of their own they spin for about 0.1 ms first: a sleeping thread takes as long to wake as many a task takes.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if not _cpus_share_cores():
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

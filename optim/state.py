@@ -12,10 +12,9 @@ from torch import Tensor
 
 from .plans import HALF
 
-# State names of our optimizers, of torch's, and of earlier versions of ours; they identify the optimizer of a checkpoint.
+# State names of our optimizers and of torch's; they identify the optimizer of a checkpoint.
 _NAMES = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "exp_avg_pow", "sum", "square_avg", "momentum_buffer", "acc_delta"}
 _NAMES |= {"grad_avg", "mu_product", "mu", "eta", "ax", "prev", "step_size", "row_var", "col_var", "variance"}
-_NAMES |= {"m", "v", "u", "d", "vmax", "t"}
 
 
 def state_dtype(theta: Tensor, wanted: torch.dtype | None) -> torch.dtype:
@@ -61,10 +60,8 @@ def check_loaded(group: dict, states: list[dict], required: Collection[str], nam
         foreign = _NAMES.intersection(state) - {"step", *names, *optional}
         lacking = [name for name in ("step", *names) if name not in state and name not in optional]
         if foreign or lacking:
-            whose = f"is not of {who}" if "t" not in state else "is of an earlier version of this package, start again"
-            raise ValueError(
-                f"the loaded state {whose}: a parameter has {', '.join(map(str, state))}; expected {', '.join(('step', *names))}"
-            )
+            found, expected = ", ".join(map(str, state)), ", ".join(("step", *names))
+            raise ValueError(f"the loaded state is not of {who}: a parameter has {found}; expected {expected}")
 
 
 def converted(state: dict, theta: Tensor, settings: dict, names: Collection[str]) -> dict:

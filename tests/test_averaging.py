@@ -52,15 +52,6 @@ def test_average_of_the_iterates(name, machine):
     average.swap_out()
 
 
-def test_the_corrected_average_of_one_step_is_that_step():
-    theta = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
-    optimizer = optim.AdaMax([theta])
-    average = optim.ExponentialAverage(optimizer, beta=0.999)
-    (first,) = iterates(optimizer, theta, 1)
-    with average.swapped_in():
-        np.testing.assert_allclose(theta.detach(), first, rtol=1e-12)
-
-
 def test_parameters_come_back_when_evaluation_fails():
     theta = torch.ones(2, requires_grad=True)
     optimizer = optim.Adam([theta])

@@ -17,14 +17,11 @@ import tarfile
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize
 
-import run as program
 from data import cifar10, download, files, imdb, loading, mnist, standins, whitening
 from data.download import DataError, Limits
 from data.rows import DenseRows
@@ -130,11 +127,6 @@ def test_mnist_archives_that_are_there_are_unpacked_and_used(tmp_path, monkeypat
     assert loaded.train.inputs.values[1].tolist() == [i % 10 for i in range(784, 2 * 784)]
     assert loaded.test.targets.tolist() == [0, 1]
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
-
-
-def test_mnist_unpacked_files_alone_are_enough(tmp_path, monkeypatch):
-    folder = write_mnist(tmp_path, monkeypatch)
-    loading.load("mnist", "real", str(tmp_path))
     for archive in folder.glob("*.gz"):
         archive.unlink()
     assert len(loading.load("mnist", "real", str(tmp_path)).train) == 6
@@ -645,18 +637,6 @@ FOLDER = "the path of a folder, or null for the default"
 def test_invalid_options_are_answered_with_what_would_be_right(name, key, value, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         loading.load(name, **{key: value})
-
-
-def test_run_checks_the_options_of_data_before_it_asks_whether_the_run_is_complete(monkeypatch):
-    """A complete run does not load its data, and `data.source` is not part of what it computes."""
-    monkeypatch.setattr(program, "is_done", lambda *_: pytest.fail("the options were not checked"))
-    command_line = ["data.source=fake"]
-    with initialize(version_base="1.3", config_path="../conf"):
-        cfg = compose("config", command_line)
-    hydra = SimpleNamespace(overrides=SimpleNamespace(task=command_line))
-    monkeypatch.setattr(program.HydraConfig, "get", lambda: hydra)
-    with pytest.raises(ValueError, match="data.source=fake is invalid: expected one of auto, real, standin"):
-        program.run(cfg)
 
 
 @pytest.mark.realdata("mnist", "imdb")

@@ -8,11 +8,8 @@ import torch
 
 from experiments.models import products
 from experiments.models.base import Model
-from experiments.models.convolutional_network import ConvolutionalNetwork
 from experiments.models.logistic_regression import LogisticRegression
-from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.models.products import affine
-from experiments.models.variational_autoencoder import VariationalAutoencoder
 from populations import generators, population
 
 LIBRARIES = ["torch", pytest.param("onednn", marks=pytest.mark.skipif(not products.is_available(), reason="not in this torch"))]
@@ -156,25 +153,6 @@ def test_the_closed_form_is_that_of_autograd_in_bfloat16_too(images):
     for closed, automatic in zip(*found, strict=True):
         assert closed.dtype == torch.float32
         np.testing.assert_allclose(closed, automatic, rtol=0.02, atol=2e-3)  # products of 8 bits
-
-
-@pytest.mark.parametrize("l2", [0.1, torch.tensor([0.0, 0.1])])
-@pytest.mark.parametrize("make", [MultilayerNetwork, ConvolutionalNetwork, VariationalAutoencoder])
-def test_the_gradient_of_the_penalty_is_l2_times_what_is_penalised(make, l2):
-    if make is VariationalAutoencoder:
-        l2 = 0.1
-    plain, penalised = (make(12, 3, hidden=4, l2=value) for value in (0.0, l2))
-    inputs, targets = torch.rand(1, 5, 12), torch.tensor([[0, 1, 2, 0, 1]])
-    gradients = []
-    for model in (plain, penalised):
-        parameters = population(model, 2)
-        model.differentiate(parameters, inputs, targets, generators(1))
-        gradients.append({name: parameter.grad for name, parameter in parameters.items()})
-    l2 = torch.as_tensor(l2).expand(2)
-    for name, parameter in parameters.items():
-        share = l2.view(-1, *[1] * (parameter.ndim - 1)) * (make is VariationalAutoencoder or name.endswith("weight"))
-        expected = gradients[0][name] + share * parameter.detach()
-        np.testing.assert_allclose(gradients[1][name], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_autoencoder_costs_what_its_definition_says_at_large_logits():

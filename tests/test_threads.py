@@ -59,12 +59,25 @@ def test_after_an_epoch_far_slower_than_forecast_one_thread_is_tried(capsys, fas
     assert capsys.readouterr().out == tried + undone * (not faster)
 
 
-def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch):
-    code = "import experiments.process, os, sys; print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')), 'torch' in sys.modules)"
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    for policy, expected in ((None, "PASSIVE 3000 False\n"), ("ACTIVE", "ACTIVE None False\n")):
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-        if policy:
-            monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert run.stdout == expected
+@pytest.mark.parametrize(
+    ("policy", "cores", "expected"),
+    [
+        (None, ["0", "1"], "PASSIVE 3000 False\n"),
+        (None, ["0-1", "0-1"], "PASSIVE None False\n"),  # two hardware threads of a core
+        ("ACTIVE", ["0", "1"], "ACTIVE None False\n"),
+    ],
+)
+def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch, policy, cores, expected):
+    code = f"""
+import os, pathlib, sys
+os.sched_getaffinity = lambda process: {{0, 1}}
+pathlib.Path.read_text = lambda path: {cores}[int(path.parts[-3].removeprefix("cpu"))]
+import experiments.process
+print(*map(os.environ.get, ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")), "torch" in sys.modules)
+"""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == expected

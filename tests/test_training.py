@@ -44,19 +44,6 @@ def dataset(request):
     return request.getfixturevalue(request.param)
 
 
-def test_members_of_a_population_agree_with_solo_runs(dataset):
-    """Three step sizes under two seeds, with dropout and per-member penalties, against the same six one by one."""
-    lrs, l2s, seeds = [1e-3, 1e-2, 1e-1], [0.0, 1e-3, 1e-2], [0, 7]
-    together = run(
-        dataset, adam(torch.tensor(lrs * 2, dtype=torch.float64)), seeds, 3, l2=torch.tensor(l2s * 2), dropout=0.25, initial_std=0.1
-    )
-    for member in range(6):
-        alone = run(dataset, adam(lrs[member % 3]), [seeds[member // 3]], l2=l2s[member % 3], dropout=0.25, initial_std=0.1)
-        member_table = together[together["member"] == member].drop(columns="member").reset_index(drop=True)
-        # float32 sums in another order, carried through 30 steps.
-        pd.testing.assert_frame_equal(member_table, alone.drop(columns="member"), rtol=2e-5, atol=0)
-
-
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(dataset):
     first, again, other = (run(dataset, adam(0.01), [seed], dropout=0.5)["cost"].tolist() for seed in (0, 0, 1))
     assert first == again
@@ -114,34 +101,6 @@ def test_cost_is_the_sum_over_examples_divided_by_their_number(dataset):
     assert row["penalty"] == pytest.approx(0.05 * (weight**2).sum(), rel=1e-6)
 
 
-def test_gradients_are_those_of_cost_plus_penalty(dataset):
-    """One step of plain gradient descent over all examples, against central differences of the definition in float64."""
-    plan = Plan(epochs=1, batch_size=300, schedule="constant")
-    seen = []
-
-    class Spy(torch.optim.SGD):
-        def step(self, closure=None):
-            seen.append([parameter.grad.clone() for group in self.param_groups for parameter in group["params"]])
-
-    run(dataset, lambda p: Spy(p, lr=1.0), plan=plan, initial_std=0.5, l2=0.1)
-    model = LogisticRegression(dataset.train.inputs.shape[1], dataset.classes, l2=0.1, initial_std=0.5)
-    start = model.initial_parameters(generator(0, "initial parameters"))
-    parameters = {name: value.unsqueeze(0) for name, value in start.items()}
-    inputs = dataset.train.inputs.take(torch.arange(300).unsqueeze(0))
-    targets = dataset.train.targets.unsqueeze(0)
-
-    def objective(shift, entry):
-        moved = parameters | {"weight": parameters["weight"].clone()}
-        moved["weight"][0, 0, entry] += shift
-        losses = model.losses(moved, inputs, targets, [])
-        return (losses.double().mean() + model.penalty(moved).double()).item()
-
-    for entry in (0, 5, 11):
-        difference = (objective(1e-2, entry) - objective(-1e-2, entry)) / 2e-2
-        # the truncation error is of the order of 1e-4, the rounding of float32 losses of 1e-5
-        assert seen[0][0][0, 0, entry].item() == pytest.approx(difference, rel=2e-3, abs=1e-4)
-
-
 def test_dropout_keeps_the_mean_and_drops_the_right_share(images, words):
     for data, rate in ((images, 0.5), (words, 0.25)):
         batch = data.train.inputs.take(torch.arange(300).repeat(2, 1))
@@ -170,28 +129,14 @@ def test_schedules_count_steps_or_epochs(images):
     np.testing.assert_allclose(steps["inverse_sqrt_step"], [1 / root(t) for t in range(1, 10)], rtol=1e-12)
     np.testing.assert_allclose(steps["inverse_sqrt_epoch"], [1 / root(t) for t in (1, 1, 1, 2, 2, 2, 3, 3, 3)], rtol=1e-12)
     np.testing.assert_allclose(steps["exponential_epoch"], [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25], rtol=1e-12)
-    for wrong in (
-        dict(schedule="exponential_epoch", decay=0),
-        dict(schedule="exponential_epoch", decay=1.1),
-        dict(schedule="constant", decay=0.9),
-    ):
-        with pytest.raises(ValueError, match="decay="):
-            Plan(**{"epochs": 1, "batch_size": 1, "schedule": "constant"} | wrong)
+    with pytest.raises(ValueError, match="decay=0.9 has no effect with schedule"):
+        Plan(epochs=1, batch_size=1, schedule="constant", decay=0.9)
 
 
 def test_evaluation_can_be_rare(images):
     table = run(images, adam(0.01), plan=Plan(epochs=5, batch_size=100, schedule="constant", evaluate_every=2))
     assert table["test_cost"].notna().tolist() == [False, True, False, True, True]
     assert table["cost"].notna().all()
-
-
-def test_a_member_that_diverges_is_recorded_and_disturbs_nobody(images):
-    # Nesterov momentum on a penalty this strong overflows float32 within the first epoch.
-    lr = torch.tensor([1e12, 0.1], dtype=torch.float64)
-    table = run(images, lambda p: optim.SGDNesterov(p, lr=lr), per_seed=2, l2=1.0)
-    alone = run(images, lambda p: optim.SGDNesterov(p, lr=0.1), l2=1.0)
-    assert not np.isfinite(table[table["member"] == 0]["cost"]).all()
-    np.testing.assert_allclose(table[table["member"] == 1]["cost"], alone["cost"], rtol=2e-5)
 
 
 def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds(words):
@@ -206,17 +151,9 @@ def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds(words):
     assert found["penalty"] == pytest.approx(0.005 * (reference.coef_**2).sum(), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"epochs": 0}, "epochs=0 is invalid: expected a whole number above 0"),
-        ({"batch_size": 1.5}, "batch_size=1.5"),
-        ({"schedule": "linear"}, "expected one of constant"),
-    ],
-)
-def test_wrong_plans_are_named(change, words):
-    with pytest.raises(ValueError, match=words):
-        Plan(**{"epochs": 1, "batch_size": 1, "schedule": "constant", **change})
+def test_a_wrong_plan_is_named():
+    with pytest.raises(ValueError, match="epochs=0 is invalid: expected a whole number above 0"):
+        Plan(epochs=0, batch_size=1, schedule="constant")
 
 
 @pytest.mark.gpu

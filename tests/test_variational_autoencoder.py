@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-import optim
 from experiments.models.variational_autoencoder import VariationalAutoencoder
-from experiments.training.loop import train
-from experiments.training.plan import Plan, Training
 from populations import generators
 
 CPU = torch.device("cpu")
@@ -61,12 +58,6 @@ def test_the_papers_size():
         assert value.std() == pytest.approx(0.01, rel=0.02) if name.endswith("weight") else not value.any()
 
 
-def test_the_other_start_has_weights_of_variance_one_over_inputs():
-    parameters = VariationalAutoencoder(784, 10, start="fan_in").initial_parameters(torch.Generator().manual_seed(0))
-    assert parameters["encode.weight"].std() == pytest.approx(784**-0.5, rel=0.02)
-    assert parameters["decode.weight"].std() == pytest.approx(50**-0.5, rel=0.02)
-
-
 def test_resampled_pixels_are_0_or_1_and_grey_on_average():
     model = VariationalAutoencoder(3, 0, hidden=2, latent=1, pixels="resampled", initial_std=0.0)
     zeros = {name: torch.zeros_like(value) for name, value in stacked(model, 1).items()}
@@ -77,35 +68,6 @@ def test_resampled_pixels_are_0_or_1_and_grey_on_average():
     ones = losses[0] < losses.mean()
     assert losses.unique().numel() == 2
     assert ones.float().mean().item() == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / 20_000) ** 0.5)
-
-
-@pytest.mark.parametrize("pixels", ["grey", "resampled"])
-def test_members_of_a_population_agree_with_solo_runs(images, pixels):
-    lrs, seeds = [1e-3, 1e-2], [0, 3]
-    plan = Plan(epochs=2, batch_size=50, schedule="constant", shuffle=False)
-
-    def run(lr, seeds, per_seed):
-        model = VariationalAutoencoder(12, 3, hidden=8, latent=2, pixels=pixels)
-        make = lambda parameters: optim.Adam(parameters, lr=lr)  # noqa: E731
-        return train(Training(model, make, images, seeds, per_seed, plan, CPU))[0]
-
-    together = run(torch.tensor(lrs * 2, dtype=torch.float64), seeds, 2)
-    assert {"train_cost", "test_cost"} <= set(together.columns)
-    for member in range(4):
-        alone = run(lrs[member % 2], [seeds[member // 2]], 1)
-        # float32 sums in another order
-        np.testing.assert_allclose(together.loc[together["member"] == member, "cost"], alone["cost"], rtol=1e-5)
-        np.testing.assert_allclose(together.loc[together["member"] == member, "test_cost"].dropna(), alone["test_cost"].dropna(), rtol=1e-5)
-
-
-def test_unknown_choices_are_named():
-    with pytest.raises(ValueError, match="model.pixels=binary is invalid: expected one of grey, resampled"):
-        VariationalAutoencoder(12, 3, pixels="binary")
-    with pytest.raises(ValueError, match="model.start=zero is invalid: expected one of fan_in_uniform, fan_in, he_normal, normal"):
-        VariationalAutoencoder(12, 3, start="zero")
-    for wrong in ({"initial_std": -1}, {"l2": "much"}):
-        with pytest.raises(ValueError, match="expected a finite number from 0 up"):
-            VariationalAutoencoder(12, 3, **wrong)
 
 
 def test_the_prior_of_the_parameters_is_a_penalty_on_all_of_them():

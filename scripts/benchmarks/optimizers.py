@@ -144,7 +144,7 @@ def main() -> None:
                 makes["optax"] = partial(optax_step, name, shapes)
             makes["copy"] = partial(copy, size, device)
             rounds = [{label: turn(make) for label, make in makes.items()} for _ in range(arguments.rounds + 1)]
-            times = pd.DataFrame(rounds[1:]).median()  # without the warm-up round
+            times = pd.DataFrame(rounds[1:]).median().to_dict()  # without the warm-up round
             fastest = min((label for label in times if label.startswith("torch")), key=times.__getitem__)
             share = times["copy"] / times["ours"]
             ratio = times[fastest] / times["ours"]

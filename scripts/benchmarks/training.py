@@ -73,7 +73,7 @@ class Contestant:
 
 
 def race(names: list[str], work: str, cores: int, rounds: int, device: str = "cpu") -> Iterator[dict]:
-    """Lets contestants take turns; yields a row per contestant with its ratio to the first; leaves out those that fail in their first epoch."""
+    """Lets contestants take turns; yields a row per contestant with its ratio to the first. One that fails in its first epoch has none."""
     with ExitStack() as stack:
         contestants = {}
         # One after another on a CPU, where they choose their threads while nothing else runs; at once on a GPU.
