@@ -10,7 +10,7 @@ import yaml
 from experiments.records import catalogue
 from scripts.analysis import figure4
 from scripts.analysis.distances import EQUAL, geometric_mean
-from scripts.analysis.published import Panel, main_panel, panels, paper_curves, published
+from scripts.analysis.published import RESULTS, Panel, main_panel, panels, paper_curves, published
 from scripts.analysis.runs import REFERENCE, configuration, read_runs, sfo_memory
 from scripts.claims.judging import FAILS, HOLDS, LEARNING_RATES, OPEN, SEEDS, stated
 from scripts.report.oddities import oddities
@@ -60,6 +60,7 @@ def context(tables: dict[str, pd.DataFrame]) -> dict:
         "moments": moments_by_layer(REFERENCE),
         "sfo_memory": memory.assign(MiB=(memory["bytes"] / 2**20).round(), minibatches=memory["minibatches"].astype(float)),
         "oddities": oddities(),
+        "speedups": speedups(),
         "properties": list(stated("properties")),
         "equal": EQUAL,
         "noise": figure4.NOISE,
@@ -201,6 +202,13 @@ def moments_by_layer(root: Path) -> pd.DataFrame:
         means = layers.groupby(["epoch", "layer"], sort=False)[["vhat", "below_eps"]].mean()
         tables.append(means.reset_index().assign(experiment=experiment))
     return pd.concat(tables)
+
+
+def speedups() -> pd.Series:
+    """Returns how many times as fast as the leanest loop of torch we train, by kind of work, on all cores of the tracked `make bench`."""
+    table = pd.read_csv(RESULTS / "bench.csv")
+    leanest = table[(table["contestant"] == "torch") & (table["cores"] == table["cores"].max())]
+    return leanest.set_index("work")["ratio"].map("{:.1f}x".format)
 
 
 def lost_points(points: pd.DataFrame) -> dict[str, int]:
