@@ -55,8 +55,7 @@ def test_its_runs_are_figure_3_in_three_precisions(tmp_path):
     found = [[(c["experiment"], c["optimizer"]["_target_"], c["precision"], c["epochs"]) for c in starmap(resolved, job)] for job in jobs]
     names = ("Adam", "AdaGrad", "SGDNesterov")
     series = [(experiment, f"optim.{name}") for experiment in ("fig3", "fig3_dropout") for name in names]
-    own = {"fig3": "bfloat16", "fig3_dropout": "float32"}
-    assert found == [[(*one, precision or own[one[0]], 1) for one in series] for precision in ("", "tf32", "float32")]
+    assert found == [[(*one, precision or "bfloat16", 1) for one in series] for precision in ("", "tf32", "float32")]
 
 
 def test_its_runs_train(monkeypatch, tmp_path, images):
