@@ -15,7 +15,7 @@ def geometric_mean(table: pd.DataFrame, costs: pd.Series | None = None) -> pd.Se
 
 
 def log_ratios(ours: pd.Series, paper: pd.DataFrame) -> np.ndarray:
-    """Returns ln(ours / paper), of costs by x and rows of `published` for one optimizer, at its plotted vertices within our epochs."""
+    """Returns ln(ours / paper) at the plotted vertices of one published series; `ours` are costs by x, `paper` rows of `published`."""
     plotted = paper[(paper["kind"] == "plotted") & paper["x"].isin(ours.index)].set_index("x")["y"]
     return np.log(ours.loc[plotted.index].to_numpy() / plotted.to_numpy())
 

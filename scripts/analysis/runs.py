@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.records import PROJECT, Run, catalogue
-from scripts.analysis.published import main_panel
+from experiments.records import Run, catalogue
+from scripts.analysis.published import RESULTS, main_panel
 
-REFERENCE = PROJECT / "results" / "reference"
-RUNS = PROJECT / "results" / "runs"
+REFERENCE, RUNS = RESULTS / "reference", RESULTS / "runs"
 
 
 def canonical_runs(root: Path, experiment: str, settings: str, data: str = "real") -> list[Run]:
@@ -63,7 +62,7 @@ def read_measured(root: Path, name: str) -> pd.DataFrame | None:
 
 def sfo_memory() -> pd.DataFrame:
     """Returns the tracked measurements of `make bench-sfo`: a row per optimizer and number of minibatches."""
-    return pd.read_csv(PROJECT / "results" / "sfo_memory.csv")
+    return pd.read_csv(RESULTS / "sfo_memory.csv")
 
 
 def configuration(root: Path, experiment: str, optimizer: str, settings: str = "paper") -> dict[str, str]:
