@@ -81,3 +81,15 @@ print(*map(os.environ.get, ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")), "torch" in sy
         monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == expected
+
+
+def test_all_threads_of_a_run_treat_subnormal_numbers_as_zero():
+    code = """
+import experiments.process
+experiments.process.prepare_process()
+import torch
+torch.set_num_threads(2)
+print((torch.full((2**20,), 1e-40) * 1).view(torch.int32).count_nonzero().item())  # the bits: comparisons flush, too
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "0\n"
