@@ -59,6 +59,17 @@ def test_after_an_epoch_far_slower_than_forecast_one_thread_is_tried(capsys, fas
     assert capsys.readouterr().out == tried + undone * (not faster)
 
 
+def test_more_threads_are_tried_again_after_16_epochs_with_one_then_after_32():
+    chosen = Threads("auto", forecast({1: 1.0, 2: 0.6, 4: 0.4}))
+    numbers = []
+    for epoch in range(60):
+        numbers.append(torch.get_num_threads())
+        seconds = {1: 1.2, 4: 15.0} if epoch <= 50 else {4: 0.4}  # then the other program ends
+        chosen.review(seconds[numbers[-1]])
+    # The first epoch with one thread is its trial.
+    assert numbers == [4] + [1] * 17 + [4] + [1] * 32 + [4] * 9
+
+
 @pytest.mark.parametrize(
     ("policy", "cores", "expected"),
     [

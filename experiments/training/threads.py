@@ -8,12 +8,16 @@ import torch
 # torch's number at import: the cores, or this job's share of them in a sweep.
 AVAILABLE = torch.get_num_threads()
 _WORTH_IT = 0.9  # more threads must save a tenth of the time: other programs could use them
-# An epoch that leads to another number of threads, over the forecast; and after that has not helped, over the epoch before.
+# An epoch that leads to a trial of one thread, over the forecast; and after that has not helped, over the epoch before.
 _FAR_SLOWER, _SLOWER_STILL = 2.0, 1.25
+_EPOCHS_OF_ONE = 16  # before more threads are tried again: the other programs may have ended
 
 
 class Threads:
-    """The number of threads of a run: the fastest at its start; one, if an epoch takes far longer than forecast and one is faster then.
+    """The number of threads of a run: the fastest at its start; one while other programs make more threads slower.
+
+    After an epoch far slower than forecast, one thread is tried for an epoch. If it is faster, more are tried again after 16 epochs, then
+    after 32, 64, ....
 
     Results do not depend on it unless `Model.depends_on_threads`.
 
@@ -27,7 +31,8 @@ class Threads:
 
     def __init__(self, threads: int | Literal["auto"], forecast: Callable[[], float]):
         self._automatic = threads == "auto"
-        self._slow: tuple[int, float] | None = None  # number of threads and seconds of the slow epoch that led to one thread
+        self._trial: tuple[int, float] | None = None  # during an epoch with another number of threads: the number and seconds before it
+        self._more, self._epochs, self._patience = 1, 0, _EPOCHS_OF_ONE  # threads to try again, epochs of one thread since, and until then
         if isinstance(threads, str):
             self._choose(forecast)
         else:
@@ -36,17 +41,28 @@ class Threads:
         self._limit = _FAR_SLOWER * self.seconds
 
     def review(self, seconds: float) -> None:
-        """Takes the seconds of every epoch. Tries one thread after a far slower epoch than forecast: other programs may compete."""
+        """Takes the seconds of every epoch; may change the number of threads for the next."""
         threads = torch.get_num_threads()
-        if self._slow:
-            before, slow = self._slow
-            self._slow = None
-            if seconds > slow:
-                self._limit = _SLOWER_STILL * slow
-                self._change(before, f"an epoch took {seconds:.1f} s, with {before} threads {slow:.1f} s")
+        if self._trial:
+            before, earlier = self._trial
+            self._trial = None
+            if seconds > earlier:
+                if before > threads:
+                    self._limit = _SLOWER_STILL * earlier
+                else:
+                    self._patience *= 2
+                self._change(before, f"an epoch took {seconds:.1f} s, with {_threads(before)} {earlier:.1f} s")
         elif self._automatic and threads > 1 and seconds > self._limit:
-            self._slow = threads, seconds
-            self._change(1, f"an epoch took {seconds:.1f} s, {self.seconds:.1f} s were forecast")
+            self._more = threads
+            self._try(1, seconds, f"an epoch took {seconds:.1f} s, {self.seconds:.1f} s were forecast")
+        elif threads < self._more:
+            self._epochs += 1
+            if self._epochs == self._patience:
+                self._try(self._more, seconds, f"{self._epochs} epochs with {_threads(threads)}")
+
+    def _try(self, threads: int, seconds: float, reason: str) -> None:
+        self._trial, self._epochs = (torch.get_num_threads(), seconds), 0
+        self._change(threads, reason)
 
     @staticmethod
     def _change(threads: int, reason: str) -> None:
@@ -61,3 +77,7 @@ class Threads:
             if threads == 1 or seconds < _WORTH_IT * self.seconds:
                 best, self.seconds = threads, seconds
         torch.set_num_threads(best)
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' * (number > 1)}"
