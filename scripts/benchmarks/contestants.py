@@ -43,6 +43,12 @@ from experiments.training.threads import Threads
 DROPOUT, INPUT_DROPOUT = 0.5, 0.2
 WIDTHS = (784, 1000, 1000, 10)  # of the network of figure 2
 CHANNELS = (3, 64, 64, 128)  # of the network of figure 3
+# Inputs and outputs of fully connected layers.
+LAYERS = {
+    "multilayer": list(pairwise(WIDTHS)),
+    "autoencoder": [(784, 500), (500, 100), (50, 500), (500, 784)],
+    "convolutional": [(2048, 1000), (1000, 10)],
+}
 
 
 @dataclass(frozen=True)
@@ -312,20 +318,31 @@ def jax_epoch(work: Work, device: torch.device) -> Callable[[], None]:
 
 
 def products_epoch(work: Work, device: torch.device) -> Callable[[], None]:
-    """Returns the matrix products of the multilayer network's epoch by the fastest library, a lower bound for training."""
+    """Returns the matrix products and convolutions of a network's epoch by the fastest libraries, a lower bound for training."""
     experiments.process.prepare_process()
     products.use("auto")
-    layers = [
-        [torch.randn(1, *shape, device=device) for shape in ((outputs, inputs), (inputs, work.batch_size), (outputs, work.batch_size))]
-        for inputs, outputs in pairwise(WIDTHS)
-    ]
+    size, convolutional = work.batch_size, work.model == "convolutional"
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device)
+
+    layers = [[draw(1, outputs, inputs), draw(1, inputs, size), draw(1, outputs, size)] for inputs, outputs in LAYERS[work.model]]
+    stages = []
+    for number, (inputs, outputs) in enumerate(pairwise(CHANNELS) if convolutional else ()):
+        below, above = (draw(size, planes, 32 >> number, 32 >> number) for planes in (inputs, outputs))
+        images = [images.contiguous(memory_format=torch.channels_last) for images in (below, above)]
+        stages.append([draw(outputs, inputs, 5, 5), *images])
 
     def epoch() -> None:
-        for _ in range(math.ceil(work.examples / work.batch_size)):
+        for _ in range(math.ceil(work.examples / size)):
+            for number, (weight, below, above) in enumerate(stages):
+                wanted = (number > 0, True, False)  # the inputs get no gradient
+                functional.conv2d(below, weight, padding=2)
+                torch.ops.aten.convolution_backward(above, below, weight, None, [1, 1], [2, 2], [1, 1], False, [0, 0], 1, wanted)
             for number, (weight, below, above) in enumerate(layers):
                 products.matmul(weight, below)
                 products.matmul(above, below.mT)
-                if number:  # the inputs get no gradient
+                if number or stages:
                     products.matmul(weight.mT, above)
 
     return epoch

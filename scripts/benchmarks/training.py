@@ -138,7 +138,7 @@ def measure(rounds: int, device: str) -> Iterator[dict]:
             names = ["ours", *(["ours, bfloat16"] if work in NETWORKS else []), *(torch_loops if description.members == 1 else []), *jax]
             if work == "logistic regression" and cores > 1:
                 names.append("torch's tutorial")
-            if work == "multilayer network" and device == "cpu":
+            if work in NETWORKS and description.members == 1 and device == "cpu":
                 names.append("products alone")
             yield from race(names, work, cores, rounds, device)
     if device != "cpu":
