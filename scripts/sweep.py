@@ -83,23 +83,26 @@ class Job:
         done = max(sum(Checkpoint.of(run, number).epochs() for number in numbers) for run in self.runs.values())
         return len(numbers) * self.config["epochs"] - done
 
-    def forecast(self, seconds: dict[tuple, float]) -> float:
+    def forecast(self, seconds: dict[tuple, float], parallel: bool) -> float:
         """Returns the remaining seconds of training, estimated from a few steps; for a property, the seconds of the tracked run.
 
-        `seconds` caches the seconds per epoch, by kind of work.
+        Args:
+            seconds: caches the seconds per epoch, by kind of work.
+            parallel: whether other runs train at the same time, so that this one has a single thread.
         """
         if self.config_name == "properties":
             tracked = read(PROJECT / f"results/reference/properties/{self.runs['real'].measured}.csv")
             return tracked.facts["training_seconds"] if tracked else 0.0
         config, parts, device = self.config, shards(self.config), choose_device(self.config["device"], self.config["precision"])
+        threads = 1 if parallel else config["threads"]
         kind = (
             *(config[key] for key in ("experiment", "batch_size", "precision")),
-            *(config["data"]["examples"], config["optimizer"].get("minibatches"), parts[0].members, torch.get_num_threads()),
+            *(config["data"]["examples"], config["optimizer"].get("minibatches"), parts[0].members, threads),
         )
         if kind not in seconds:
             products.use(config["products"])
             training = make_training(config, parts[0], _load(json.dumps(config["data"]), device), device)
-            seconds[kind] = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(training)).seconds
+            seconds[kind] = Threads(threads if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(training)).seconds
         return self.epochs_left() * seconds[kind]
 
 
@@ -137,8 +140,7 @@ class Part:
 
     def forecast(self, seconds: dict[tuple, float]) -> None:
         """Sets `self.seconds` to a forecast for this machine; `seconds` as in `Job.forecast`."""
-        torch.set_num_threads(1 if self.parallel else AVAILABLE)
-        each = [job.forecast(seconds) for job in self.missing()]
+        each = [job.forecast(seconds, self.parallel) for job in self.missing()]
         self.seconds = max(sum(each) / AVAILABLE, max(each, default=0.0)) if self.parallel else sum(each)
 
     def __str__(self) -> str:

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import run as program
 from configurations import resolved
 from experiments.records import PROJECT, read
+from experiments.training import threads
 from hydra_plugins import adam_paper_sweeper
 from made_up import write_run, write_table
 from scripts import sweep
@@ -64,6 +66,25 @@ def test_what_failed_is_listed_at_the_end(monkeypatch, tmp_path, capsys):
     failed = [f"python -m scripts.figures --runs {tmp_path} fig1", *(f"python run.py {' '.join(line)}" for line in lines)]
     assert ended.value.code.splitlines()[1:] == failed
     assert "2 of 2 runs  about 2 minutes" in capsys.readouterr().out
+
+
+def test_runs_that_train_in_parallel_are_forecast_with_a_thread_each(monkeypatch, tmp_path, capsys, images):
+    lines = "\n- seed=0 epochs=50 optimizer=adam,adamax\n"
+    (tmp_path / "small.yaml").write_text(f"parallel:{lines}one_by_one:{lines}")
+    for module in (sweep, threads):
+        monkeypatch.setattr(module, "AVAILABLE", 2)
+    monkeypatch.setattr(sweep, "load", lambda **_: images)
+    monkeypatch.setattr(sweep, "seconds_per_epoch", lambda _: 6.0 / torch.get_num_threads())
+    monkeypatch.setattr(sys, "argv", ["sweep", "--forecast", str(tmp_path / "small"), f"results={tmp_path}"])
+    before = torch.get_num_threads()
+    sweep.main()
+    torch.set_num_threads(before)
+    # Two runs of 50 epochs: at once, of 6 s each with one thread; one after the other, of 3 s each with two.
+    assert re.findall("about (.+?) of training|about (.+?)  ", capsys.readouterr().out) == [
+        ("", "5 minutes"),
+        ("", "5 minutes"),
+        ("10 minutes", ""),
+    ]
 
 
 @pytest.mark.parametrize("launcher", [["hydra/launcher=basic"], ["hydra.launcher.n_jobs=1"]], ids=["basic", "joblib"])

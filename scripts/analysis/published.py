@@ -78,3 +78,9 @@ def paper_curves(panel: Panel | str | None) -> pd.DataFrame:
     """Returns the paper's curves for comparison: rescaled where we rescale them, otherwise as plotted."""
     curves, other = published(panel), rescaled(panel)
     return pd.concat([curves[~curves["optimizer"].isin(other["optimizer"])], other]) if len(other) else curves
+
+
+def last_shown(panel: Panel) -> float:
+    """Returns the abscissa up to which a panel shows all its curves."""
+    curves = published(panel)
+    return min(panel.x[1], curves[curves["kind"] == "plotted"].groupby("series")["x"].max().min())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from scripts.analysis import figure4
 from scripts.analysis.distances import lead
-from scripts.analysis.published import main_panel, paper_curves, published
+from scripts.analysis.published import last_shown, main_panel, paper_curves
 from scripts.analysis.race import races
 from scripts.analysis.runs import REFERENCE, configuration, of_optimizer, read_runs, sfo_memory
 from scripts.claims.figure4 import OURS, PAPER, all_claims
@@ -33,21 +33,25 @@ def comparisons(root: Path) -> list[dict]:
         table = table[table["epoch"] <= epochs]
         costs = [of_seed.pivot(index="epoch", columns="optimizer", values="cost") for _, of_seed in table.groupby("seed")]
         leads = pd.Series([smallest_lead(one, claim) for one in costs if set(names) <= set(one)])
-        curves, panel = paper_curves(claim["experiment"]), main_panel(claim["experiment"])
-        paper, longest = np.nan, 0
-        if panel and len(curves):
-            curves = curves.assign(**{"epoch": curves["x"].astype(int) + 1})
+        curves, paper = paper_curves(claim["experiment"]), np.nan
+        if len(curves):
+            curves = curves.assign(epoch=curves["x"].astype(int) + 1)
             shown = curves.pivot(index="epoch", columns="optimizer", values="y")[names].dropna()
-            longest = min(shown.index.max(), panel.x[1] + 1)  # the last epoch on the paper's axis
             paper = smallest_lead(shown if at == "mean" else shown.loc[:epochs], claim)
         when = {"mean": "mean over the epochs", "end": f"in epoch {epochs}"}.get(at, f"in epoch {at}")
         found = judge({**claim, "quantity": f"lead, ln(cost / cost), {when}"}, leads)
-        if at == "end" and epochs < longest:
+        if at == "end" and ends_early(claim["experiment"], epochs):
             found["verdict"] = OPEN
         command = f"python run.py -m experiment={claim['experiment']} optimizer={','.join(names)} settings={settings}"
         where = {"evidence": f"{root.name}/{claim['experiment']}/{settings}/", "command": command}
         lines.append(found | {"settings": settings, "paper": paper} | where)
     return lines
+
+
+def ends_early(experiment: str, epochs: int) -> bool:
+    """Returns whether so many epochs end before the paper's curves do."""
+    panel = main_panel(experiment)
+    return panel is not None and epochs <= last_shown(panel)
 
 
 def smallest_lead(costs: pd.DataFrame, claim: dict) -> float:
@@ -59,12 +63,16 @@ def smallest_lead(costs: pd.DataFrame, claim: dict) -> float:
 
 def sfo_claims(root: Path) -> list[dict]:
     """Returns a row for each of section 6.2's claims on SFO's speed, memory and dropout; memory is judged with the tracked runs."""
-    lines, found = [], races(root)
-    found = found[found["settings"].isin(["paper", "best"])].set_index(["optimizer", "settings"]) if len(found) else found
-    if {"Adam", "SFO"} <= set(found.index.get_level_values(0)):  # both settings are the same: two timings
-        where = {"settings": "paper", "evidence": "fig2b_race.csv", "command": "make reproduce-fig2", "seeds": found["seeds"].max()}
+    lines, table = [], races(root)
+    for settings in ("paper", "best"):
+        found = table[table["settings"] == settings].set_index("optimizer") if len(table) else table
+        if not {"Adam", "SFO"} <= set(found.index):
+            continue
+        command = f"python run.py -m experiment=fig2b settings={settings} optimizer=adam,sfo"
+        where = {"settings": settings, "evidence": "fig2b_race.csv", "command": command, "seeds": found["seeds"].max()}
         for key, column in (("sfo_speed", "seconds_of_an_epoch"), ("sfo_race", "seconds_to_0.01")):
-            lines.append(judge(stated(key), found.loc["SFO", column] / found.loc["Adam", column]) | where)
+            ratio = pd.Series([found.loc["SFO", column] / found.loc["Adam", column]])
+            lines.append(judge(stated(key), ratio) | where)
     sfo = of_optimizer(sfo_memory(), "SFO")
     if root == REFERENCE:
         explained = pd.Series([sfo["minibatches"].corr(sfo["bytes"]) ** 2])
@@ -72,10 +80,11 @@ def sfo_claims(root: Path) -> list[dict]:
     dropout = of_optimizer(read_runs(root, "fig2a", "paper"), "SFO")
     if len(dropout):
         by_seed = dropout.groupby("seed")["cost"].agg(["first", "last"])
-        epochs, longest = dropout["epoch"].max(), published("fig2a")["x"].max() + 1
-        where = {"settings": "paper", "evidence": f"{root.name}/fig2a/paper/", "command": "python run.py experiment=fig2a optimizer=sfo"}
+        epochs = dropout["epoch"].max()
+        where = {"settings": "paper", "evidence": f"{root.name}/fig2a/paper/"}
+        where["command"] = f"python run.py experiment=fig2a optimizer=sfo epochs={epochs}"
         judged = judge(stated("sfo_dropout"), by_seed["last"] / by_seed["first"], epochs=epochs) | where
-        lines.append(judged | ({"verdict": OPEN} if judged["verdict"] != HOLDS and epochs < longest else {}))
+        lines.append(judged | ({"verdict": OPEN} if judged["verdict"] != HOLDS and ends_early("fig2a", epochs) else {}))
     return lines
 
 
@@ -116,15 +125,15 @@ def bias_correction(root: Path) -> list[dict]:
 
 
 def adamax(root: Path) -> list[dict]:
-    """Returns a row that compares AdaMax with Adam, for each panel and settings with both."""
+    """Returns a row that compares AdaMax with Adam, for each panel and settings with both; open if the runs end early."""
     lines = []
 
-    def compare(experiment: str, settings: str, quantity: str, costs: pd.DataFrame) -> None:
+    def compare(experiment: str, settings: str, quantity: str, costs: pd.DataFrame, early: bool = False) -> None:
         costs = costs.dropna()  # the seeds of both
         found = judge(stated("adamax"), np.exp(-lead(costs["AdaMax"], costs["Adam"])), experiment=experiment, what=quantity)
         command = f"python run.py -m experiment={experiment} settings={settings} optimizer=adam,adamax"
         where = {"settings": settings, "evidence": f"{root.name}/{experiment}/{settings}/", "command": command}
-        lines.append(found | where)
+        lines.append(found | where | ({"verdict": OPEN} if early else {}))
 
     panels = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
     for experiment, settings in itertools.product(panels, ("paper", "best")):
@@ -133,7 +142,7 @@ def adamax(root: Path) -> list[dict]:
             continue
         epochs = table.groupby("optimizer")["epoch"].max().min()
         last = table[table["epoch"] == epochs].pivot(index="seed", columns="optimizer", values="cost")
-        compare(experiment, settings, f"training cost over Adam's, epoch {epochs}", last)
+        compare(experiment, settings, f"training cost over Adam's, epoch {epochs}", last, ends_early(experiment, epochs))
     sweep = figure4.sweeps(root, "paper")
     if not sweep.empty and {"Adam", "AdaMax"} <= set(sweep["optimizer"]):
         losses = figure4.measured(sweep).query("bias_correction and epochs == 10")

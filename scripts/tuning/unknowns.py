@@ -150,7 +150,7 @@ def when_costs_are_taken(agreement: pd.DataFrame) -> list[dict]:
     judged = table[(table["evaluated_points"] >= ENOUGH) & (table["experiment"] != "fig2b")]  # figure 2b's numbers are in doubt
     for _, row in judged.iterrows():
         least = row[list(READINGS)].astype(float).rename(READINGS).drop_duplicates().sort_values()  # no penalty: two are equal
-        what = {"panel": row["panel"], "optimizer": row["optimizer"], "setting": "when the cost is taken"}
+        what = {"panel": row["experiment"], "optimizer": row["optimizer"], "setting": "when the cost is taken"}
         what |= {"unit": "rms log ratio", "epochs": row["epochs"]}
         panel = main_panel(row["experiment"])
         used = READINGS["rms_with_penalty" if panel and panel.penalty else "rms_evaluated"]
