@@ -21,7 +21,7 @@ from data.types import Dataset
 from experiments.errors import ConfigError, unknown_key
 from experiments.models.base import Model
 from experiments.progress import count
-from experiments.records import COLUMNS, DEFAULTS, PROJECT
+from experiments.records import COLUMNS, DEFAULTS, PROJECT, key_of
 from experiments.schema import check, spelled, validate
 from experiments.training.plan import MakeOptimizer, Plan, Training
 from experiments.training.streams import generator
@@ -52,7 +52,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
     """
     config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
     target, name = optimizer_class(config), optimizer_name(config)
-    given = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    given = [key_of(override) for override in overrides]
     row = _choose_row(config, name, given)
     named = "optimizer._target_" in given
     if named:  # the optimizer file's values belong to the class it names
@@ -72,6 +72,9 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
             raise ConfigError(f"{path}: {key} cannot be set by a row, which holds values such as optimizer.lr: 0.001")
         parent[leaf] = value
     validate(config, target)
+    for key in ("batch_size", "shuffle"):
+        if key in given and optim.chooses_minibatches(target):
+            raise ConfigError(f"{key} has no effect on {name}: it chooses among optimizer.minibatches fixed minibatches")
     adapt_optimizer(config)
     _plan(config)  # raises if keys conflict
     for group, known in (("optimizer", target), ("model", model_class(config))):
@@ -85,7 +88,12 @@ def _choose_row(config: dict, name: str, given: Sequence[str]) -> dict:
     Without such a row, settings=paper becomes settings=defaults, with a message.
     """
     check("settings", config["settings"])
-    tables = {settings: table for settings, table in config.pop("hyperparameters").items() if table is not None} | {DEFAULTS: {}}
+    tables = config.pop("hyperparameters")
+    for key, table in {"hyperparameters": tables, **(tables if isinstance(tables, dict) else {})}.items():
+        if not isinstance(table, dict | None):
+            path = key if table is tables else f"hyperparameters.{key}"
+            raise ConfigError(f"{path}={spelled(table)} is invalid: expected a row per optimizer")
+    tables = {settings: table for settings, table in (tables or {}).items() if table is not None} | {DEFAULTS: {}}
     if config["settings"] == "paper" and name not in tables.get("paper", {}):
         config["settings"] = DEFAULTS
         print(f"{config['experiment']} has no settings for {name}: it runs with its own defaults, settings={DEFAULTS}", file=sys.stderr)
@@ -160,7 +168,7 @@ class Population:
             f"{group}.{key}": value
             for group in ("optimizer", "model")
             for key, value in config[group].items()
-            if isinstance(value, list) and not (group == "optimizer" and _is_tuple(key, optimizer_class(config)))
+            if isinstance(value, list) and not _is_tuple(key, optimizer_class(config) if group == "optimizer" else model_class(config))
         }
         if (members := math.prod(map(len, [seeds, *lists.values()]))) > _MOST_MEMBERS:
             sizes = ", ".join(f"{key} of {len(values):,}" for key, values in {"seed": seeds, **lists}.items())
@@ -230,13 +238,13 @@ def make_model(config: dict, population: Population, features: int, classes: int
         ConfigError: a hyper-parameter varies that the model cannot vary within a population.
     """
     target = model_class(config)
+    for key in population.settings[0]:
+        group, _, leaf = key.partition(".")
+        if group == "model" and leaf not in target.per_member and len({setting[key] for setting in population.settings}) > 1:
+            raise ConfigError(f"{key}={spelled(config['model'][leaf])} cannot differ within a population: sweep it with -m")
     arguments = population.arguments(config, "model", device)
-    for key, value in arguments.items():
-        if isinstance(value, torch.Tensor) and key not in target.per_member:
-            raise ConfigError(f"model.{key}={spelled(config['model'][key])} cannot differ within a population: sweep it with -m")
-        if isinstance(value, torch.Tensor):
-            arguments[key] = value.to(torch.float32)
-    return target(features=features, classes=classes, **arguments)
+    single = {key: value.to(torch.float32) if isinstance(value, torch.Tensor) else value for key, value in arguments.items()}
+    return target(features=features, classes=classes, **single)
 
 
 def check_memory(model: Model, members: int, device: torch.device) -> None:
@@ -301,7 +309,11 @@ def _import_class(group: str, config: dict, base: type, expected: str) -> type:
     try:
         found = hydra.utils.get_class(target)
     except Exception as error:  # Hydra raises many types
-        raise ConfigError(f"{group}._target_={target} cannot be imported: expected the installed class of {expected}") from error
+        cause: BaseException = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        raise ConfigError(f"{group}._target_={target} cannot be imported ({reason}): expected the class of {expected}") from error
     if not issubclass(found, base):
         raise ConfigError(f"{group}._target_={target} is invalid: expected the class of {expected}")
     return found

@@ -89,7 +89,7 @@ class Run:
     def on_both_data(cls, config: Mapping, task: Iterable[str], **labels: str) -> dict[str, Run]:
         """Returns the runs of one command line, `task`, on `real` and on `standin` data."""
         known = ("experiment", "optimizer", "settings", "property", *MACHINE)
-        overrides = sorted(one for one in task if one.lstrip("+~").partition("=")[0] not in known)
+        overrides = sorted(one for one in task if key_of(one) not in known)
         return {data: cls.of(config, overrides, data=data, **labels) for data in ("real", "standin")}
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ class Run:
 
         Under settings=defaults it may also override optimizer keys: the experiment sets none.
         """
-        keys = [override.lstrip("+~").partition("=")[0] for override in self.overrides]
+        keys = map(key_of, self.overrides)
         own = "optimizer." if self.settings == DEFAULTS else None
         return all(key in (*EXTENT, *MACHINE) or (own and key.startswith(own)) for key in keys)
 
@@ -234,6 +234,11 @@ def slug(name: str, overrides: Iterable[str], parts: Mapping) -> str:
         known = {part: parts[part] for part in ("identity", "extent")}
         plain += f",{hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]}"
     return f"{','.join(filter(None, [name, plain]))}.csv"
+
+
+def key_of(override: str) -> str:
+    """Returns the key of an override: `optimizer.lr` of `+optimizer.lr=0.1`."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def display_path(path: Path) -> str:

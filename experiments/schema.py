@@ -21,11 +21,13 @@ class Rule(NamedTuple):
         accepts: returns whether one value is valid.
         expected: the valid values, in words.
         population: whether a list of distinct values, one per member, is valid too.
+        named: whether a mapping with one value per layer or optimizer is valid too.
     """
 
     accepts: Callable[[object], bool]
     expected: str
     population: bool = False
+    named: bool = False
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -101,7 +103,7 @@ RULES = {
     "model.l2": _each(_FROM_0),
     "model.dropout": _BELOW_1,
     "model.input_dropout": _BELOW_1,
-    "model.initial_std": _FROM_0,
+    "model.initial_std": _FROM_0._replace(named=True),
     "optimizer._target_": _TEXT,
     "optimizer.lr": _each(_FROM_0),
     "optimizer.eps": _each(_FROM_0),
@@ -116,7 +118,8 @@ RULES = {
     "seeds": _SEEDS,
     **{f"property.{key}": _COUNT for key in _PROPERTY_COUNTS},
     "property.examples": _or(_COUNT, None, "null for all"),
-    **{f"property.{key}": _ABOVE_0 for key in ("lr", "alpha", "far", "walk", "noise", "rare")},
+    "property.lr": _ABOVE_0._replace(named=True),
+    **{f"property.{key}": _ABOVE_0 for key in ("alpha", "far", "walk", "noise", "rare")},
     "property.l2": _FROM_0,
     **{f"property.{key}": _BELOW_1 for key in ("beta", "beta2", "lambda_")},
     "property.drifts": _each(_NUMBER),
@@ -133,13 +136,15 @@ def check(key: str, value, rule: Rule | None = None) -> None:
 
     Args:
         key: the full key.
-        value: one value, a list over members, or a mapping with one value per layer.
+        value: one value, a list over members, or a mapping with one value per layer or optimizer.
         rule: default: RULES[key].
     """
     rule = rule or RULES[key]
     if isinstance(value, Mapping):
+        if not rule.named:
+            raise ConfigError(f"{key}={spelled(value)} is invalid: expected {rule.expected}")
         for name, part in value.items():
-            check(f"{key}.{name}", part, rule)
+            check(f"{key}.{name}", part, rule._replace(named=False))
         return
     if not isinstance(value, list):
         if not rule.accepts(value):
@@ -157,16 +162,23 @@ def check(key: str, value, rule: Rule | None = None) -> None:
         raise ConfigError(f"{key}={spelled(twice)} is invalid: expected every value of a list once")
 
 
-def validate_property(arguments: Mapping) -> None:
-    """Checks the arguments of a measured property.
+def validate_property(config: Mapping) -> None:
+    """Checks the configuration of a measured property.
 
     Raises:
-        ConfigError: a value is invalid, or a list is expected.
+        ConfigError: a key is unknown, a value is invalid, or a list is expected.
     """
-    for key, value in arguments.items():
-        if key == "_target_":
+    for key, value in config.items():
+        if key == "property":
             continue
-        rule = RULES[f"property.{key}"]
+        if key not in ("seeds", "threads", "results", "force"):
+            raise ConfigError(unknown_key(key, {known: part for known, part in config.items() if known != key}))
+        check(key, value)
+    arguments = {key: value for key, value in config["property"].items() if key != "_target_"}
+    for key, value in arguments.items():
+        rule = RULES.get(f"property.{key}")
+        if rule is None:
+            raise ConfigError(unknown_key(f"property.{key}", {f"property.{known}": None for known in arguments if known != key}))
         if rule.population and not isinstance(value, list):
             raise ConfigError(f"property.{key}={spelled(value)} is invalid: expected a list, each {rule.expected}")
         check(f"property.{key}", value, rule)

@@ -19,7 +19,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def places(own: Path | None) -> tuple[Path, Path]:
-    """Returns the folder of the runs and the folder for tables and figures: `own`, or the tracked ones."""
+    """Returns the folder of the runs and the folder for tables and figures: `own`, or the tracked ones.
+
+    Raises:
+        RecordError: `own` has no finished run.
+    """
+    if own:
+        runs_in(own)
     return own or REFERENCE, own or RESULTS
 
 

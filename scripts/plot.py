@@ -12,7 +12,7 @@ import pandas as pd
 
 from data.files import atomic_write
 from experiments.errors import one_sentence_errors
-from experiments.records import EXTENT, RecordError, Run, display_path
+from experiments.records import EXTENT, RecordError, Run, display_path, key_of
 from scripts.analysis import figure4
 from scripts.analysis.agreement import SHARES, agreement
 from scripts.analysis.distances import geometric_mean
@@ -89,7 +89,7 @@ def _rank(table: pd.DataFrame, panel: Panel, optimizer: str) -> str:
 
 def series(run: Run) -> list[tuple[str, pd.DataFrame]]:
     """Returns a label and the rows of each setting of a run: for figure 4, whose x axis is the learning rate, as from `measured`."""
-    given = [(short(key.lstrip("+~")), value) for key, _, value in (override.partition("=") for override in run.overrides)]
+    given = [(short(key_of(override)), override.partition("=")[2]) for override in run.overrides]
     shared = [f"{key}={value}" for key, value in given if key not in (*run.hyperparameters, *EXTENT, "_target_")]
     shared = [run.optimizer, *[run.settings] * (run.settings != "paper"), *shared]
     if run.experiment not in figure4.EPOCHS:

@@ -14,7 +14,7 @@ from pathlib import Path
 from data.files import atomic_write
 from experiments.errors import one_sentence_errors
 from experiments.records import RecordError, Run, display_path
-from scripts.analysis.runs import REFERENCE, RUNS, canonical_runs
+from scripts.analysis.runs import REFERENCE, RUNS, canonical_measurements, canonical_runs
 from scripts.arguments import runs_in
 
 # Settings at full scale, used by figures and claims.
@@ -39,7 +39,7 @@ def candidates(folder: Path) -> list[Run]:
     runs = runs_in(folder)
     labels = product(sorted({run.experiment for run in runs if run.experiment}), SETTINGS)
     canonical = [run for experiment, settings in labels for run in canonical_runs(folder, experiment, settings)]
-    return [run for run in [*canonical, *(run for run in runs if run.measured)] if problem(run) is None]
+    return [run for run in [*canonical, *canonical_measurements(folder).values()] if problem(run) is None]
 
 
 def reasons(runs: Iterable[Run]) -> list[str]:

@@ -4,6 +4,8 @@ First prints a forecast of every part for this machine. A failed run does not st
 status 1. Overrides (key=value) apply to all runs; hydra/launcher=NAME chooses the launcher.
 """
 
+import experiments.process  # isort: skip  # before torch
+
 import argparse
 import contextlib
 import functools
@@ -72,6 +74,16 @@ class Job:
         """Returns whether the run is finished, on real or stand-in data."""
         return any(run.is_complete() for run in self.runs.values())
 
+    def needs_training(self) -> bool:
+        """Returns whether run.py would train: there is no finished run on the data that it would load, or force=true."""
+        complete = {data: run.is_complete() for data, run in self.runs.items()}
+        if self.config_name == "properties":
+            return self.config["force"] or not complete["real"]
+        source = self.config["data"]["source"]
+        if source == "auto" and complete["standin"] and not complete["real"]:  # the real data may be there now
+            source = _load(json.dumps(self.config["data"]), choose_device(self.config["device"])).source
+        return self.config["force"] or not complete["standin" if source == "standin" else "real"]
+
     def shards(self) -> list[list[str]]:
         """Returns one command line per shard of the members; the last to finish writes the run."""
         count = 1 if self.config_name == "properties" else len(shards(self.config))
@@ -135,8 +147,8 @@ class Part:
         return [Job(line) for line in self.lines]
 
     def missing(self) -> list[Job]:
-        """Returns the runs that are not finished."""
-        return [job for job in self.jobs if not job.is_complete()]
+        """Returns the runs to train."""
+        return [job for job in self.jobs if job.needs_training()]
 
     def forecast(self, seconds: dict[tuple, float]) -> None:
         """Sets `self.seconds` to a forecast for this machine; `seconds` as in `Job.forecast`."""
@@ -219,6 +231,7 @@ def main() -> None:
     hydra = [argument for argument in options.arguments if argument.lstrip("+~").startswith("hydra")]
     overrides = [argument for argument in options.arguments if argument not in (*names, *hydra)]
     local = not any(argument.startswith("hydra/launcher=") for argument in hydra)
+    experiments.process.prepare_process()  # for forecasts as fast as runs
     deadline, failed = time.monotonic() + options.minutes * 60, []
     with one_sentence_errors():
         steps = [step for name in names for step in read_sweep(name, options.scale == "quick", overrides)]
@@ -247,11 +260,13 @@ def main() -> None:
                     launch(missing, not local, [*one_by_one, *hydra], deadline)
                     # On a network file system the last shards may miss each other's checkpoints; then none of them wrote the run.
                     if not local:
-                        trained = [job for job in step.missing() if job.config_name == "config" and not job.epochs_left()]
+                        trained = [
+                            job for job in missing if not job.is_complete() and job.config_name == "config" and not job.epochs_left()
+                        ]
                         launch(trained, False, [], deadline)
                 except subprocess.TimeoutExpired:
                     sys.exit(f"--minutes={options.minutes:g} reached: rerun the command to resume")
-        failed += [f"python run.py {shlex.join(job.overrides)}" for part in parts for job in part.missing()]
+        failed += [f"python run.py {shlex.join(job.overrides)}" for part in parts for job in part.jobs if not job.is_complete()]
         if failed:
             sys.exit("\n".join(["error: these commands failed; rerun the sweep to retry them:", *failed]))
 

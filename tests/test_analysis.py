@@ -92,12 +92,16 @@ def test_the_longest_run_counts_then_the_one_with_most_seeds_then_the_unsharded_
     assert configuration(tmp_path, "fig1_left", "SFO") == {}
 
 
-def test_a_property_on_real_data_comes_first(tmp_path):
+def test_a_property_on_real_data_with_default_settings_and_most_seeds_comes_first(tmp_path):
     from experiments.records import Run
 
-    for data, steps in (("standin", 1), ("real", 2), ("real", 3)):
-        overrides = ["property.steps=3"] if steps == 3 else []
-        run = Run.of({"property": {"steps": steps}, "seeds": [0], "results": str(tmp_path)}, overrides, measured="norms", data=data)
+    for data, steps, seeds, overrides in (
+        ("standin", 1, [0, 1], []),
+        ("real", 2, [0, 1], []),
+        ("real", 3, [0, 1], ["property.steps=3"]),
+        ("real", 4, [0], ["seeds=[0]"]),
+    ):
+        run = Run.of({"property": {"steps": steps}, "seeds": seeds, "results": str(tmp_path)}, overrides, measured="norms", data=data)
         run.write(pd.DataFrame({"data": [data], "steps": [steps]}), {"sessions": [{"started": ""}]})
     assert read_measured(tmp_path, "norms")["steps"].tolist() == [2]
     assert read_measured(tmp_path, "regret") is None

@@ -130,9 +130,12 @@ def test_a_name_that_is_no_figure_and_folders_without_runs_are_answered(tmp_path
     with pytest.raises(SystemExit, match="error: fig9 is not a figure: choose from fig1, fig2"):
         program.main()
     monkeypatch.setattr("sys.argv", ["figures", "--runs", str(tmp_path)])
+    with pytest.raises(SystemExit, match="error: .* has no finished run: give a CSV"):
+        program.main()
+    assert not list(tmp_path.iterdir())
+    write_run(tmp_path, "Adam", [0.5], experiment="elsewhere")
     program.main()
     assert capsys.readouterr().out.count("nothing to draw") == 11
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -234,6 +234,8 @@ def test_the_properties_configured_are_those_judged_and_those_made():
     [
         (["property=nothing"], "property=nothing is unknown: choose one of"),
         (["property.stepz=3"], "did you mean steps"),
+        (["+property.foo=3"], "property.foo is not a configuration key: the keys are property.steps"),
+        (["+foo=3"], "foo is not a configuration key: the keys are seeds, threads"),
         (["property.steps=0"], "property.steps=0 is invalid: expected a whole number above 0"),
         (["property.eps=[]"], r"property.eps=\[\] is invalid"),
         (["property.factors=5"], "property.factors=5 is invalid: expected a list"),

@@ -87,6 +87,26 @@ def test_runs_that_train_in_parallel_are_forecast_with_a_thread_each(monkeypatch
     ]
 
 
+@pytest.mark.parametrize(
+    ("finished", "source", "there", "trains"),
+    [
+        ("standin", "auto", "real", True),  # the real data have arrived since
+        ("standin", "auto", "standin", False),
+        ("standin", "standin", "real", False),
+        ("real", "auto", "standin", False),
+        ("real", "real", "real", False),
+        ("", "auto", "real", True),
+    ],
+)
+@pytest.mark.parametrize("force", ["true", "false"])
+def test_a_sweep_trains_what_is_missing_on_the_data_that_are_there(monkeypatch, tmp_path, finished, source, there, trains, force):
+    monkeypatch.setattr(sweep.Run, "is_complete", lambda run: run.data == finished)
+    monkeypatch.setattr(sweep, "_load", lambda *_: SimpleNamespace(source=there))
+    with sweep.initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
+        part = sweep.Part("small", "", [["seed=0", f"data.source={source}", f"force={force}", f"results={tmp_path}"]], True)
+        assert bool(part.missing()) == (trains or force == "true")
+
+
 @pytest.mark.parametrize("launcher", [["hydra/launcher=basic"], ["hydra.launcher.n_jobs=1"]], ids=["basic", "joblib"])
 def test_jobs_go_on_after_one_that_fails(monkeypatch, tmp_path, capsys, images, launcher):
     monkeypatch.setattr(program, "load", lambda **_: images)

@@ -54,8 +54,8 @@ def test_after_an_epoch_far_slower_than_forecast_one_thread_is_tried(capsys, fas
     chosen.review(2.0 if faster else 16.0)
     chosen.review(18.0)  # with four threads less than a quarter slower than before
     assert torch.get_num_threads() == (1 if faster else 4)
-    tried = "an epoch took 15.0 s, 0.4 s were forecast: threads=1 from now on, 4 before\n"
-    undone = "an epoch took 16.0 s, with 4 threads 15.0 s: threads=4 from now on, 1 before\n"
+    tried = "an epoch took 15 s, 0.4 s were forecast: threads=1 in the next epoch, 4 before\n"
+    undone = "an epoch took 16 s, with 4 threads 15 s: threads=4 in the next epoch, 1 before\n"
     assert capsys.readouterr().out == tried + undone * (not faster)
 
 

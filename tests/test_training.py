@@ -341,6 +341,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, capsys):
         checkpoint.save({"epochs": epochs})
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
     assert checkpoint.epochs() == 2
+    assert capsys.readouterr().out == ""
+    assert checkpoint.load() == {"epochs": 2}
     reason, consequence = "its content does not match its digest", "training resumes from the checkpoint before it, of epoch 2"
     assert capsys.readouterr().out == f"{checkpoint.path} is damaged: {reason}; {consequence}\n"
     assert checkpoint.load() == {"epochs": 2}
@@ -414,6 +416,15 @@ def test_a_checkpoint_that_was_tampered_with_is_refused_in_one_sentence(images, 
         assert re.fullmatch(expected, sentence)
     else:
         pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+
+
+def test_who_only_counts_epochs_leaves_the_checkpoints_where_they_are(images, tmp_path):
+    """Another process may be between the two renames of a save, and would lose the newer one."""
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
+    train(Training(LogisticRegression(12, 3), adam(0.1), images, [0], 1, Plan(2, 100, "constant"), CPU), checkpoint=checkpoint)
+    checkpoint.path.unlink()
+    assert checkpoint.epochs() == 1
+    assert (checkpoint.path.exists(), checkpoint.previous.exists()) == (False, True)
 
 
 def test_a_forecast_trains_a_few_steps_of_a_copy(images):

@@ -33,6 +33,7 @@ def test_a_line_names_the_settings_in_which_a_member_differs_from_the_tracked_ru
     write_run(tmp_path / "runs", "Adam", adam, settings="grid", identity=grid, columns={"lr": 0.1}, hyperparameters=["lr"])
     candidate = shared | {"model": {"l2": 0.0, "initial_std": {"stage1": 0.5, "stage2": 0.1}}, "decay": 0.5}  # which no schedule uses
     write_run(tmp_path / "runs", "Adam", [0.3], settings="search", seeds=(0,), identity=candidate)
+    write_run(tmp_path / "runs", "Adam", [0.3], settings="search", seeds=(0,), identity=candidate, data="standin")  # does not count
     table = summarised("fig1_left")
     assert tried(table) == ["lr", "l2", "initial_std.stage1"]
     settings = [["0.1", "", ""], ["0.1", "", ""], ["", "0.0", "0.5"]]
@@ -50,7 +51,7 @@ def test_two_runs_of_the_same_candidate_are_refused(tmp_path, summarised):
     write_run(tmp_path / "runs", "Adam", [0.4], **candidate, overrides=["model.l2=1e-4"])
     with pytest.raises(SystemExit, match=r"two runs of fig1_left are of the same candidate, .*'l2': '0.0001'.*: remove one"):
         summarised("fig1_left")
-    with pytest.raises(SystemExit, match="has no finished grids of fig1_right: run make tune-fig1"):
+    with pytest.raises(SystemExit, match="has no finished grid of fig1_right on real data: run make tune-fig1"):
         summarised("fig1_right")
 
 

@@ -11,6 +11,7 @@ from data.rows import SparseBatch
 from experiments.models.base import Model
 from experiments.models.layers import check_arguments, dropout, for_members
 from experiments.models.products import affine, matmul, sparse_weight_gradient
+from experiments.schema import RULES, check
 
 
 class LogisticRegression(Model[Tensor | SparseBatch]):
@@ -27,7 +28,8 @@ class LogisticRegression(Model[Tensor | SparseBatch]):
     per_member = ("l2",)
 
     def __init__(self, features: int, classes: int, l2: float | Tensor = 0.0, dropout: float = 0.0, initial_std: float = 0.0):
-        check_arguments(dropout=dropout, l2=l2, initial_std=initial_std)
+        check_arguments(dropout=dropout, l2=l2)
+        check("model.initial_std", initial_std, RULES["model.initial_std"]._replace(named=False))  # it has one layer
         self.features, self.scores = features, 1 if classes == 2 else classes
         self.l2, self.dropout, self.initial_std = l2, dropout, initial_std
 

@@ -49,7 +49,7 @@ class Checkpoint:
         Falls back to the previous checkpoint, with a message, if the last one is damaged.
 
         Args:
-            lazily: whether tensors stay on disk until used.
+            lazily: whether tensors stay on disk until used. Then nothing is printed or changed: the caller need not hold the run's lock.
 
         Raises:
             OSError: neither file can be used.
@@ -63,11 +63,11 @@ class Checkpoint:
             except DamagedFile as error:
                 damage = error
                 continue
-            if path == self.previous:
+            if path == self.previous and not lazily:
                 os.replace(self.previous, self.path)
             if saved["config"] != self.config:
                 return None
-            if damage:
+            if damage and not lazily:
                 print(f"{damage}; training resumes from the checkpoint before it, of epoch {saved['state']['epochs']}", flush=True)
             self.origins = saved["origins"]
             return saved["state"]

@@ -21,7 +21,7 @@ from experiments.training.streams import example_order, generator
 from experiments.training.threads import Threads
 from optim import MinibatchChooser, chooses_minibatches
 
-_FORECAST_STEPS, _FORECAST_SECONDS = 7, 0.05  # minima; only the second half of the steps counts: a GPU replays those
+_FORECAST_STEPS, _FORECAST_SECONDS = 8, 0.05  # minima; only the second half of the steps counts: a GPU replays those
 
 
 def train(

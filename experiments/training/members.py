@@ -27,12 +27,15 @@ def train_members(
     name = f"{config['experiment']} {optimizer_name(config)}"
     epochs, parts = config["epochs"], [shards(config)[number] for number in numbers]
     training = partial(make_training, config, dataset=dataset, device=device)
-    check_memory(training(parts[0]).model, parts[0].members, device)
-    begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library: same bits
+    model, wanted = training(parts[0]).model, config["threads"] if device.type == "cpu" else AVAILABLE
+    check_memory(model, parts[0].members, device)
+    begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library and threads: same bits
     # A state without its library is damaged: `train` refuses it.
     products.use(begun.get("products", "torch") if begun else config["products"])
+    if begun and model.depends_on_threads:
+        wanted = begun.get("threads", wanted)
     with first_steps(optimizer_name(config)):
-        threads = Threads(config["threads"] if device.type == "cpu" else AVAILABLE, lambda: seconds_per_epoch(training(parts[0])))
+        threads = Threads(wanted, lambda: seconds_per_epoch(training(parts[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)
     origin = session(device)
     checkpoints = [Checkpoint.of(record, number, origin) for number in numbers]

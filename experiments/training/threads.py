@@ -1,5 +1,6 @@
 """The number of CPU threads that train: the fastest measured, at most what the process may use."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -30,15 +31,15 @@ class Threads:
     """
 
     def __init__(self, threads: int | Literal["auto"], forecast: Callable[[], float]):
-        self._automatic = threads == "auto"
         self._trial: tuple[int, float] | None = None  # during an epoch with another number of threads: the number and seconds before it
         self._more, self._epochs, self._patience = 1, 0, _EPOCHS_OF_ONE  # threads to try again, epochs of one thread since, and until then
+        self._limit = math.inf
         if isinstance(threads, str):
-            self._choose(forecast)
+            self.seconds = _choose(forecast)
+            self._limit = _FAR_SLOWER * self.seconds
         else:
             torch.set_num_threads(min(threads, AVAILABLE))
             self.seconds = forecast()
-        self._limit = _FAR_SLOWER * self.seconds
 
     def review(self, seconds: float) -> None:
         """Takes the seconds of every epoch; may change the number of threads for the next."""
@@ -51,10 +52,10 @@ class Threads:
                     self._limit = _SLOWER_STILL * earlier
                 else:
                     self._patience *= 2
-                self._change(before, f"an epoch took {seconds:.1f} s, with {_threads(before)} {earlier:.1f} s")
-        elif self._automatic and threads > 1 and seconds > self._limit:
+                self._change(before, f"an epoch took {seconds:.2g} s, with {_threads(before)} {earlier:.2g} s")
+        elif threads > 1 and seconds > self._limit:
             self._more = threads
-            self._try(1, seconds, f"an epoch took {seconds:.1f} s, {self.seconds:.1f} s were forecast")
+            self._try(1, seconds, f"an epoch took {seconds:.2g} s, {self.seconds:.2g} s were forecast")
         elif threads < self._more:
             self._epochs += 1
             if self._epochs == self._patience:
@@ -66,17 +67,20 @@ class Threads:
 
     @staticmethod
     def _change(threads: int, reason: str) -> None:
-        print(f"{reason}: threads={threads} from now on, {torch.get_num_threads()} before", flush=True)
+        print(f"{reason}: threads={threads} in the next epoch, {torch.get_num_threads()} before", flush=True)
         torch.set_num_threads(threads)
 
-    def _choose(self, forecast: Callable[[], float]) -> None:
-        best = 1
-        for threads in (1, *(2**power for power in range(1, 8) if 2**power < AVAILABLE), AVAILABLE):
-            torch.set_num_threads(threads)
-            seconds = forecast()
-            if threads == 1 or seconds < _WORTH_IT * self.seconds:
-                best, self.seconds = threads, seconds
-        torch.set_num_threads(best)
+
+def _choose(forecast: Callable[[], float]) -> float:
+    """Sets the fastest number of threads; returns its forecast."""
+    best, least = 1, math.inf
+    for threads in dict.fromkeys((1, *(2**power for power in range(1, 8) if 2**power < AVAILABLE), AVAILABLE)):
+        torch.set_num_threads(threads)
+        seconds = forecast()
+        if threads == 1 or seconds < _WORTH_IT * least:
+            best, least = threads, seconds
+    torch.set_num_threads(best)
+    return least
 
 
 def _threads(number: int) -> str:

@@ -75,7 +75,7 @@ def in_cell(table: pd.DataFrame, epochs: int, beta1: float, beta2: float) -> pd.
     return table[(table["epochs"] == epochs) & (table["beta1"].fillna(beta1) == beta1) & (table["beta2"].fillna(beta2) == beta2)]
 
 
-def mean_over_seeds(losses: pd.DataFrame) -> pd.DataFrame:
+def mean_losses(losses: pd.DataFrame) -> pd.DataFrame:
     """Returns the columns of SETTINGS and the mean `loss`; infinite where a seed has diverged."""
     return losses.groupby(SETTINGS)["loss"].mean().reset_index()
 
@@ -89,7 +89,7 @@ def points(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         diverged and the point is a plotted one.
     """
     adam = ours[ours["optimizer"] == "Adam"]
-    mean = mean_over_seeds(adam).rename(columns={"loss": "ours"})
+    mean = mean_losses(adam).rename(columns={"loss": "ours"})
     both = (
         paper.rename(columns={"loss": "published"})
         .merge(mean, on=SETTINGS)

@@ -31,8 +31,9 @@ def canonical_run(root: Path, experiment: str, optimizer: str, settings: str = "
 
 
 def _extent(run: Run) -> tuple:
-    seeds = run.extent["seed"]
-    return run.extent["epochs"], len(seeds) if isinstance(seeds, list) else 1, run.extent["shard"] is None, run.session["started"]
+    extent = run.extent
+    seeds = extent.get("seed", extent.get("seeds"))  # `seeds` of a property
+    return extent.get("epochs"), len(seeds) if isinstance(seeds, list) else 1, extent.get("shard") is None, run.session["started"]
 
 
 def shown_costs(run: Run) -> pd.DataFrame:
@@ -54,10 +55,16 @@ def read_runs(root: Path, experiment: str, settings: str, data: str = "real") ->
     return pd.concat(tables) if tables else pd.DataFrame()
 
 
+def canonical_measurements(root: Path) -> dict[str, Run]:
+    """Returns one measurement with default settings per property: on real data if possible, then with most seeds, then the newest."""
+    found = [run for run in catalogue(root) if run.measured and run.has_default_settings]
+    return {run.measured: run for run in sorted(found, key=lambda run: (run.data == "real", *_extent(run)))}
+
+
 def read_measured(root: Path, name: str) -> pd.DataFrame | None:
-    """Returns the table of a measured property with default settings, preferably on real data; None if there is none."""
-    runs = [run for run in catalogue(root) if run.measured == name and run.has_default_settings]
-    return min(runs, key=lambda run: run.data != "real").table() if runs else None
+    """Returns the table of the canonical measurement of a property; None if there is none."""
+    run = canonical_measurements(root).get(name)
+    return run.table() if run else None
 
 
 def sfo_memory() -> pd.DataFrame:

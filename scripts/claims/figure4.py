@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from scripts.analysis.figure4 import BETA2S, DIVERGED, LOSSES, NOISE, mean_over_seeds
+from scripts.analysis.figure4 import BETA2S, DIVERGED, LOSSES, NOISE, mean_losses
 
 # Values of the column `whose`.
 OURS, PAPER = "ours, Adam", "the paper's points, Adam"
@@ -50,6 +50,6 @@ def all_claims(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Returns `claims` on the paper's points and on ours for Adam and AdaMax, with further columns `whose` and `seeds`."""
     kinds = {PAPER: paper.assign(seed=0)}
     kinds |= {f"ours, {name}": ours[ours["optimizer"] == name] for name in ("Adam", "AdaMax")}
-    judged = {whose: claims(mean_over_seeds(losses)) for whose, losses in kinds.items() if len(losses)}
+    judged = {whose: claims(mean_losses(losses)) for whose, losses in kinds.items() if len(losses)}
     table = pd.concat([lines.assign(whose=whose, seeds=kinds[whose]["seed"].nunique()) for whose, lines in judged.items()])
     return table[["whose", *(column for column in table if column != "whose")]]

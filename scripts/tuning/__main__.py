@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.errors import one_sentence_errors
-from experiments.records import RecordError, Run, catalogue, display_path
+from experiments.records import RecordError, Run, catalogue, display_path, key_of
 from scripts.analysis import figure4
 from scripts.analysis.distances import log_ratios, rms, wiggle
 from scripts.analysis.published import paper_curves
@@ -56,8 +56,9 @@ def summarise(run: Run) -> pd.DataFrame:
 
 def summarise_figure_4(run: Run) -> pd.DataFrame:
     """Returns the published points that a candidate for figure 4 covers, with the differences in nats."""
-    (override,) = run.overrides
-    key = override.partition("=")[0]
+    if len(run.overrides) != 1:
+        raise RecordError(f"{run} is not a candidate for figure 4: expected one override, such as model.pixels=resampled")
+    key = key_of(run.overrides[0])
     value = pd.json_normalize(run.identity | run.extent).iloc[0][key]
     both = figure4.points(figure4.measured(figure4.rows_after(run, figure4.EPOCHS[run.experiment])), figure4.published())
     return both.assign(setting=key, value=value, difference=both["ours"] - both["published"])
@@ -102,10 +103,13 @@ def main() -> None:
     with one_sentence_errors():
         for experiment in arguments.experiments:
             runs = [
-                run for run in catalogue(arguments.runs) if run.experiment == experiment and run.settings.startswith(("grid", "search"))
+                run
+                for run in catalogue(arguments.runs)
+                if (run.experiment, run.data) == (experiment, "real") and run.settings.startswith(("grid", "search"))
             ]
             if not runs:
-                sys.exit(f"error: {display_path(arguments.runs)} has no finished grids of {experiment}: run make tune-{experiment[:4]}")
+                place = display_path(arguments.runs)
+                sys.exit(f"error: {place} has no finished grid of {experiment} on real data: run make tune-{experiment[:4]}")
             if experiment == "fig4":
                 figure_4(runs)
             else:
