@@ -19,12 +19,24 @@ def _cpus_share_cores() -> bool:
     return False
 
 
+def _is_intel() -> bool:
+    """Returns whether the processor is Intel's; False where the system does not say."""
+    with contextlib.suppress(OSError):
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    return False
+
+
 # Waiting threads sleep instead of spinning. On shared cores a spinning thread blocks the thread it waits for, and an epoch takes up to 30
 # times as long. On cores of their own they spin for about 0.1 ms first: a sleeping thread takes as long to wake as many a task takes.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if not _cpus_share_cores():
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+# On an Intel processor MKL divides a product's sums among threads, unless this forbids it: results would depend on the number of threads.
+# It costs no measurable time. On AMD processors results do not depend on it.
+if _is_intel():
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

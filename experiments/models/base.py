@@ -25,8 +25,7 @@ class Model(ABC, Generic[Inputs]):
 
     Attributes:
         per_member: the arguments of the class that may be a tensor with one value per member.
-        depends_on_threads: whether results depend, in their last bits, on the number of CPU threads. Training then never changes that
-            number.
+        depends_on_threads: whether float32 results depend, in their last bits, on the number of CPU threads.
         evaluation_batch: examples, times members, that are evaluated at once.
         l2: weight of the penalty, a number, or one per member, shape [members].
     """

@@ -49,7 +49,7 @@ def train(
         start = time.perf_counter() - (state.seconds[-1] if state.seconds else 0.0)
         cost = train_epoch(training, state) if state.alive else []
         state.seconds.append(time.perf_counter() - start)
-        if threads and not model.depends_on_threads:
+        if threads and not state.depends_on_threads:
             threads.review(state.seconds[-1] - (state.seconds[-2] if state.epochs else 0.0))
         state.epochs += 1
         evaluated = state.epochs % plan.evaluate_every == 0 or state.epochs == plan.epochs

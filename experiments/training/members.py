@@ -17,6 +17,7 @@ from experiments.provenance import session
 from experiments.records import Run
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.loop import seconds_per_epoch, train
+from experiments.training.state import TrainState
 from experiments.training.threads import AVAILABLE, Threads
 
 
@@ -27,12 +28,12 @@ def train_members(
     name = f"{config['experiment']} {optimizer_name(config)}"
     epochs, parts = config["epochs"], [shards(config)[number] for number in numbers]
     training = partial(make_training, config, dataset=dataset, device=device)
-    model, wanted = training(parts[0]).model, config["threads"] if device.type == "cpu" else AVAILABLE
-    check_memory(model, parts[0].members, device)
+    check_memory(training(parts[0]).model, parts[0].members, device)
     begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library and threads: same bits
     # A state without its library is damaged: `train` refuses it.
     products.use(begun.get("products", "torch") if begun else config["products"])
-    if begun and model.depends_on_threads:
+    wanted = config["threads"] if device.type == "cpu" else AVAILABLE
+    if begun and TrainState(training(parts[0])).depends_on_threads:
         wanted = begun.get("threads", wanted)
     with first_steps(optimizer_name(config)):
         threads = Threads(wanted, lambda: seconds_per_epoch(training(parts[0])))
@@ -41,14 +42,14 @@ def train_members(
     checkpoints = [Checkpoint.of(record, number, origin) for number in numbers]
     total, done = epochs * len(parts), sum(checkpoint.epochs() for checkpoint in checkpoints)
     announce(name, sum(part.members for part in parts), epochs, done / total, (total - done) * threads.seconds)
-    tables, seconds, first = [], [0.0] * epochs, 0
+    tables, seconds, before = [], [0.0] * epochs, 0
     position = HydraConfig.get().job.get("num", 0) % 2  # type: ignore[attr-defined]  # a DictConfig at run time
     with progress_bar(name, total, done, position) as bar:
         for part, checkpoint in zip(parts, checkpoints, strict=True):
             table, spent = train(training(part), bar, checkpoint, threads)
-            tables.append(table.assign(member=table["member"] + first))
-            first += part.members
-            seconds = [before + more for before, more in zip(seconds, spent, strict=True)]
+            tables.append(table.assign(member=table["member"] + before))
+            before += part.members
+            seconds = [sum(pair) for pair in zip(seconds, spent, strict=True)]
     return pd.concat(tables, ignore_index=True), seconds, [origin for checkpoint in checkpoints for origin in checkpoint.origins]
 
 

@@ -12,7 +12,7 @@ from experiments.models import products
 from experiments.training.graphs import StepGraphs
 from experiments.training.plan import Plan, Training
 from experiments.training.streams import generator
-from optim import Exponential, InverseSqrt, RuleOptimizer
+from optim import Exponential, InverseSqrt, RuleOptimizer, chooses_minibatches
 
 _MOST_THREADS = 1024  # a damaged checkpoint with 100,000 would crash the process
 
@@ -22,6 +22,9 @@ class TrainState:
 
     Args:
         training: the population.
+
+    Attributes:
+        depends_on_threads: whether results depend, in their last bits, on the number of CPU threads. Training then never changes it.
 
     Raises:
         ValueError: a schedule other than `constant` for an optimizer without a learning rate.
@@ -54,7 +57,8 @@ class TrainState:
         self.order = [generator(seed, "order of data") for seed in seeds]
         self.plan, self.epochs = plan, 0
         self.rows: list[dict[str, float]] = []
-        self._depends_on_threads = model.depends_on_threads
+        # oneDNN divides the sums of some bfloat16 products among threads, torch those of SFO's long vectors.
+        self.depends_on_threads = model.depends_on_threads or plan.precision == "bfloat16" or chooses_minibatches(self.optimizer)
         self.seconds: list[float] = []  # cumulative, after each epoch
         # Members still in training. A diverged member can be dropped if there is one stream and the model has no per-member values.
         self.alive = list(range(self.members))
@@ -113,7 +117,7 @@ class TrainState:
         for name in ("epochs", "seconds", "rows"):
             setattr(self, name, state[name])
         products.use(state["products"])  # the library that trained so far: same bits
-        if self._depends_on_threads:
+        if self.depends_on_threads:
             torch.set_num_threads(state["threads"])
         if len(state["alive"]) < self.members:
             self._keep(state["alive"])

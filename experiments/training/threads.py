@@ -20,7 +20,7 @@ class Threads:
     After an epoch far slower than forecast, one thread is tried for an epoch. If it is faster, more are tried again after 16 epochs, then
     after 32, 64, ....
 
-    Results do not depend on it unless `Model.depends_on_threads`.
+    Results do not depend on it unless `TrainState.depends_on_threads`.
 
     Args:
         threads: their number, at most AVAILABLE, or `auto` for the fastest of 1, 2, 4, ... AVAILABLE.

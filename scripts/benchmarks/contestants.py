@@ -109,7 +109,7 @@ def our_epoch(work: Work, device: torch.device, precision: str = "float32") -> C
     def epoch() -> None:
         start = time.perf_counter()
         loop.train_epoch(training, state)
-        if not training.model.depends_on_threads:
+        if not state.depends_on_threads:
             threads.review(time.perf_counter() - start)
 
     return epoch
