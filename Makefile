@@ -36,7 +36,7 @@ lint: setup ## Check style, types and the layering of imports
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 # The runs are listed in conf/sweeps. Finished runs are skipped, interrupted ones resume.
-reproduce: ## Train and draw everything that is missing: 7 hours on 2 cores (SCALE=quick: an hour; LAUNCHER=slurm: on a cluster)
+reproduce: ## Train and draw everything that is missing: 7 to 9 hours on 2 cores (SCALE=quick: an hour; LAUNCHER=slurm: on a cluster)
 reproduce-fig1: ## Train both panels of figure 1 and draw them: a minute on 2 cores
 reproduce-fig2: ## Train the networks of figure 2 and draw them: an hour on 2 cores (SCALE=quick: minutes)
 reproduce-fig3: ## Train the networks of figure 3 and draw them: three hours on 2 cores (ARGS=epochs=4: the left panel; SCALE=quick: minutes)
