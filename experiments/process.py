@@ -62,9 +62,9 @@ def prepare_process() -> None:
 def _flush_subnormal_numbers() -> None:
     """Makes the processor treat numbers below 1e-38 (float64: 1e-308) as 0, as JAX does.
 
-    Arithmetic with them takes about 100 times as long. AdaMax's step does not shrink with the gradient, so a penalty drives the weights
-    of units that are always 0 through that range: evaluating figure 3's network then took minutes instead of seconds. New threads
-    inherit the setting, so it has to precede torch's first parallel operation.
+    Arithmetic with them is slow: a convolution took 4,700 times as long (results/NOTES.md). AdaMax's step does not shrink with the
+    gradient, so a penalty drives the weights of units that are always 0 through that range, and evaluating figure 3's network took
+    minutes instead of seconds. New threads inherit the setting, so it has to precede torch's first parallel operation.
     """
     import torch
 
