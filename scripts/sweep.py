@@ -42,6 +42,8 @@ from experiments.training.threads import AVAILABLE, Threads
 from hydra_plugins.adam_paper_sweeper import expand
 
 SWEEPS = PROJECT / "conf/sweeps"
+# How many jobs train at once, each on its share of the cores: at most one per core.
+AT_ONCE = {"parallel": math.inf, "two_at_a_time": 2, "one_by_one": 1}
 
 
 class Job:
@@ -95,18 +97,19 @@ class Job:
         done = max(sum(Checkpoint.of(run, number).epochs() for number in numbers) for run in self.runs.values())
         return len(numbers) * self.config["epochs"] - done
 
-    def forecast(self, seconds: dict[tuple, float], parallel: bool) -> float:
+    def forecast(self, seconds: dict[tuple, float], at_once: int) -> float:
         """Returns the remaining seconds of training, estimated from a few steps; for a property, the seconds of the tracked run.
 
         Args:
             seconds: caches the seconds per epoch, by kind of work.
-            parallel: whether other runs train at the same time, so that this one has a single thread.
+            at_once: how many jobs share the cores.
         """
         if self.config_name == "properties":
             tracked = read(PROJECT / f"results/reference/properties/{self.runs['real'].measured}.csv")
             return tracked.facts["training_seconds"] if tracked else 0.0
         config, parts, device = self.config, shards(self.config), choose_device(self.config["device"], self.config["precision"])
-        threads = 1 if parallel else config["threads"]
+        share = AVAILABLE // at_once
+        threads = config["threads"] if share == AVAILABLE else min(share, config["threads"] if config["threads"] != "auto" else share)
         kind = (
             *(config[key] for key in ("experiment", "batch_size", "precision")),
             *(config["data"]["examples"], config["optimizer"].get("minibatches"), parts[0].members, threads),
@@ -125,20 +128,20 @@ def _load(options: str, device: torch.device) -> Dataset:
 
 @dataclass
 class Part:
-    """An entry of a sweep: runs launched together.
+    """An entry of a sweep: runs launched together, as a job for each shard of their members if several train at once.
 
     Attributes:
         sweep: the name of the sweep.
         title: the overrides that all runs share.
         lines: the overrides of each run.
-        parallel: whether the runs train in parallel, each on its share of the cores, instead of one by one.
+        at_once: how many jobs train at once.
         seconds: forecast for the missing runs.
     """
 
     sweep: str
     title: str
     lines: list[list[str]]
-    parallel: bool
+    at_once: int
     seconds: float = 0.0
 
     @cached_property
@@ -152,8 +155,9 @@ class Part:
 
     def forecast(self, seconds: dict[tuple, float]) -> None:
         """Sets `self.seconds` to a forecast for this machine; `seconds` as in `Job.forecast`."""
-        each = [job.forecast(seconds, self.parallel) for job in self.missing()]
-        self.seconds = max(sum(each) / AVAILABLE, max(each, default=0.0)) if self.parallel else sum(each)
+        forecasts = [(job.forecast(seconds, self.at_once), len(job.shards())) for job in self.missing()]
+        longest = max((one / shards for one, shards in forecasts), default=0.0)
+        self.seconds = max(sum(one for one, _ in forecasts) / self.at_once, longest)
 
     def __str__(self) -> str:
         """Returns the number of missing runs, the forecast and the title."""
@@ -166,8 +170,8 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
     """Yields the parts of a sweep in the order of its file, then its `python -m` commands.
 
     Args:
-        name: path of the file without .yaml, absolute or relative to conf/sweeps. Its keys `parallel` and `one_by_one` list command lines
-            of run.py; a mapping {shared: [added, ...]} stands for several lines. `sweeps` lists sweeps to include first, `then` commands.
+        name: path of the file without .yaml, absolute or relative to conf/sweeps. The keys of AT_ONCE list command lines of run.py; a
+            mapping {shared: [added, ...]} stands for several lines. `sweeps` lists sweeps to include first, `then` commands.
         quick: whether to read the file's `quick` section instead, if it has one.
         overrides: for every run.
 
@@ -182,10 +186,10 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
     for included in sweep.get("sweeps", []):
         yield from read_sweep(included, quick, overrides)
     for mode, entries in (sweep["quick"] if quick and "quick" in sweep else sweep).items():
-        for entry in entries if mode in ("parallel", "one_by_one") else []:
+        for entry in entries if mode in AT_ONCE else []:
             shared, added = next(iter(entry.items())) if isinstance(entry, dict) else (entry, [""])
             lines = [line for more in added for line in expand([*shared.split(), *more.split(), *overrides])]
-            yield Part(name, shared, lines, mode == "parallel")
+            yield Part(name, shared, lines, int(min(AT_ONCE[mode], AVAILABLE)))
     yield from sweep.get("then", [])
 
 
@@ -245,7 +249,7 @@ def main() -> None:
         if options.forecast:
             return
         if not local:  # submit all runs to the cluster at once
-            jobs = Part(" ".join(names), " ".join(hydra), [], True, sum(part.seconds for part in parts))
+            jobs = Part(" ".join(names), " ".join(hydra), [], AVAILABLE, sum(part.seconds for part in parts))
             jobs.jobs = [job for part in parts for job in part.jobs]
             steps = [jobs, *(step for step in steps if isinstance(step, str))]
         for step in steps:
@@ -255,9 +259,9 @@ def main() -> None:
                     failed.append(f"python -m {command}")
             elif missing := step.missing():
                 print(f"\n{step}", flush=True)
-                one_by_one = ["hydra.launcher.n_jobs=1"] if local and not step.parallel else []
+                workers = [f"hydra.launcher.n_jobs={step.at_once}"] if local else []
                 try:
-                    launch(missing, not local, [*one_by_one, *hydra], deadline)
+                    launch(missing, not local or step.at_once > 1, [*workers, *hydra], deadline)
                     # On a network file system the last shards may miss each other's checkpoints; then none of them wrote the run.
                     if not local:
                         trained = [

@@ -68,23 +68,21 @@ def test_what_failed_is_listed_at_the_end(monkeypatch, tmp_path, capsys):
     assert "2 of 2 runs  about 2 minutes" in capsys.readouterr().out
 
 
-def test_runs_that_train_in_parallel_are_forecast_with_a_thread_each(monkeypatch, tmp_path, capsys, images):
-    lines = "\n- seed=0 epochs=50 optimizer=adam,adamax\n"
-    (tmp_path / "small.yaml").write_text(f"parallel:{lines}one_by_one:{lines}")
+def test_runs_that_train_at_once_are_forecast_with_their_share_of_the_threads(monkeypatch, tmp_path, capsys, images):
+    two = "\n- seed=0 epochs=80 optimizer=adam,adamax\n"
+    shards = "\n- seed=[0,1,2,3] shard=1 epochs=80 optimizer=adam\n"
+    (tmp_path / "small.yaml").write_text(f"parallel:{two.rstrip()}{shards}two_at_a_time:{two}one_by_one:{two}")
     for module in (sweep, threads):
-        monkeypatch.setattr(module, "AVAILABLE", 2)
+        monkeypatch.setattr(module, "AVAILABLE", 4)
     monkeypatch.setattr(sweep, "load", lambda **_: images)
     monkeypatch.setattr(sweep, "seconds_per_epoch", lambda _: 6.0 / torch.get_num_threads())
     monkeypatch.setattr(sys, "argv", ["sweep", "--forecast", str(tmp_path / "small"), f"results={tmp_path}"])
     before = torch.get_num_threads()
     sweep.main()
     torch.set_num_threads(before)
-    # Two runs of 50 epochs: at once, of 6 s each with one thread; one after the other, of 3 s each with two.
-    assert re.findall("about (.+?) of training|about (.+?)  ", capsys.readouterr().out) == [
-        ("", "5 minutes"),
-        ("", "5 minutes"),
-        ("10 minutes", ""),
-    ]
+    # An epoch takes 6 s with one thread. Two runs on four cores: 80 epochs of 6 s at once, of 3 s at once, of 1.5 s one after the other; a
+    # run of four shards in parallel: 6 s.
+    assert re.findall("about (.+? minutes)", capsys.readouterr().out) == [f"{minutes} minutes" for minutes in (8, 8, 4, 4, 24)]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +101,7 @@ def test_a_sweep_trains_what_is_missing_on_the_data_that_are_there(monkeypatch, 
     monkeypatch.setattr(sweep.Run, "is_complete", lambda run: run.data == finished)
     monkeypatch.setattr(sweep, "_load", lambda *_: SimpleNamespace(source=there))
     with sweep.initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
-        part = sweep.Part("small", "", [["seed=0", f"data.source={source}", f"force={force}", f"results={tmp_path}"]], True)
+        part = sweep.Part("small", "", [["seed=0", f"data.source={source}", f"force={force}", f"results={tmp_path}"]], 1)
         assert bool(part.missing()) == (trains or force == "true")
 
 
@@ -162,6 +160,19 @@ def test_jobs_that_train_a_shard_each_write_the_run_of_one_process(monkeypatch, 
     assert sorted(path.suffix for path in other.parent.iterdir()) == [".csv", ".json"]
     with pytest.raises(SystemExit, match="part=2 is invalid: expected null or a whole number below 2"):
         call(f"results={tmp_path}/none", "part=2")
+
+
+@pytest.mark.parametrize(("mode", "at_once"), [("parallel", 4), ("two_at_a_time", 2), ("one_by_one", 1)])
+def test_several_jobs_at_once_train_a_shard_each(monkeypatch, tmp_path, mode, at_once):
+    (tmp_path / "small.yaml").write_text(f"{mode}:\n- seed=[0,1] shard=1 optimizer=adam\n")
+    launched = []
+    monkeypatch.setattr(sweep, "AVAILABLE", 4)
+    monkeypatch.setattr(sweep.Part, "forecast", lambda *_: None)
+    monkeypatch.setattr(sweep, "launch", lambda jobs, by_shard, arguments, _: launched.append((by_shard, arguments)))
+    monkeypatch.setattr(sys, "argv", ["sweep", str(tmp_path / "small"), f"results={tmp_path}"])
+    with pytest.raises(SystemExit):  # nothing has been trained
+        sweep.main()
+    assert launched == [(at_once > 1, [f"hydra.launcher.n_jobs={at_once}"])]
 
 
 def test_a_cluster_gets_the_shards_of_what_is_missing_at_once(monkeypatch, tmp_path):

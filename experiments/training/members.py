@@ -25,8 +25,9 @@ def train_members(
     config: dict, dataset: Dataset, device: torch.device, record: Run, numbers: Sequence[int]
 ) -> tuple[pd.DataFrame, list[float], list[dict]]:
     """Trains the shards `numbers` one after another; returns their joint table and seconds, as `train`, and their sessions."""
-    name = f"{config['experiment']} {optimizer_name(config)}"
-    epochs, parts = config["epochs"], [shards(config)[number] for number in numbers]
+    every = shards(config)
+    epochs, parts = config["epochs"], [every[number] for number in numbers]
+    name = f"{config['experiment']} {optimizer_name(config)}" + (f" part={numbers[0]}" if len(parts) < len(every) else "")
     training = partial(make_training, config, dataset=dataset, device=device)
     check_memory(training(parts[0]).model, parts[0].members, device)
     begun = Checkpoint.of(record, numbers[0]).load(lazily=True)  # resume with its library and threads: same bits
