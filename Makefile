@@ -39,8 +39,8 @@ lint: setup ## Check style, types and the layering of imports
 reproduce: ## Train and draw everything that is missing: 7 to 9 hours on 2 cores (SCALE=quick: an hour; LAUNCHER=slurm: on a cluster)
 reproduce-fig1: ## Train both panels of figure 1 and draw them: a minute on 2 cores
 reproduce-fig2: ## Train the networks of figure 2 and draw them: an hour on 2 cores (SCALE=quick: minutes)
-reproduce-fig3: ## Train the networks of figure 3 and draw them: three hours on 2 cores (ARGS=epochs=4: the left panel; SCALE=quick: minutes)
-reproduce-fig4: ## Train the autoencoders of figure 4 and draw them: three to four hours on 2 cores (SCALE=quick: minutes)
+reproduce-fig3: ## Train the networks of figure 3 and draw them: two to three hours on 2 cores (ARGS=epochs=4: the left panel; SCALE=quick: minutes)
+reproduce-fig4: ## Train the autoencoders of figure 4 and draw them: four to five hours on 2 cores (SCALE=quick: minutes)
 reproduce-properties: ## Measure the claims without a figure and draw them: a minute on 2 cores
 reproduce-best: ## Train with the best settings of our grids and draw the runs: an hour on 2 cores (SCALE=quick: figure 1)
 $(REPRODUCE): setup

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.loading import check_options, load
 from data.types import Dataset
+from experiments import provenance
 from experiments.config import (
     Population,
     choose_device,
@@ -27,7 +28,6 @@ from experiments.config import (
 from experiments.errors import job_errors, one_sentence_errors
 from experiments.locks import exclusive, remove_abandoned
 from experiments.progress import diverged_members, summary
-from experiments.provenance import merge_sessions, session, version
 from experiments.records import PROJECT, Run
 from experiments.schema import Rule, check, validate_property
 from experiments.training.checkpoints import Checkpoint
@@ -38,6 +38,7 @@ from experiments.training.threads import AVAILABLE
 @hydra.main(version_base="1.3", config_path=str(PROJECT / "conf"), config_name="config")
 def main(cfg: DictConfig) -> Path | None:
     """Runs the configuration that Hydra composed; returns the CSV, for the table that ends a sweep."""
+    provenance.code()  # now: what changes later is not the code that runs
     with job_errors() if HydraConfig.get().mode is RunMode.MULTIRUN else one_sentence_errors():
         return run(cfg) if "experiment" in cfg else measure_property(cfg)
 
@@ -82,7 +83,7 @@ def train_and_record(config: dict, population: Population, dataset: Dataset, dev
         "diverged_members": diverged_members(table),
         "training_seconds": round(seconds[-1], 4),
         "seconds_after_epoch": [round(value, 4) for value in seconds],
-        "sessions": merge_sessions(sessions),
+        "sessions": provenance.merge_sessions(sessions),
         "data_md5": dataset.checksums,
     }
     record.write(population.describe(table), facts)
@@ -110,7 +111,7 @@ def measure_property(cfg: DictConfig) -> Path:
     with exclusive(runs["real"].csv):
         if is_done(runs["real"], config["force"]):  # one on stand-in data is measured again: the real ones may be there now
             return runs["real"].csv
-        origin, start = session(device), time.perf_counter()
+        origin, start = provenance.session(device), time.perf_counter()
         table = hydra.utils.call(config["property"], seeds=config["seeds"], _convert_="all")
         seconds = round(time.perf_counter() - start, 2)
         source = "standin" if "data" in table and (table["data"] == "standin").any() else "real"
@@ -135,7 +136,7 @@ def cli() -> None:
     """Runs the program; reports expected errors in one sentence."""
     with one_sentence_errors():
         if "--version" in sys.argv:  # for Hydra, its own
-            print(version())
+            print(provenance.version())
             return
         sys.argv[1:] = as_spelled(sys.argv[1:])
         main()

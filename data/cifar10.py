@@ -27,7 +27,7 @@ def load_cifar10(root: Path) -> Dataset:
         DataError: a file is corrupt.
     """
     provide({root / name: md5 for name, md5 in MD5.items()}, root / CIFAR10.filename, MIRRORS, CIFAR10.tgz_md5)
-    return Dataset("cifar10", "real", _split(root, train=True), _split(root, train=False), classes=10, checksums=MD5)
+    return Dataset("real", _split(root, train=True), _split(root, train=False), classes=10, checksums=MD5)
 
 
 def _split(root: Path, train: bool) -> Split:

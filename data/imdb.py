@@ -41,7 +41,7 @@ def load_imdb(root: Path, words: int = 10_000, features: str = "binary") -> Data
     order = balanced_order(targets)
     train = Split(SparseRows(matrix[order]), torch.from_numpy(targets[order]))
     matrix, targets = _read(root / "aclImdb" / "test" / "labeledBow.feat", words, features)
-    return Dataset("imdb", "real", train, Split(SparseRows(matrix), torch.from_numpy(targets)), classes=2, checksums=MD5)
+    return Dataset("real", train, Split(SparseRows(matrix), torch.from_numpy(targets)), classes=2, checksums=MD5)
 
 
 def balanced_order(targets: np.ndarray) -> np.ndarray:

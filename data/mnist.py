@@ -29,7 +29,7 @@ def load_mnist(root: Path) -> Dataset:
     for archive, md5 in MNIST.resources:
         name = archive.removesuffix(".gz")
         provide({folder / name: MD5[name]}, folder / archive, [mirror + archive for mirror in MNIST.mirrors], md5)
-    return Dataset("mnist", "real", _split(folder, "train"), _split(folder, "t10k"), classes=10, checksums=MD5)
+    return Dataset("real", _split(folder, "train"), _split(folder, "t10k"), classes=10, checksums=MD5)
 
 
 def _split(folder: Path, part: str) -> Split:

@@ -25,7 +25,7 @@ def digit_images(train: int = 60_000, test: int = 10_000) -> Dataset:
     first, second = (
         _enlarge(large, labels, rng.choice(part, size), rng) for part, size in ((sources[:1500], train), (sources[1500:], test))
     )
-    return Dataset("mnist", "standin", first, second, classes=10, checksums={})
+    return Dataset("standin", first, second, classes=10, checksums={})
 
 
 def _enlarge(large: np.ndarray, labels: np.ndarray, sources: np.ndarray, rng: np.random.Generator) -> Split:
@@ -48,7 +48,7 @@ def colour_images(train: int = 50_000, test: int = 10_000) -> Dataset:
     photographs = np.stack(load_sample_images().images).transpose(0, 3, 1, 2)  # [2, 3, 427, 640]
     halves = photographs[..., :320], photographs[..., 320:]
     first, second = (_paint(split, half, rng) for split, half in zip((digits.train, digits.test), halves, strict=True))
-    return Dataset("cifar10", "standin", first, second, classes=10, checksums={})
+    return Dataset("standin", first, second, classes=10, checksums={})
 
 
 def _paint(digits: Split, photographs: np.ndarray, rng: np.random.Generator) -> Split:
@@ -84,4 +84,4 @@ def bag_of_words(words: int = 10_000, features: str = "binary", train: int = 25_
         scores = present @ teacher
         positive = rng.random(reviews) < 1 / (1 + np.exp(np.median(scores) - scores))
         splits.append(Split(SparseRows(present if features == "binary" else matrix), torch.from_numpy(positive.astype(np.int64))))
-    return Dataset("imdb", "standin", splits[0], splits[1], classes=2, checksums={})
+    return Dataset("standin", splits[0], splits[1], classes=2, checksums={})

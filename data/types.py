@@ -73,7 +73,6 @@ class Dataset:
     """A data set with its provenance.
 
     Attributes:
-        name: `mnist`, `imdb` or `cifar10`.
         source: `real` or `standin`.
         train: the training examples, in a fixed order with balanced prefixes: among the first k examples, the count of each class is
             within 1.5 sqrt(k) of k times its share, as in a random order. `data.examples` and `shuffle=false` rely on this. The official
@@ -84,7 +83,6 @@ class Dataset:
         checksums: md5 of every file read, by name.
     """
 
-    name: str
     source: str
     train: Split
     test: Split

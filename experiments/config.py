@@ -75,6 +75,8 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
     for key in ("batch_size", "shuffle"):
         if key in given and optim.chooses_minibatches(target):
             raise ConfigError(f"{key} has no effect on {name}: it chooses among optimizer.minibatches fixed minibatches")
+    if config["force"] and config["part"] is not None:
+        raise ConfigError(f"force=true has no effect on part={config['part']}: train the whole run again, without part")
     adapt_optimizer(config)
     _plan(config)  # raises if keys conflict
     for group, known in (("optimizer", target), ("model", model_class(config))):
@@ -118,8 +120,13 @@ def _flatten(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def optimizer_name(config: Mapping) -> str:
-    """Returns the optimizer's class name, which is also its name in tables and figures."""
-    return config["optimizer"]["_target_"].rpartition(".")[2]
+    """Returns the optimizer's class name, which is also its name in tables, figures and paths.
+
+    Adds the library to a class that differs from one of ours only in case (Adagrad_torch): some file systems ignore case.
+    """
+    library, _, name = config["optimizer"]["_target_"].rpartition(".")
+    ours = {own.casefold() for own in optim.__all__ if own != name}
+    return f"{name}_{library.partition('.')[0]}" if name.casefold() in ours else name
 
 
 def choose_device(name: str, precision: str = "float32") -> torch.device:
@@ -269,7 +276,7 @@ def adapt_optimizer(config: dict) -> None:
     """Replaces beta1 and beta2 by `betas`, in place, for an optimizer that takes a pair.
 
     Raises:
-        ConfigError: the optimizer's step requires a closure, or a beta is a list.
+        ConfigError: the optimizer's step requires a closure, a beta is a list, or a pair is given too.
     """
     target, settings = optimizer_class(config), config["optimizer"]
     if issubclass(target, optim.RuleOptimizer):
@@ -284,6 +291,8 @@ def adapt_optimizer(config: dict) -> None:
     for key, value in joined.items():
         if isinstance(value, list):
             raise ConfigError(f"optimizer.{key}={spelled(value)} is invalid for {target.__name__}: expected one number; sweep it with -m")
+    if joined and "betas" in settings:
+        raise ConfigError(f"optimizer.betas={spelled(settings['betas'])} conflicts with optimizer.beta1 and optimizer.beta2: set those")
     if joined:
         settings["betas"] = [joined.get(key, default) for key, default in zip(("beta1", "beta2"), betas.default, strict=True)]
 

@@ -26,15 +26,15 @@ def _is_intel() -> bool:
     return False
 
 
-# Waiting threads sleep instead of spinning. On shared cores a spinning thread blocks the thread it waits for, and an epoch takes up to 30
-# times as long. On cores of their own they spin for about 0.1 ms first: a sleeping thread takes as long to wake as many a task takes.
+# Waiting threads sleep: on shared cores a spinning thread blocks the one it waits for, and epochs take up to 30 times as long. On separate
+# cores they spin for about 0.1 ms first, because waking a thread takes longer than most tasks.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if not _cpus_share_cores():
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-# On an Intel processor MKL divides a product's sums among threads, unless this forbids it: results would depend on the number of threads.
-# It costs no measurable time. On AMD processors results do not depend on it.
+# On Intel processors, MKL divides a product's sums among threads, so results depend on their number, unless this forbids it. It costs about
+# 15 % for the multilayer network and nothing for the autoencoder (results/NOTES.md). On AMD processors results do not depend on it.
 if _is_intel():
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 

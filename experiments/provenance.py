@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import subprocess
@@ -34,11 +35,19 @@ def uncommitted_changes() -> bool | None:
     return None if changes is None else bool(changes)
 
 
+@functools.cache
+def code() -> dict[str, str | bool | None]:
+    """Returns `commit` and `uncommitted_changes` at the first call in this process, which must be soon after the imports.
+
+    Later commits and changes do not affect the code that a process has imported.
+    """
+    return {"commit": _git("rev-parse", "HEAD"), "uncommitted_changes": uncommitted_changes()}
+
+
 def session(device: torch.device) -> dict:
-    """Returns the current provenance: commit, versions, processor, device, time (UTC)."""
+    """Returns the current provenance: `code`, versions, processor, device, time (UTC)."""
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": uncommitted_changes(),
+        **code(),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
         "device": str(device),
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),

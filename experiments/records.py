@@ -131,10 +131,6 @@ class Run:
         """The provenance of the session that finished the run."""
         return self.facts["sessions"][-1]
 
-    def checkpoint(self, shard: int) -> Path:
-        """Returns the path of the checkpoint of one shard of the members."""
-        return self.csv.with_suffix(f".checkpoint{shard}")
-
     def table(self) -> pd.DataFrame:
         """Reads the CSV; a member's cost is infinite from the epoch in which it diverged (results/README.md).
 

@@ -78,7 +78,7 @@ RULES = {
     "experiment": _TEXT,
     "settings": _TEXT,
     "seed": _SEEDS,
-    "epochs": _COUNT,
+    "epochs": Rule(lambda value: _is_whole(value) and 0 < value <= 10**6, "a whole number above 0, at most 1000000"),
     "batch_size": _COUNT,
     "shuffle": _BOOLEAN,
     "schedule": _choice("constant", "inverse_sqrt_step", "inverse_sqrt_epoch", "exponential_epoch"),
@@ -103,7 +103,9 @@ RULES = {
     "model.l2": _each(_FROM_0),
     "model.dropout": _BELOW_1,
     "model.input_dropout": _BELOW_1,
+    "model.start": _choice("fan_in_uniform", "fan_in", "he_normal", "normal"),
     "model.initial_std": _FROM_0._replace(named=True),
+    "model.pixels": _choice("grey", "resampled"),
     "optimizer._target_": _TEXT,
     "optimizer.lr": _each(_FROM_0),
     "optimizer.eps": _each(_FROM_0),
@@ -173,6 +175,8 @@ def validate_property(config: Mapping) -> None:
             continue
         if key not in ("seeds", "threads", "results", "force"):
             raise ConfigError(unknown_key(key, {known: part for known, part in config.items() if known != key}))
+        if key == "seeds" and not isinstance(value, list):
+            raise ConfigError(f"seeds={spelled(value)} is invalid: expected a list, each {RULES[key].expected}")
         check(key, value)
     arguments = {key: value for key, value in config["property"].items() if key != "_target_"}
     for key, value in arguments.items():

@@ -16,7 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from experiments.records import PROJECT, Run, read
-from experiments.sweeps import register_workers
+from experiments.workers import register_workers
 
 
 class SweepError(ValueError):

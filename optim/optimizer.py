@@ -71,8 +71,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     # The torch optimizer that the class replaces; groups and state have its keys and names.
     torch_twin: ClassVar[type[torch.optim.Optimizer] | None] = None
-    # Arguments that the twin lacks, and their defaults. Groups hold these, and options that the twin lacks, only with other values
-    # than the default: distributed checkpoints of the twin are read key by key.
+    # Arguments that the twin lacks, and their defaults. Groups omit these, and options that the twin lacks, where they have the default: a
+    # distributed load asks for every key of a group, and the twin's checkpoints lack them.
     extras: ClassVar[dict] = {}
     # Settings of the twin that the rule fixes. Groups hold them; any other value is an error.
     constants: ClassVar[dict] = {}

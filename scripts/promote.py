@@ -25,8 +25,11 @@ def problem(run: Run) -> str | None:
     """Returns why a run cannot be tracked; None if it can."""
     if run.data != "real":
         return "it was trained on stand-in data"
-    if any(session.get("uncommitted_changes") for session in run.facts["sessions"]):
+    changes = {session.get("uncommitted_changes") for session in run.facts["sessions"]}
+    if True in changes:
         return "the code had uncommitted changes: commit them and rerun with force=true"
+    if changes != {False}:
+        return "its commit is unknown, because git did not answer: rerun with force=true where `git status` works"
     if not run.measured and run.settings not in SETTINGS:
         return f"settings={run.settings} cannot be tracked: expected one of {', '.join(SETTINGS)}"
     if not run.has_default_settings:

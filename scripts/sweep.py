@@ -1,7 +1,8 @@
 """Trains the missing runs of the sweeps in conf/sweeps and draws them: `python -m scripts.sweep fig1 fig2 [key=value ...]`.
 
 First prints a forecast of every part for this machine. A failed run does not stop the others: failures are listed at the end, with exit
-status 1. Overrides (key=value) apply to all runs; hydra/launcher=NAME chooses the launcher.
+status 1. Overrides (key=value) apply to every run that has the key: device=cuda, for example, does not
+affect properties. hydra/launcher=NAME chooses the launcher.
 """
 
 import experiments.process  # isort: skip  # before torch
@@ -35,7 +36,7 @@ from experiments.config import choose_device, make_training, optimizer_name, res
 from experiments.errors import ConfigError, one_sentence_errors
 from experiments.models import products
 from experiments.progress import duration
-from experiments.records import PROJECT, Run, read
+from experiments.records import PROJECT, Run, key_of, read
 from experiments.training.checkpoints import Checkpoint
 from experiments.training.loop import seconds_per_epoch
 from experiments.training.threads import AVAILABLE, Threads
@@ -72,9 +73,9 @@ class Job:
             labels = {"experiment": config["experiment"], "settings": config["settings"], "optimizer": optimizer_name(config)}
         self.runs = Run.on_both_data(self.config, overrides, **labels)
 
-    def is_complete(self) -> bool:
-        """Returns whether the run is finished, on real or stand-in data."""
-        return any(run.is_complete() for run in self.runs.values())
+    def finished(self) -> dict[str, int]:
+        """Returns when the run was finished, in nanoseconds, on `real` and on `standin` data, if it was."""
+        return {data: run.csv.with_suffix(".json").stat().st_mtime_ns for data, run in self.runs.items() if run.is_complete()}
 
     def needs_training(self) -> bool:
         """Returns whether run.py would train: there is no finished run on the data that it would load, or force=true."""
@@ -87,8 +88,8 @@ class Job:
         return self.config["force"] or not complete["standin" if source == "standin" else "real"]
 
     def shards(self) -> list[list[str]]:
-        """Returns one command line per shard of the members; the last to finish writes the run."""
-        count = 1 if self.config_name == "properties" else len(shards(self.config))
+        """Returns one command line per shard of the members; the last to finish writes the run. With force=true, one in all."""
+        count = 1 if self.config_name == "properties" or self.config["force"] else len(shards(self.config))
         return [[*self.overrides, f"part={number}"] for number in range(count)] if count > 1 else [self.overrides]
 
     def epochs_left(self) -> int:
@@ -188,9 +189,18 @@ def read_sweep(name: str, quick: bool, overrides: Sequence[str]) -> Iterator[Par
     for mode, entries in (sweep["quick"] if quick and "quick" in sweep else sweep).items():
         for entry in entries if mode in AT_ONCE else []:
             shared, added = next(iter(entry.items())) if isinstance(entry, dict) else (entry, [""])
-            lines = [line for more in added for line in expand([*shared.split(), *more.split(), *overrides])]
+            given = [[*shared.split(), *more.split()] for more in added]
+            lines = [line for some in given for line in expand([*some, *(one for one in overrides if _applies(one, some))])]
             yield Part(name, shared, lines, int(min(AT_ONCE[mode], AVAILABLE)))
     yield from sweep.get("then", [])
+
+
+def _applies(override: str, line: Sequence[str]) -> bool:
+    """Returns whether the configuration of a command line has the override's key."""
+    if not any(one.startswith("property=") for one in line):
+        return True
+    group, _, _ = key_of(override).partition(".")
+    return group == "property" or group in yaml.safe_load((PROJECT / "conf/properties.yaml").read_text())
 
 
 def launch(jobs: Sequence[Job], by_shard: bool, arguments: Sequence[str], deadline: float) -> None:
@@ -254,23 +264,22 @@ def main() -> None:
             steps = [jobs, *(step for step in steps if isinstance(step, str))]
         for step in steps:
             if isinstance(step, str):
-                command = step.format(results=parts[0].jobs[0].config["results"])
-                if subprocess.run((sys.executable, "-m", *command.split()), cwd=PROJECT).returncode:
-                    failed.append(f"python -m {command}")
+                command = [word.format(results=parts[0].jobs[0].config["results"]) for word in step.split()]
+                if subprocess.run((sys.executable, "-m", *command), cwd=PROJECT).returncode:
+                    failed.append(f"python -m {shlex.join(command)}")
             elif missing := step.missing():
                 print(f"\n{step}", flush=True)
                 workers = [f"hydra.launcher.n_jobs={step.at_once}"] if local else []
+                before = [(job, job.finished()) for job in missing]
                 try:
                     launch(missing, not local or step.at_once > 1, [*workers, *hydra], deadline)
                     # On a network file system the last shards may miss each other's checkpoints; then none of them wrote the run.
                     if not local:
-                        trained = [
-                            job for job in missing if not job.is_complete() and job.config_name == "config" and not job.epochs_left()
-                        ]
-                        launch(trained, False, [], deadline)
+                        unwritten = [job for job, then in before if job.finished() == then and job.config_name == "config"]
+                        launch([job for job in unwritten if not job.epochs_left()], False, [], deadline)
                 except subprocess.TimeoutExpired:
                     sys.exit(f"--minutes={options.minutes:g} reached: rerun the command to resume")
-        failed += [f"python run.py {shlex.join(job.overrides)}" for part in parts for job in part.jobs if not job.is_complete()]
+                failed += [f"python run.py {shlex.join(job.overrides)}" for job, then in before if job.finished() == then]
         if failed:
             sys.exit("\n".join(["error: these commands failed; rerun the sweep to retry them:", *failed]))
 

@@ -39,12 +39,15 @@ def all_tables(root: Path) -> dict[str, pd.DataFrame]:
 
 
 def main() -> None:
-    """Writes the tables and prints distances and verdicts."""
+    """Writes the tables, removes those that no longer have rows, and prints distances and verdicts."""
     with one_sentence_errors():
         root, folder = places(parser(__doc__).parse_args().runs)
         tables = all_tables(root)
-        for name, table in tables.items():
-            write_table(table, folder / f"{name}.csv", DIGITS[name])
+        for name, digits in DIGITS.items():
+            if name in tables:
+                write_table(tables[name], folder / f"{name}.csv", digits)
+            else:
+                (folder / f"{name}.csv").unlink(missing_ok=True)
         if "agreement" in tables:
             columns = ["panel", "series", "seeds", "epochs", "rms_log_ratio", "largest_log_ratio"]
             print(tables["agreement"][columns].to_string(index=False, float_format="%.4f"))

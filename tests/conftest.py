@@ -52,7 +52,7 @@ def images() -> Dataset:
         pixels = rng.integers(0, 120, (size, 12))
         pixels[np.arange(size), classes] += 120
         splits.append(Split(DenseRows(torch.tensor(pixels, dtype=torch.uint8), 1 / 255), torch.tensor(classes)))
-    return Dataset("images", "real", *splits, classes=3, checksums={})
+    return Dataset("real", *splits, classes=3, checksums={})
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def words() -> Dataset:
         values[::17] = 0
         classes = (values[:, :20].sum(1) > values[:, 20:].sum(1)).astype(np.int64)
         splits.append(Split(SparseRows(scipy.sparse.csr_matrix(values)), torch.tensor(classes)))
-    return Dataset("words", "real", *splits, classes=2, checksums={})
+    return Dataset("real", *splits, classes=2, checksums={})
 
 
 @pytest.fixture

@@ -263,7 +263,7 @@ def flip_whitening(trials: Trials, flips: int, rng: random.Random) -> None:
     """Flips a bit of a cached whitening matrix: it is fitted again."""
     cache = trials.laboratory.folder / "whitening"
     pixels, classes = torch.rand(60, 12, generator=torch.Generator().manual_seed(0)), torch.zeros(60, dtype=torch.int64)
-    dataset = Dataset("images", "real", Split(DenseRows(pixels), classes), Split(DenseRows(pixels), classes), classes=2, checksums={})
+    dataset = Dataset("real", Split(DenseRows(pixels), classes), Split(DenseRows(pixels), classes), classes=2, checksums={})
     expected = Whitening()(dataset, cache).train.inputs.values
     (path,) = cache.iterdir()
     content = path.read_bytes()

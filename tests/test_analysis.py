@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_up import write_run, write_sweep, write_table
+from made_up import SESSION, write_run, write_sweep, write_table
+from scripts import tables
 from scripts.analysis import figure4
 from scripts.analysis.agreement import agreement, epochs_to_cost, final_costs, ranks
 from scripts.analysis.distances import interval, log_ratios, rms, wiggle
 from scripts.analysis.published import main_panel, panels, published, rescaled
 from scripts.analysis.race import race
 from scripts.analysis.runs import canonical_runs, configuration, read_measured, read_runs
-from scripts.analysis.tuning import TUNING, read_tuning, tried
+from scripts.analysis.tuning import TUNING, read_tuning, settings_columns
 
 LEFT = main_panel("fig1_left")
 
@@ -215,6 +216,18 @@ def test_the_race_of_figure_2_is_in_epochs_and_in_seconds(tmp_path):
     assert (sfo["epochs_to_0.01"], sfo["seconds_to_0.001"]) == (3, 30)
 
 
+def test_a_table_that_has_no_rows_any_more_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tables", "--runs", str(tmp_path)])
+    write_run(tmp_path, "Adam", [0.2, 0.05], "fig2b", seconds=[2.0, 4.0])
+    tables.main()
+    assert (tmp_path / "fig2b_race.csv").exists()
+    monkeypatch.setitem(SESSION, "processor", "another")
+    write_run(tmp_path, "SFO", [0.2, 0.05], "fig2b", seconds=[2.0, 4.0])
+    tables.main()
+    assert not (tmp_path / "fig2b_race.csv").exists()
+    assert (tmp_path / "agreement.csv").exists()
+
+
 def test_figure_4_measures_differences_in_nats_and_agreement_on_divergence(tmp_path):
     write_sweep(tmp_path, lambda loss, row: loss + (2.0 if row.bias_correction else 0.5))
     both = figure4.points(figure4.measured(figure4.sweeps(tmp_path, "paper")), figure4.published())
@@ -240,5 +253,6 @@ def test_rmsprop_stands_in_figure_4_at_the_length_of_its_steps():
 @pytest.mark.parametrize("path", sorted(TUNING.glob("fig[123]*.csv")), ids=lambda path: path.stem)
 def test_settings_of_the_tuning_tables_are_texts_or_missing(path):
     table = read_tuning(path)
-    assert "lr" in tried(table)
-    assert {type(value) for column in tried(table) for value in table[column].dropna()} == {str}
+    assert "lr" in settings_columns(table)
+    assert {type(value) for column in settings_columns(table) for value in table[column].dropna()} == {str}
+    assert table[["schedule", "shuffle", "examples", "l2"]].notna().all(axis=None)  # none is left to what is tracked today

@@ -34,6 +34,7 @@ def test_a_criterion_is_met_by_every_seed_or_by_none_or_depends_on_the_seed():
     found = [judge(claim, pd.Series(leads))["verdict"] for leads in ([0.9, -0.04], [0.06, -0.06], [-0.06, -0.1])]
     assert found == [HOLDS, SEEDS, FAILS]
     assert judge(claim | {"criterion": "0.98 to 1.02"}, pd.Series([np.nan]))["verdict"] == FAILS  # what is no number meets no criterion
+    assert judge(claim, pd.Series([], dtype=float))["verdict"] == OPEN
     assert meets(pd.Series([0.97, 0.98, 1.02, 1.03]), "0.98 to 1.02").tolist() == [False, True, True, False]
 
 

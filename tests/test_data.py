@@ -154,7 +154,7 @@ def test_the_data_root_is_the_key_then_the_environment_then_the_projects(monkeyp
 def test_without_network_real_fails_and_auto_warns(tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match=r"cannot download aclImdb_v1.tar.gz: https://ai.stanford.edu\S+: .*Could not connect"):
         loading.load("imdb", "real", str(tmp_path), words=100, features="binary")
-    standin_images = Dataset("mnist", "standin", *[Split(DenseRows(torch.ones(1, 1)), torch.zeros(1))] * 2, classes=10, checksums={})
+    standin_images = Dataset("standin", *[Split(DenseRows(torch.ones(1, 1)), torch.zeros(1))] * 2, classes=10, checksums={})
     monkeypatch.setitem(loading.REGISTRY, "mnist", loading.REGISTRY["mnist"]._replace(standin=lambda: standin_images))
     for root in (tmp_path, "/proc/nowhere"):  # where one can write, and where one cannot
         assert loading.load("mnist", "auto", str(root)).train.inputs.values is standin_images.train.inputs.values
@@ -491,7 +491,7 @@ def coloured(train: int, test: int, size: int) -> Dataset:
     for count, shift in ((train, 128), (test, 90)):
         pixels = (rng.normal(size=(count, size)) @ mixing * 30 + shift).clip(0, 255).astype(np.uint8)
         splits.append(Split(DenseRows(torch.from_numpy(pixels), 1 / 255), torch.zeros(count, dtype=torch.int64)))
-    return Dataset("coloured", "real", *splits, classes=1, checksums={})
+    return Dataset("real", *splits, classes=1, checksums={})
 
 
 def everything(split: Split) -> np.ndarray:

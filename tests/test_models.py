@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import optim
 from experiments.models.convolutional_network import ConvolutionalNetwork
+from experiments.models.layers import dropout
 from experiments.models.logistic_regression import LogisticRegression
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.models.variational_autoencoder import VariationalAutoencoder
@@ -144,6 +145,8 @@ def test_a_multilayer_networks_inputs_and_units_are_dropped_in_training_alone_an
     assert hidden.mean().item() == pytest.approx(1.0, abs=5 * (0.25 / 0.75 / 4000 / 50) ** 0.5)
     assert hidden.std().item() == pytest.approx((0.25 / 0.75 / 4000) ** 0.5, rel=0.5)
     np.testing.assert_allclose(model.measures(ones, x, y)["cost"], np.log1p(np.exp(-1.0)), rtol=1e-5)
+
+    assert (dropout(torch.ones(1, 1, 1000), 1 - 1e-7, generators(1)) == 0).all()  # of 65,536, one would remain
 
     model = MultilayerNetwork(3, 2, hidden=1, layers=1, dropout=0.5)
     ones = {name: torch.zeros(2, *p.shape) for name, p in model.initial_parameters(torch.Generator()).items()}

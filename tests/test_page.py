@@ -57,8 +57,8 @@ def test_the_oddities_are_those_typed_in():
     order, start, tail, time, dropout, losses = (line for line in page.splitlines() if line.startswith("- "))
     assert "0.88 (Adam) and 0.86 (SGDNesterov)" in order
     assert "AdaGrad at 0.77521, RMSProp at 0.77521, Adam at 0.80225" in start
-    assert "each of the 18 plotted values" in tail
-    assert "0.00024 instead of 0.000006, and SFO passes below Adam at x = 20" in tail
+    assert "each of the 18 plotted values is a number with five decimals (within 4e-09)" in tail
+    assert "0.00024 instead of 0.000006, and SFO falls below them at x = 20" in tail
     assert "1 for Adam (26 of 26 points) and 5 for SFO (24 of 24 points)" in time
     assert "Adam 2.20 against 2.08, SGDNesterov 2.30 against 2.26" in dropout
     assert "17 of 129 points" in losses

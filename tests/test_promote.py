@@ -46,6 +46,7 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
         (write_run(runs, "Adam", [0.5], settings="quick"), "one of paper, best, all_images"),
         (write_run(runs, "NAdam", [0.5], settings="defaults"), "settings=defaults cannot be tracked: expected one of"),
         (dirty, "uncommitted changes"),
+        (write_run(runs, "AdaDelta", [0.5], dirty=None), "its commit is unknown, because git did not answer"),
     ):
         with pytest.raises(SystemExit, match=words):
             promoted(good, bad)

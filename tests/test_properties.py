@@ -238,6 +238,7 @@ def test_the_properties_configured_are_those_judged_and_those_made():
         (["+foo=3"], "foo is not a configuration key: the keys are seeds, threads"),
         (["property.steps=0"], "property.steps=0 is invalid: expected a whole number above 0"),
         (["property.eps=[]"], r"property.eps=\[\] is invalid"),
+        (["seeds=3"], "seeds=3 is invalid: expected a list, each a whole number from 0 up"),
         (["property.factors=5"], "property.factors=5 is invalid: expected a list"),
         (["property=step_bounds", "property.betas=[[0.9,1.5]]"], r"property.betas=\[0.9,1.5\] is invalid: expected a pair of numbers"),
         (["property=moments", "property.beta2=true"], "property.beta2=true is invalid"),

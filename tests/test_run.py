@@ -26,7 +26,7 @@ from data.files import part_path
 from data.rows import DenseRows
 from data.types import Dataset, Split
 from experiments import process, progress, provenance
-from experiments.config import Population, check_memory, optimizer_class, resolve
+from experiments.config import Population, check_memory, optimizer_class, optimizer_name, resolve
 from experiments.models.multilayer_network import MultilayerNetwork
 from experiments.progress import announce, progress_bar
 from experiments.provenance import merge_sessions, session
@@ -171,7 +171,18 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
         (["device=cuda:99"], "device=cuda:99 is not available here"),
         (["model.hidden=1000000000", "experiment=fig2a"], r"1 member of 1,000,000,0.* parameters takes about [\d,]+ GiB, cpu has"),
         (["model.initial_std={a:1}"], "model.initial_std={'a': 1} is invalid: expected a finite number from 0 up"),
-        (["experiment=fig2a", "model.start=[normal,fan_in]"], r"model.start=\[normal,fan_in\] cannot differ within a population"),
+        (["experiment=fig2a", "model.start=[normal,fan_in]"], r"model.start=\[normal,fan_in\] is invalid: .*; sweep a list with -m"),
+        (
+            ["experiment=fig2a", "model.start=zero"],
+            "model.start=zero is invalid: expected one of fan_in_uniform, fan_in, he_normal, normal",
+        ),
+        (["part=0", "force=true"], "force=true has no effect on part=0: train the whole run again, without part"),
+        (
+            ["optimizer=nadam", "+optimizer.betas=[0.5,0.9]"],
+            r"optimizer.betas=\[0.5,0.9\] conflicts with optimizer.beta1 and optimizer.beta2",
+        ),
+        (["epochs=1000000000000"], "epochs=1000000000000 is invalid: expected a whole number above 0, at most 1000000"),
+        (["experiment=fig4", "model.l2=[0.0,0.1]"], r"model.l2=\[0.0,0.1\] cannot differ within a population: sweep it with -m"),
         (["optimizer.lr=inf"], "optimizer.lr=inf is invalid: expected a finite number from 0 up"),
     ],
 )
@@ -339,7 +350,7 @@ def test_tracked_runs_are_of_the_configuration_as_it_is(run):
 def test_figure_3_runs_from_its_configuration(command):
     rng = np.random.default_rng(0)
     splits = [Split(DenseRows(torch.tensor(rng.normal(size=(200, 3072)), dtype=torch.float32)), torch.arange(200) % 10) for _ in "ab"]
-    (path,) = command("experiment=fig3_dropout", dataset=Dataset("colours", "real", *splits, classes=10, checksums={}))
+    (path,) = command("experiment=fig3_dropout", dataset=Dataset("real", *splits, classes=10, checksums={}))
     table = pd.read_csv(path)
     assert np.isfinite(table["cost"]).all()
     layers = ("stage1", "stage2", "stage3", "hidden", "scores")
@@ -357,7 +368,7 @@ def test_runs_whose_names_would_be_the_same_are_kept_apart(command):
 
 def test_another_class_runs_with_its_own_defaults_and_what_the_command_line_gives(command, capsys):
     (path,) = command("optimizer._target_=torch.optim.Adadelta", "seed=0")
-    assert "fig1_left has no settings for Adadelta: it runs with its own defaults, settings=defaults" in capsys.readouterr().err
+    assert "fig1_left has no settings for Adadelta_torch: it runs with its own defaults, settings=defaults" in capsys.readouterr().err
     assert path.parent.name == "defaults"
     assert set(pd.read_csv(path)["settings"]) == {"defaults"}
     assert read(path).identity["optimizer"] == {"_target_": "torch.optim.Adadelta"}
@@ -578,6 +589,17 @@ def test_only_files_that_runs_depend_on_count_as_a_change_of_code(tmp_path, monk
     assert provenance.uncommitted_changes() is False
     (tmp_path / file).write_text("new")
     assert provenance.uncommitted_changes() is changed
+
+
+def test_the_recorded_commit_is_that_of_the_code_that_was_imported(monkeypatch):
+    first = provenance.code()
+    monkeypatch.setattr(provenance, "_git", lambda *arguments: "a later commit")
+    assert {key: provenance.session(torch.device("cpu"))[key] for key in first} == first
+
+
+def test_paths_tell_optimizers_apart_without_capitals():
+    names = [optimizer_name({"optimizer": {"_target_": name}}) for name in ("optim.AdaGrad", "torch.optim.Adagrad", "torch.optim.Adam")]
+    assert names == ["AdaGrad", "Adagrad_torch", "Adam"]
 
 
 def test_ctrl_c_outside_a_run_is_one_sentence(capsys):

@@ -578,7 +578,6 @@ def test_wrong_arguments_are_named():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_it_does_the_same(images):
     plan = Plan(epochs=4, batch_size=32, schedule="constant")
 

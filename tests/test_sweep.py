@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from configurations import resolved
 from experiments.records import PROJECT, read
 from experiments.training import threads
 from hydra_plugins import adam_paper_sweeper
-from made_up import write_run, write_table
+from made_up import SESSION, write_run, write_table
 from scripts import sweep
 from scripts.analysis.agreement import agreement
 from scripts.analysis.published import main_panel, published
@@ -63,9 +64,39 @@ def test_what_failed_is_listed_at_the_end(monkeypatch, tmp_path, capsys):
     lines = [["seed=0", "epochs=1", f"optimizer={name}", f"results={tmp_path}"] for name in ("adam", "adamax")]
     assert launched == lines
     assert called == [("-m", "scripts.figures", "--runs", str(tmp_path), "fig1")]
-    failed = [f"python -m scripts.figures --runs {tmp_path} fig1", *(f"python run.py {' '.join(line)}" for line in lines)]
+    failed = [*(f"python run.py {' '.join(line)}" for line in lines), f"python -m scripts.figures --runs {tmp_path} fig1"]
     assert ended.value.code.splitlines()[1:] == failed
     assert "2 of 2 runs  about 2 minutes" in capsys.readouterr().out
+
+
+def test_a_run_that_force_did_not_train_again_has_failed(monkeypatch, tmp_path):
+    results = tmp_path / "my runs"
+    (tmp_path / "small.yaml").write_text("one_by_one:\n- seed=0 epochs=1\nthen:\n- scripts.figures --runs {results} fig1\n")
+    called = []
+    monkeypatch.setattr(sweep, "SWEEPS", tmp_path)
+    monkeypatch.setattr(sweep.Part, "forecast", lambda part, seconds: None)
+    monkeypatch.setattr(sweep.subprocess, "run", lambda command, **_: called.append(command[1:]) or SimpleNamespace(returncode=0))
+    monkeypatch.setattr(sys, "argv", ["sweep", "small", f"results={results}", "force=true"])
+
+    def train(jobs, *_):
+        for job in jobs:
+            job.runs["real"].write(pd.DataFrame({"cost": [1.0]}), {"sessions": [SESSION]})
+
+    monkeypatch.setattr(sweep, "launch", train)
+    sweep.main()
+    sweep.main()
+    monkeypatch.setattr(sweep, "launch", lambda *_: None)
+    with pytest.raises(SystemExit, match="these commands failed.*\n.*force=true"):
+        sweep.main()
+    assert called == [("-m", "scripts.figures", "--runs", str(results), "fig1")] * 3  # one argument, spaces included
+
+
+def test_overrides_of_keys_that_properties_lack_are_for_training_runs():
+    overrides = ["device=cpu", "data.source=standin", "threads=1"]
+    (part,) = (step for step in sweep.read_sweep("properties", False, overrides) if isinstance(step, sweep.Part))
+    assert {tuple(line[1:]) for line in part.lines} == {("threads=1",)}
+    part, *_ = sweep.read_sweep("fig1", False, overrides)
+    assert all(line[-3:] == overrides for line in part.lines)
 
 
 def test_runs_that_train_at_once_are_forecast_with_their_share_of_the_threads(monkeypatch, tmp_path, capsys, images):

@@ -6,7 +6,7 @@ import pytest
 
 from made_up import OPTIMIZER, write_run, write_sweep
 from scripts.analysis.published import published
-from scripts.analysis.tuning import read_tuning, tried
+from scripts.analysis.tuning import read_tuning, settings_columns
 from scripts.tuning import __main__ as program
 from scripts.tuning import unknowns
 
@@ -14,7 +14,6 @@ from scripts.tuning import unknowns
 @pytest.fixture
 def summarised(tmp_path, monkeypatch):
     """Runs the program on one experiment, in folders of its own; returns the table."""
-    monkeypatch.setattr(program, "REFERENCE", tmp_path / "tracked")
     monkeypatch.setattr(program, "TUNING", tmp_path / "tuning")
 
     def call(experiment: str, *options: str) -> pd.DataFrame:
@@ -25,20 +24,19 @@ def summarised(tmp_path, monkeypatch):
     return call
 
 
-def test_a_line_names_the_settings_in_which_a_member_differs_from_the_tracked_run(tmp_path, summarised, capsys):
+def test_a_line_has_all_settings_of_a_member_whatever_is_tracked(tmp_path, summarised, capsys):
     adam = published("fig1_left").query("optimizer == 'Adam'").sort_values("x")["y"].to_numpy()[:46]
     shared = {"model": {"l2": 1e-5, "initial_std": {"stage1": 0.1, "stage2": 0.1}}, "decay": 1.0, "precision": "float32"}
-    write_run(tmp_path / "tracked", "Adam", [0.5], seeds=(0,), identity=shared)
     grid = shared | {"optimizer": OPTIMIZER | {"lr": [0.1, 0.2]}, "precision": "bfloat16"}
     write_run(tmp_path / "runs", "Adam", adam, settings="grid", identity=grid, columns={"lr": 0.1}, hyperparameters=["lr"])
     candidate = shared | {"model": {"l2": 0.0, "initial_std": {"stage1": 0.5, "stage2": 0.1}}, "decay": 0.5}  # which no schedule uses
     write_run(tmp_path / "runs", "Adam", [0.3], settings="search", seeds=(0,), identity=candidate)
     write_run(tmp_path / "runs", "Adam", [0.3], settings="search", seeds=(0,), identity=candidate, data="standin")  # does not count
     table = summarised("fig1_left")
-    assert tried(table) == ["lr", "l2", "initial_std.stage1"]
-    settings = [["0.1", "", ""], ["0.1", "", ""], ["", "0.0", "0.5"]]
+    assert settings_columns(table) == ["lr", "schedule", "l2", "initial_std.stage1", "initial_std.stage2"]
+    settings = [["0.1", "constant", "1e-05", "0.1", "0.1"]] * 2 + [["0.001", "constant", "0.0", "0.5", "0.1"]]
     assert table[["settings", "seed", "epochs"]].to_numpy().tolist() == [["grid", 0, 46], ["grid", 1, 46], ["search", 0, 1]]
-    assert table[tried(table)].fillna("").to_numpy().tolist() == settings
+    assert table[settings_columns(table)].fillna("").to_numpy().tolist() == settings
     assert table["rms_log_ratio"].tolist()[:2] == pytest.approx([0, np.log(1.01)], abs=1e-6)
     assert table["objective"].tolist() == pytest.approx([adam[45] + 0.5, adam[45] * 1.01 + 0.5, 0.8], rel=1e-5)
     assert "Adam: lowest objective" in capsys.readouterr().out

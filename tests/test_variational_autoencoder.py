@@ -1,4 +1,4 @@
-"""The autoencoder of figure 4: its cost against NumPy in float64, populations against solo runs."""
+"""The autoencoder of figure 4: its cost against NumPy in float64."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,6 @@ import torch
 
 from experiments.models.variational_autoencoder import VariationalAutoencoder
 from populations import generators
-
-CPU = torch.device("cpu")
 
 
 def stacked(model, members: int, scale: float = 1.0) -> dict[str, torch.Tensor]:

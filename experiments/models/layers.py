@@ -13,8 +13,6 @@ from data.rows import SparseBatch
 from experiments.models.base import Model
 from experiments.schema import check
 
-STARTS = ("fan_in_uniform", "fan_in", "he_normal", "normal")
-
 
 class ReluNetwork(Model[Tensor]):
     """A classifier whose `_scores` are shape [members, classes, batch]; noise enables dropout of its hidden units.
@@ -102,11 +100,9 @@ def check_arguments(**values) -> None:
 
 def check_start(start: str, initial_std: float | dict[str, float], l2: float | Tensor, layers: Iterable[str]) -> None:
     """Raises ValueError for an unknown start, a negative l2, or an initial_std that is negative or does not name every layer."""
-    if start not in STARTS:
-        raise ValueError(f"model.start={start} is invalid: expected one of {', '.join(STARTS)}")
     if isinstance(initial_std, dict) and initial_std.keys() != set(layers):
         raise ValueError(f"model.initial_std={initial_std} is invalid: expected a number for each of {', '.join(layers)}")
-    check_arguments(l2=l2, initial_std=initial_std)
+    check_arguments(start=start, l2=l2, initial_std=initial_std)
 
 
 def for_members(values: Tensor, members: int) -> Tensor:
@@ -128,7 +124,7 @@ def dropout(inputs: Tensor | SparseBatch, rate: float, generators: Sequence[torc
     Args:
         inputs: shape [streams * members, ...], ordered by stream; members of a stream share a mask. Or a sparse batch [streams, ...],
             which needs random numbers for its stored values only.
-        rate: in [0, 1), rounded to a multiple of 2^-16.
+        rate: in [0, 1), rounded to a multiple of 2^-16 below 1.
         generators: one per stream, on the inputs' device.
 
     Returns:
@@ -147,4 +143,4 @@ def _scales(size: int, rate: float, generator: torch.Generator) -> Tensor:
     draws = torch.empty(-(-size // 4), dtype=torch.int64, device=generator.device).random_(-(2**63), None, generator=generator)
     scales = torch.empty(size, device=generator.device)
     # Writing float32 directly is 5x faster than converting booleans.
-    return torch.ge(draws.view(torch.int16)[:size], round(rate * 2**16) - 2**15, out=scales).div_(1 - rate)
+    return torch.ge(draws.view(torch.int16)[:size], min(round(rate * 2**16), 2**16 - 1) - 2**15, out=scales).div_(1 - rate)

@@ -10,8 +10,6 @@ from experiments.models.base import Model
 from experiments.models.layers import check_arguments, check_start, for_members, initial_layers
 from experiments.models.products import affine
 
-PIXELS = ("grey", "resampled")
-
 
 class VariationalAutoencoder(Model[Tensor]):
     """A Gaussian latent code z of an image x; encoder and decoder have one hidden layer of softplus units each.
@@ -43,9 +41,7 @@ class VariationalAutoencoder(Model[Tensor]):
         initial_std: float | dict[str, float] = 0.01,
         l2: float = 0.0,
     ):
-        if pixels not in PIXELS:
-            raise ValueError(f"model.pixels={pixels} is invalid: expected one of {', '.join(PIXELS)}")
-        check_arguments(hidden=hidden, latent=latent)
+        check_arguments(hidden=hidden, latent=latent, pixels=pixels)
         self.pixels, self.start, self.initial_std, self.l2 = pixels, start, initial_std, l2
         # Outputs and inputs of each layer. `code` outputs the mean and the log variance of z.
         self.layers = {"encode": (hidden, features), "code": (2 * latent, hidden), "decode": (hidden, latent), "image": (features, hidden)}

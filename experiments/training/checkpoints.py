@@ -36,7 +36,7 @@ class Checkpoint:
     @classmethod
     def of(cls, run: Run, shard: int, origin: dict | None = None) -> Checkpoint:
         """Returns the checkpoint of one shard of a run."""
-        return cls(run.checkpoint(shard), {**run.identity, **run.extent}, origin)
+        return cls(run.csv.with_suffix(f".checkpoint{shard}"), {**run.identity, **run.extent}, origin)
 
     def epochs(self) -> int:
         """Returns the number of finished epochs; reads no tensors."""

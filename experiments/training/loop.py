@@ -79,7 +79,7 @@ def seconds_per_epoch(training: Training) -> float:
         if len(seconds) >= _FORECAST_STEPS and sum(seconds) > _FORECAST_SECONDS:
             break
         start = time.perf_counter()
-    return statistics.fmean(seconds[len(seconds) // 2 :]) * of_an_epoch  # the mean counts the steps that other programs interrupt
+    return statistics.fmean(seconds[len(seconds) // 2 :]) * of_an_epoch  # not the median: steps slowed by other programs count
 
 
 def train_epoch(training: Training, state: TrainState) -> list[float]:

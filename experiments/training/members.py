@@ -36,6 +36,7 @@ def train_members(
     wanted = config["threads"] if device.type == "cpu" else AVAILABLE
     if begun and TrainState(training(parts[0])).depends_on_threads:
         wanted = begun.get("threads", wanted)
+    del begun  # it would keep the old checkpoint's file
     with first_steps(optimizer_name(config)):
         threads = Threads(wanted, lambda: seconds_per_epoch(training(parts[0])))
     print(f"{name}: threads={torch.get_num_threads()} of {AVAILABLE}, products={products.library()}", flush=True)

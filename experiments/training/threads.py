@@ -9,7 +9,7 @@ import torch
 # torch's number at import: the cores, or this job's share of them in a sweep.
 AVAILABLE = torch.get_num_threads()
 _WORTH_IT = 0.9  # more threads must save a tenth of the time: other programs could use them
-# An epoch that leads to a trial of one thread, over the forecast; and after that has not helped, over the epoch before.
+# One thread is tried after an epoch of this many times the forecast; after a trial that failed, of this many times the epoch before it.
 _FAR_SLOWER, _SLOWER_STILL = 2.0, 1.25
 _EPOCHS_OF_ONE = 16  # before more threads are tried again: the other programs may have ended
 
@@ -32,7 +32,11 @@ class Threads:
 
     def __init__(self, threads: int | Literal["auto"], forecast: Callable[[], float]):
         self._trial: tuple[int, float] | None = None  # during an epoch with another number of threads: the number and seconds before it
-        self._more, self._epochs, self._patience = 1, 0, _EPOCHS_OF_ONE  # threads to try again, epochs of one thread since, and until then
+        self._more, self._epochs, self._patience = (
+            1,
+            0,
+            _EPOCHS_OF_ONE,
+        )  # threads to return to, epochs with one, epochs before a trial
         self._limit = math.inf
         if isinstance(threads, str):
             self.seconds = _choose(forecast)

@@ -65,7 +65,7 @@ def published(panel: Panel | str | None) -> pd.DataFrame:
 def rescaled(panel: Panel | str | None) -> pd.DataFrame:
     """Returns the rescaled curve of Adam in figure 2b by epochs, with the columns of `published`; no rows for other panels.
 
-    From x = 8 on, the plotted values are exactly 2.3 (x - 7) times smaller than their smooth continuation (see results/README.md).
+    From x = 8 on, the plotted values times 2.3 (x - 7) continue the earlier values smoothly (results/details/oddities.md).
     """
     panel = main_panel(panel) if isinstance(panel, str) else panel
     if panel is None or panel.experiment != "fig2b":

@@ -1,6 +1,6 @@
 """The tuning tables, results/tuning/*.csv: a row per trained member of a grid or candidate.
 
-Besides COLUMNS, a table has a column per setting that was tried, by short key. An empty cell means the tracked run's value.
+Besides COLUMNS, a table has a column per setting, by short key. A cell is empty where the optimizer lacks the setting.
 """
 
 from pathlib import Path
@@ -14,11 +14,12 @@ TUNING = RESULTS / "tuning"
 
 
 def read_tuning(path: Path) -> pd.DataFrame:
-    """Returns a tuning table; settings are strings, or NaN where not tried."""
+    """Returns a tuning table; settings are strings or NaN."""
     columns = pd.read_csv(path, nrows=0).columns
-    return pd.read_csv(path, dtype={column: str for column in columns if column not in COLUMNS})
+    texts = {column: str for column in columns if column not in COLUMNS}
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])  # "None" is a setting
 
 
-def tried(table: pd.DataFrame) -> list[str]:
-    """Returns the columns of the settings that were tried."""
+def settings_columns(table: pd.DataFrame) -> list[str]:
+    """Returns the columns of the settings."""
     return [column for column in table if column not in COLUMNS]

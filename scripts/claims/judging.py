@@ -31,7 +31,7 @@ def meets(values: pd.Series, criterion: str) -> pd.Series:
 
 
 def judge(claim: Mapping, values: pd.Series, **facts) -> dict:
-    """Returns a row of claims.csv; the claim holds if the values of all seeds meet the criterion and fails if none does.
+    """Returns a row of claims.csv; it holds if the values of all seeds meet the criterion, fails if none does, and is open without values.
 
     `claim` has `section`, `claim`, `quantity` and `criterion`, as in claims.yaml, `facts` the values for its {names}.
     """
@@ -46,5 +46,5 @@ def judge(claim: Mapping, values: pd.Series, **facts) -> dict:
         "highest": values.max(),
         "seeds": len(values),
         "criterion": criterion,
-        "verdict": HOLDS if met.all() else SEEDS if met.any() else FAILS,
+        "verdict": OPEN if met.empty else HOLDS if met.all() else SEEDS if met.any() else FAILS,
     }

@@ -26,7 +26,7 @@ def ledger(root: Path) -> pd.DataFrame:
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """Returns one row per claim of `ledger`: `section`, `claim`, `verdict`, and `reason`, the measurements under each of the settings.
 
-    A claim is open if it was not run far enough under any of its settings. One that holds under some settings and fails under others
+    A claim is open if the runs of at least one of its settings end too early. One that holds under some settings and fails under others
     depends on the learning rates, in which the settings differ.
     """
     lines = []

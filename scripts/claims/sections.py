@@ -8,7 +8,7 @@ import pandas as pd
 
 from scripts.analysis import figure4
 from scripts.analysis.distances import lead
-from scripts.analysis.published import last_shown, main_panel, paper_curves
+from scripts.analysis.published import last_shown, main_panel, panels, paper_curves
 from scripts.analysis.race import races
 from scripts.analysis.runs import REFERENCE, configuration, of_optimizer, read_runs, sfo_memory
 from scripts.claims.figure4 import OURS, PAPER, all_claims
@@ -135,8 +135,7 @@ def adamax(root: Path) -> list[dict]:
         where = {"settings": settings, "evidence": f"{root.name}/{experiment}/{settings}/", "command": command}
         lines.append(found | where | ({"verdict": OPEN} if early else {}))
 
-    panels = ("fig1_left", "fig1_right", "fig2a", "fig2b", "fig3", "fig3_dropout")
-    for experiment, settings in itertools.product(panels, ("paper", "best")):
+    for experiment, settings in itertools.product(dict.fromkeys(panel.experiment for panel in panels()), ("paper", "best")):
         table = of_optimizer(read_runs(root, experiment, settings), "Adam", "AdaMax")
         if table.empty or table["optimizer"].nunique() < 2:
             continue

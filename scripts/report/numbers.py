@@ -150,23 +150,30 @@ def missed(agreement: pd.DataFrame) -> str:
 def missing(tables: dict[str, pd.DataFrame]) -> list[str]:
     """Returns a sentence each on fewer seeds than ENOUGH_SEEDS, fewer epochs or points than the paper's, and GPUs."""
     shown, best = by_panel(tables["agreement"].query("panel != 'fig3_left'")), tables["final_costs"].query("settings == 'best'")
-    shown["panel"] = shown["panel"].str.removesuffix(", all epochs")
-    seeds = dict(zip(shown["panel"], shown["seeds"], strict=True)) | {"Figure 4": figure4.sweeps(REFERENCE, "paper")["seed"].nunique()}
+    shown["panel"] = shown["panel"].map(_plainly)
+    seeds = dict(zip(shown["panel"], shown["seeds"], strict=True)) | {"figure 4": figure4.sweeps(REFERENCE, "paper")["seed"].nunique()}
     epochs = {row.panel: row.epochs for row in shown.itertuples() if not row.complete}
     for experiment, tuned in best.groupby("experiment"):
         longest, panel = tuned["epochs"].max(), main_panel(experiment)
-        seeds[f"tuned {experiment}"] = tuned["seeds"].min()
-        if panel and longest <= last_shown(panel):
-            epochs[f"tuned {experiment}"] = f"{longest} of {published(panel)['x'].max() + 1:.0f}"
+        if panel is None:
+            continue
+        name = f"tuned {_plainly(PANELS[panel.published])}"
+        seeds[name] = min(tuned["seeds"].min(), seeds.get(name, ENOUGH_SEEDS))
+        if longest <= last_shown(panel):
+            epochs[name] = f"{longest} of {published(panel)['x'].max() + 1:.0f}"
     few = [f"{what} ({number})" for what, number in seeds.items() if number < ENOUGH_SEEDS]
     points, published_points = len(tables["fig4_points"]), len(figure4.published())
     devices = {str(session["device"]) for run in catalogue(REFERENCE) for session in run.facts["sessions"]}
     return [
         *([f"Fewer than {ENOUGH_SEEDS} seeds: {', '.join(few)}."] if few else []),
-        *([f"Fewer epochs: {', '.join(f'{what} ({share})' for what, share in epochs.items())}."] if epochs else []),
-        *([f"Figure 4: {points} of {published_points} points."] if points < published_points else []),
+        *([f"Fewer epochs than the paper: {', '.join(f'{what} ({share})' for what, share in epochs.items())}."] if epochs else []),
+        *([f"Figure 4: {published_points - points} of the paper's {published_points} points."] if points < published_points else []),
         *([] if any("cuda" in device for device in devices) else ["No run was trained on a GPU."]),
     ]
+
+
+def _plainly(title: str) -> str:
+    return title.removesuffix(", all epochs").replace("Figure", "figure")
 
 
 def final(costs: pd.DataFrame, experiment: str, settings: str = "best") -> pd.Series:

@@ -15,25 +15,22 @@ from experiments.records import RecordError, Run, catalogue, display_path, key_o
 from scripts.analysis import figure4
 from scripts.analysis.distances import log_ratios, rms, wiggle
 from scripts.analysis.published import paper_curves
-from scripts.analysis.runs import REFERENCE, RUNS, configuration, short, shown_costs
-from scripts.analysis.tuning import COLUMNS, TUNING, tried
+from scripts.analysis.runs import RUNS, short, shown_costs
+from scripts.analysis.tuning import COLUMNS, TUNING, settings_columns
 from scripts.arguments import write_table
 
 # Keys of an identity that are not unknowns of the paper.
 NOT_OPEN = ("experiment", "settings", "evaluate_every", "precision", "second_moments")
 
 
-def varied(run: Run, configured: dict[str, str]) -> dict[str, str]:
-    """Returns the settings, by short keys, in which a whole run differs from the tracked run with the configuration `configured`.
-
-    List-valued settings, which differ between members, are left out.
-    """
+def shared_settings(run: Run) -> dict[str, str]:
+    """Returns the settings that all members of a run share, by short keys."""
     flat = pd.json_normalize(run.identity).iloc[0].items()
-    differing = {short(key): str(value) for key, value in flat if not isinstance(value, list) and not key.startswith(NOT_OPEN)}
-    differing = {key: value for key, value in differing.items() if key != "_target_" and value != configured.get(key)}
-    if differing.get("schedule", configured.get("schedule")) != "exponential_epoch":
-        differing.pop("decay", None)  # has no effect
-    return differing
+    shared = {short(key): str(value) for key, value in flat if not isinstance(value, list) and not key.startswith(NOT_OPEN)}
+    shared.pop("_target_", None)
+    if shared.get("schedule") != "exponential_epoch":
+        shared.pop("decay", None)  # has no effect
+    return shared
 
 
 def summarise(run: Run) -> pd.DataFrame:
@@ -51,7 +48,7 @@ def summarise(run: Run) -> pd.DataFrame:
         line |= {"epochs": last["epoch"], "objective": last["without_penalty"] + last["penalty"], "wiggle": wiggle(member["cost"]).std()}
         line["rms_log_ratio"] = rms(log_ratios(member.set_index("x")["cost"], paper))
         lines.append(line | {key: str(last[key]) for key in run.hyperparameters})
-    return pd.DataFrame(lines).assign(**varied(run, configuration(REFERENCE, run.experiment, run.optimizer)))
+    return pd.DataFrame(lines).assign(**shared_settings(run))
 
 
 def summarise_figure_4(run: Run) -> pd.DataFrame:
@@ -71,16 +68,17 @@ def line_panel(experiment: str, runs: list[Run]) -> None:
         RecordError: two runs have the same candidate.
     """
     table = pd.concat([summarise(run) for run in runs], ignore_index=True)
-    keys = ["optimizer", "settings", "seed", "epochs", *tried(table)]
+    keys = ["optimizer", "settings", "seed", "epochs", *settings_columns(table)]
     if len(twice := table[table.duplicated(keys)]):
         raise RecordError(f"two runs of {experiment} are of the same candidate, {twice.iloc[0][keys].dropna().to_dict()}: remove one")
     out = TUNING / f"{experiment}.csv"
     table = table.sort_values(["optimizer", "settings"], kind="stable")
-    write_table(table[[*COLUMNS, *tried(table)]], out, "%.6g")
+    write_table(table[[*COLUMNS, *settings_columns(table)]], out, "%.6g")
     print(f"wrote {display_path(out)}")
     for optimizer, lines in table.groupby("optimizer"):
         for criterion, found in (("rms_log_ratio", lines), ("objective", lines[lines["settings"] != "grid_l2"])):
-            best = found.sort_values(criterion).head(3).drop(columns=["experiment", "optimizer", "seed"]).dropna(axis=1, how="all")
+            shown = [column for column in found if column in COLUMNS[2:] or found[column].nunique(dropna=False) > 1]
+            best = found.sort_values(criterion)[shown].head(3).drop(columns="seed")
             print(f"\n{optimizer}: lowest {criterion}\n{best.to_string(index=False)}")
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scripts.analysis import figure4
 from scripts.analysis.published import main_panel, panels, published
 from scripts.analysis.runs import REFERENCE, configuration
-from scripts.analysis.tuning import TUNING, read_tuning, tried
+from scripts.analysis.tuning import TUNING, read_tuning, settings_columns
 
 COLUMNS = (
     "panel", "optimizer", "setting", "unit", "epochs", "used", "with", "closest", "distance", "next", "next_distance", "sharpness",
@@ -107,14 +107,14 @@ def ranking(least: pd.Series) -> dict:
 def of_line_panel(path: Path) -> list[dict]:
     """Returns the unknowns of an experiment with line panels, from its tuning table; excludes annealed grids.
 
-    Compares members with the same number of epochs. An empty cell means the configured value.
+    Compares members with the same number of epochs.
     """
     table = read_tuning(path).query("settings != @ANNEALED")
-    names = tried(table)
+    names = settings_columns(table)
     found = {}
     for (optimizer, epochs), rows in table.dropna(subset="rms_log_ratio").groupby(["optimizer", "epochs"]):
         configured = configuration(REFERENCE, path.stem, optimizer)
-        given = pd.DataFrame([normal(configured | row[names].dropna().to_dict()) for _, row in rows.iterrows()], index=rows.index)
+        given = pd.DataFrame([normal(row[names].dropna().to_dict()) for _, row in rows.iterrows()], index=rows.index)
         for line in profile(given, rows["rms_log_ratio"], normal(configured)):
             line |= {"panel": path.stem, "optimizer": optimizer, "unit": "rms log ratio", "epochs": epochs}
             # A setting varied in runs of different lengths: the longest counts.

@@ -12,7 +12,7 @@ import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from experiments.locks import exclusive
-from experiments.sweeps import Workers
+from experiments.workers import Workers
 
 PARENT = """
 import multiprocessing, time
