@@ -35,6 +35,11 @@ def uncommitted_changes() -> bool | None:
     return None if changes is None else bool(changes)
 
 
+def is_in_history(commit: str) -> bool:
+    """Returns whether a commit is an ancestor of the current one."""
+    return _git("merge-base", "--is-ancestor", commit, "HEAD") is not None
+
+
 @functools.cache
 def code() -> dict[str, str | bool | None]:
     """Returns `commit` and `uncommitted_changes` at the first call in this process, which must be soon after the imports.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from data.files import atomic_write
 from experiments.errors import one_sentence_errors
+from experiments.provenance import is_in_history
 from experiments.records import RecordError, Run, display_path
 from scripts.analysis.runs import REFERENCE, RUNS, canonical_measurements, canonical_runs
 from scripts.arguments import runs_in
@@ -30,6 +31,9 @@ def problem(run: Run) -> str | None:
         return "the code had uncommitted changes: commit them and rerun with force=true"
     if changes != {False}:
         return "its commit is unknown, because git did not answer: rerun with force=true where `git status` works"
+    for session in run.facts["sessions"]:
+        if not is_in_history(session["commit"]):
+            return f"its commit {session['commit'][:12]} is not in the history of this branch: merge it first"
     if not run.measured and run.settings not in SETTINGS:
         return f"settings={run.settings} cannot be tracked: expected one of {', '.join(SETTINGS)}"
     if not run.has_default_settings:

@@ -14,13 +14,13 @@ SESSION = {"commit": "c", "uncommitted_changes": False, "processor": "P", "threa
 
 def write_table(
     root: Path, optimizer: str, rows: list[dict], epochs: int, experiment="fig1_left", settings="paper", data="real", seeds=(0, 1),
-    overrides=(), identity=None, started="2026-01-01", seconds=(), shard=None, dirty=False, hyperparameters=(),
+    overrides=(), identity=None, started="2026-01-01", seconds=(), shard=None, dirty=False, commit="c", hyperparameters=(),
 ) -> Path:  # fmt: skip
     """Writes a run with these rows; returns its CSV."""
     config = {"schedule": "constant", "data": {}, "optimizer": OPTIMIZER, "results": str(root)} | (identity or {})
     config |= {"epochs": epochs, "seed": list(seeds), "shard": shard}
     run = Run.of(config, overrides, experiment=experiment, settings=settings, optimizer=optimizer, data=data)
-    session = SESSION | {"started": started, "uncommitted_changes": dirty}
+    session = SESSION | {"commit": commit, "started": started, "uncommitted_changes": dirty}
     facts = {"hyperparameters": list(hyperparameters), "seconds_after_epoch": list(seconds), "sessions": [session]}
     run.write(pd.DataFrame(rows), facts)
     return run.csv

@@ -14,6 +14,7 @@ from scripts.analysis.runs import REFERENCE, canonical_run, short
 def promoted(tmp_path, monkeypatch):
     """Tracks runs in a folder of its own; returns that folder's CSV files."""
     monkeypatch.setattr(promote, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(promote, "is_in_history", lambda commit: commit == "c")  # that of made-up runs
 
     def call(*paths) -> list[str]:
         monkeypatch.setattr("sys.argv", ["promote", *map(str, paths)])
@@ -46,6 +47,7 @@ def test_promotion_refuses_standins_overrides_and_half_runs_and_then_copies_noth
         (write_run(runs, "Adam", [0.5], settings="quick"), "one of paper, best, all_images"),
         (write_run(runs, "NAdam", [0.5], settings="defaults"), "settings=defaults cannot be tracked: expected one of"),
         (dirty, "uncommitted changes"),
+        (write_run(runs, "SGDNesterov", [0.5], commit="of a lost branch"), "its commit of a lost br is not in the history of this branch"),
         (write_run(runs, "AdaDelta", [0.5], dirty=None), "its commit is unknown, because git did not answer"),
     ):
         with pytest.raises(SystemExit, match=words):

@@ -587,6 +587,8 @@ def test_only_files_that_runs_depend_on_count_as_a_change_of_code(tmp_path, monk
     git("commit", "-qm", "all")
     (tmp_path / ".venv").symlink_to(tmp_path)
     assert provenance.uncommitted_changes() is False
+    assert provenance.is_in_history("HEAD")
+    assert not provenance.is_in_history("0" * 40)
     (tmp_path / file).write_text("new")
     assert provenance.uncommitted_changes() is changed
 
