@@ -19,13 +19,6 @@ def _cpus_share_cores() -> bool:
     return False
 
 
-def _is_intel() -> bool:
-    """Returns whether the processor is Intel's; False where the system does not say."""
-    with contextlib.suppress(OSError):
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
-    return False
-
-
 # Waiting threads sleep: on shared cores a spinning thread blocks the one it waits for, and epochs take up to 30 times as long. On separate
 # cores they spin for about 0.1 ms first, because waking a thread takes longer than most tasks.
 if "OMP_WAIT_POLICY" not in os.environ:
@@ -33,10 +26,9 @@ if "OMP_WAIT_POLICY" not in os.environ:
     if not _cpus_share_cores():
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-# On Intel processors, MKL divides a product's sums among threads, so results depend on their number, unless this forbids it. It costs about
-# 15 % for the multilayer network and nothing for the autoencoder (results/NOTES.md). On AMD processors results do not depend on it.
-if _is_intel():
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+# MKL divides a product's sums among threads, so results depend on their number, unless this forbids it. On an Intel processor it costs about
+# 15 % for the multilayer network and nothing for the autoencoder, on AMD's nothing measurable (results/NOTES.md).
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -95,7 +95,7 @@ print(*map(os.environ.get, ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")), "torch" in sy
 
 
 def test_products_are_the_same_to_the_bit_with_one_thread_and_with_two():
-    """Of the shapes that differed with MKL's defaults on an Intel Xeon with AVX-512."""
+    """Of the shapes that differed with MKL's defaults on an Intel Xeon with AVX-512; the first also on an AMD EPYC (Zen 4)."""
     code = """
 import experiments.process
 import torch
