@@ -26,7 +26,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     if not _cpus_share_cores():
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-# MKL divides a product's sums among threads, so results depend on their number, unless this forbids it. On an Intel Xeon it costs about 15 %
+# MKL divides a product's sums among threads, so results depend on their number, unless this forbids it. On an Intel Xeon it costs 15 %
 # for the multilayer network and nothing for the autoencoder, on an AMD EPYC nothing measurable (results/NOTES.md).
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
