@@ -48,7 +48,7 @@ def context(tables: dict[str, pd.DataFrame]) -> dict:
         "missed": missed(agreement),
         "lacking": missing(tables),
         "range_of": partial(range_of, agreement),
-        "of_points": figure4.agreement(points),
+        "of_epochs": {epochs: figure4.agreement(part) for epochs, part in points.groupby("epochs")},
         "by_cell": by_cell(points),
         "lost": lost_points(points),
         "final": partial(final, tables["final_costs"]),
