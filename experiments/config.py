@@ -76,7 +76,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> dict:
         if key in given and optim.chooses_minibatches(target):
             raise ConfigError(f"{key} has no effect on {name}: it chooses among optimizer.minibatches fixed minibatches")
     if config["force"] and config["part"] is not None:
-        raise ConfigError(f"force=true has no effect on part={config['part']}: train the whole run again, without part")
+        raise ConfigError(f"force=true cannot be combined with part={config['part']}: train the whole run again, without part")
     adapt_optimizer(config)
     _plan(config)  # raises if keys conflict
     for group, known in (("optimizer", target), ("model", model_class(config))):

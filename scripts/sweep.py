@@ -1,8 +1,8 @@
 """Trains the missing runs of the sweeps in conf/sweeps and draws them: `python -m scripts.sweep fig1 fig2 [key=value ...]`.
 
 First prints a forecast of every part for this machine. A failed run does not stop the others: failures are listed at the end, with exit
-status 1. Overrides (key=value) apply to every run that has the key: device=cuda, for example, does not
-affect properties. hydra/launcher=NAME chooses the launcher.
+status 1. Overrides (key=value) apply to every run that has the key: device=cuda, for example, does not affect properties.
+hydra/launcher=NAME chooses the launcher.
 """
 
 import experiments.process  # isort: skip  # before torch

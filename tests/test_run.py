@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(command, monkeypatch, tmp
             ["experiment=fig2a", "model.start=zero"],
             "model.start=zero is invalid: expected one of fan_in_uniform, fan_in, he_normal, normal",
         ),
-        (["part=0", "force=true"], "force=true has no effect on part=0: train the whole run again, without part"),
+        (["part=0", "force=true"], "force=true cannot be combined with part=0: train the whole run again, without part"),
         (
             ["optimizer=nadam", "+optimizer.betas=[0.5,0.9]"],
             r"optimizer.betas=\[0.5,0.9\] conflicts with optimizer.beta1 and optimizer.beta2",

@@ -1,6 +1,6 @@
 """The tuning tables, results/tuning/*.csv: a row per trained member of a grid or candidate.
 
-Besides COLUMNS, a table has a column per setting, by short key. A cell is empty where the optimizer lacks the setting.
+Besides COLUMNS, a table has a column per setting, by short key. A cell is empty where the setting has no effect.
 """
 
 from pathlib import Path
